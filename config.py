@@ -1,0 +1,257 @@
+"""Every choice as plain data, and the command lines that change them."""
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+IGNORE_INDEX = 255  # never trained on, never scored, drawn as no class
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+WEIGHT_DECAY = 1e-4  # that of the published heads
+LR_DECAY = 0.1  # factor on the learning rate at each of --scheduler-epochs
+OUTPUTS = Path("outputs")  # nothing is written anywhere else
+
+# -- models ----------------------------------------------------------------------------------------
+
+THIS_REPO = str(Path(__file__).resolve().parent)
+# Pinned, so that nobody's push changes what runs here.
+DINOV2_REPO = "facebookresearch/dinov2:b8931f7bf91576930313be2c6d6af376033b35f0"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    hub_repo: str  # where torch.hub finds it when --hub-repo does not say
+    parameters: int
+    licence: str
+
+
+def _dinov2(parameters: int) -> Backbone:
+    return Backbone(DINOV2_REPO, parameters, "Apache-2.0")
+
+
+def _web_dino(parameters: int) -> Backbone:
+    return Backbone(THIS_REPO, parameters, "CC-BY-NC-4.0")
+
+
+BACKBONES = {
+    "dinov2_vitt14": Backbone(THIS_REPO, 2_834_688, "MIT"),
+    "dinov2_vits14": _dinov2(22_056_576),
+    "dinov2_vitb14": _dinov2(86_580_480),
+    "dinov2_vitl14": _dinov2(304_368_640),
+    "dinov2_vitg14": _dinov2(1_136_480_768),
+    "dinov2_vits14_reg": _dinov2(22_058_112),
+    "dinov2_vitb14_reg": _dinov2(86_583_552),
+    "dinov2_vitl14_reg": _dinov2(304_372_736),
+    "dinov2_vitg14_reg": _dinov2(1_136_486_912),
+    "webssl_dino300m_full2b_224": _web_dino(303_655_168),
+    "webssl_dino1b_full2b_224": _web_dino(1_134_771_200),
+    "webssl_dino1b_in1k_224": _web_dino(1_134_771_200),
+    "webssl_dino2b_full2b_224": _web_dino(2_084_237_568),
+    "webssl_dino2b_light2b_224": _web_dino(2_084_237_568),
+    "webssl_dino2b_heavy2b_224": _web_dino(2_084_237_568),
+    "webssl_dino2b_in1k_224": _web_dino(2_084_237_568),
+    "webssl_dino3b_full2b_224": _web_dino(2_948_317_184),
+    "webssl_dino3b_light2b_224": _web_dino(2_948_317_184),
+    "webssl_dino3b_heavy2b_224": _web_dino(2_948_317_184),
+    "webssl_dino3b_in1k_224": _web_dino(2_948_317_184),
+    "webssl_dino5b_full2b_224": _web_dino(4_938_338_816),
+    "webssl_dino7b_full8b_224": _web_dino(6_450_170_880),
+    "webssl_dino7b_full8b_378": _web_dino(6_452_108_288),
+    "webssl_dino7b_full8b_518": _web_dino(6_454_729_728),
+}
+
+# How many of the backbone's last blocks each head reads.
+HEADS = {"ms": 4, "linear": 1, "token": 4, "conv": 1}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All that it takes to build a model again."""
+
+    backbone: str
+    head: str
+    num_classes: int
+    weights: str = "pretrained"  # of the backbone: "pretrained", "none" or a file
+    hub_repo: str | None = None  # None: the backbone's own
+    fine_tune: bool = False
+
+
+# -- command lines: a flag that several scripts share is declared once -----------------------------
+
+SAVED_KINDS = ("overlay", "mask")
+
+
+class _ImageSize(argparse.Action):
+    """`W H`, or one number for both, as (height, width)."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if len(values) > 2 or min(values) < 1:
+            parser.error(f"{option_string} takes W H or one number, all positive, not {values}")
+        setattr(namespace, self.dest, (values[-1], values[0]))
+
+
+def _positive_int(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _saved_kinds(text: str) -> tuple[str, ...]:
+    kinds = tuple(text.split(","))
+    if not set(kinds) <= set(SAVED_KINDS):
+        raise argparse.ArgumentTypeError(f"{text!r}: not of {','.join(SAVED_KINDS)}")
+    return kinds
+
+
+def _parser(description: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+
+
+def _add_image_size(group, default: tuple[int, int] | None, note: str = "") -> None:
+    group.add_argument(
+        "--imgsz",
+        nargs="+",
+        type=int,
+        action=_ImageSize,
+        default=default,
+        metavar=("W", "H"),
+        help=f"size in pixels that pictures are resized to, width height or one number{note}",
+    )
+
+
+def _add_backbone_source(group, weights: str | None, note: str = "") -> None:
+    group.add_argument(
+        "--hub-repo",
+        metavar="DIR",
+        help="folder with a hubconf.py (a clone of DINOv2, or . for this repository), or a GitHub "
+        "owner/name:ref; default: official DINOv2 at a pinned commit, this repository for others",
+    )
+    group.add_argument(
+        "--weights",
+        default=weights,
+        help=f"of the backbone: pretrained, none (random) or a file{note}",
+    )
+
+
+def _add_model_flags(parser: argparse.ArgumentParser, weights: str) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument("--backbone", default="dinov2_vits14", help="see the README's table")
+    _add_backbone_source(group, weights)
+    group.add_argument(
+        "--head",
+        default="ms",
+        choices=HEADS,
+        help="ms: BatchNorm and 1x1 convolution on the last four blocks; linear: the same on the "
+        "last; token: 1x1 convolution on four; conv: 3x3, ReLU, 1x1 on the last",
+    )
+
+
+def model_parser() -> argparse.ArgumentParser:
+    parser = _parser("Print the layers, parameters and output shape of a model.")
+    _add_model_flags(parser, weights="none")
+    parser.add_argument("--num-classes", type=_positive_int, default=21, help="classes")
+    _add_image_size(parser, (640, 640))
+    return parser
+
+
+def train_parser() -> argparse.ArgumentParser:
+    parser = _parser("Train a segmentation head on a DINOv2 backbone.")
+    _add_data_flags(parser)
+    _add_model_flags(parser, weights="pretrained")
+    parser.add_argument(
+        "--fine-tune", action="store_true", help="train the backbone too, not the head alone"
+    )
+    recipe = parser.add_argument_group("recipe")
+    _add_image_size(recipe, (448, 448))
+    recipe.add_argument("--batch", type=_positive_int, default=8, help="pictures per step")
+    recipe.add_argument("--epochs", type=_positive_int, default=20, help="passes over the data")
+    recipe.add_argument("--lr", type=float, default=1e-3, help="learning rate of AdamW")
+    recipe.add_argument(
+        "--scheduler", action="store_true", help="multiply the rate by 0.1 at --scheduler-epochs"
+    )
+    recipe.add_argument(
+        "--scheduler-epochs", type=_positive_int, nargs="+", default=[30], help="when, in epochs"
+    )
+    run = parser.add_argument_group("run")
+    run.add_argument("--out-dir", default="", metavar="NAME", help="folder below outputs/")
+    run.add_argument(
+        "--resume", action="store_true", help="continue from last.pth in the output folder"
+    )
+    _add_device(run)
+    run.add_argument("--amp", action="store_true", help="compute in bfloat16 where it is safe")
+    run.add_argument(
+        "--workers",
+        type=int,
+        default=max(0, min(8, (os.cpu_count() or 1) - 1)),
+        help="processes that read pictures; 0: none besides the training loop",
+    )
+    run.add_argument("--seed", type=int, default=42, help="of order, augmentation and head")
+    return parser
+
+
+def _add_data_flags(parser: argparse.ArgumentParser) -> None:
+    data = parser.add_argument_group("data (layouts: input/README.md)")
+    data.add_argument("--data", type=Path, default=Path("input/PennFudanPed"), help="folder")
+    for name in ("train-images", "train-masks", "valid-images", "valid-masks"):
+        data.add_argument(
+            f"--{name}", type=Path, metavar="DIR", help="folder, in place of --data's"
+        )
+    data.add_argument(
+        "--classes",
+        metavar="FILE",
+        help="class file (YAML or JSON) or person, voc2012, ade20k, cityscapes; default: "
+        "dataset.yaml in --data, else what layout and masks tell",
+    )
+    data.add_argument(
+        "--valid-fraction",
+        type=_share,
+        default=0.15,
+        help="share of the pairs to validate on where there is no validation set",
+    )
+
+
+def _add_device(group) -> None:
+    group.add_argument("--device", default="auto", help="auto (cuda, else mps, else cpu) or a name")
+
+
+def _infer_parser(description: str, out_dir: str, batch: int) -> argparse.ArgumentParser:
+    parser = _parser(description)
+    parser.add_argument(
+        "--model", type=Path, default=OUTPUTS / "best_model_iou.pth", help="a trained checkpoint"
+    )
+    _add_backbone_source(parser, None, "; default: what the checkpoint was trained on")
+    _add_image_size(parser, None, "; default: the training size")
+    parser.add_argument("--out-dir", default=out_dir, metavar="NAME", help="folder below outputs/")
+    parser.add_argument("--batch", type=_positive_int, default=batch, help="pictures at a time")
+    parser.add_argument("--alpha", type=_share, default=0.6, help="share of the colour in overlays")
+    _add_device(parser)
+    return parser
+
+
+def infer_image_parser() -> argparse.ArgumentParser:
+    parser = _infer_parser("Segment pictures.", "inference_results_image", batch=1)
+    parser.add_argument("--input", type=Path, required=True, help="a folder or a picture")
+    parser.add_argument(
+        "--save",
+        type=_saved_kinds,
+        default=("overlay",),
+        metavar="KINDS",
+        help="of overlay (JPEG with legend) and mask (palette PNG of class ids), joined by commas",
+    )
+    return parser
+
+
+def infer_video_parser() -> argparse.ArgumentParser:
+    parser = _infer_parser("Segment a video.", "inference_results_video", batch=4)
+    parser.add_argument("--input", required=True, help="a video file")
+    return parser
