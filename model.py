@@ -1,0 +1,243 @@
+"""A DINOv2 backbone, a small head, and the model that joins them for images of any size."""
+
+import hashlib
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchinfo import summary
+
+import config
+from errors import InputError, exits_cleanly
+from utils import load_tensors
+from vit import flatten_block_chunks
+
+PATCH_SIZE = 14
+
+
+def center_padding(size: int, multiple: int = PATCH_SIZE) -> tuple[int, int]:
+    """Pixels before and after that bring size up to a multiple; the odd one goes after."""
+    padding = -size % multiple
+    return padding // 2, padding - padding // 2
+
+
+def pad_to_multiple(images: Tensor, multiple: int = PATCH_SIZE) -> Tensor:
+    """(B, C, H, W) with zeros around it, which are the mean colour of normalised images."""
+    top, bottom = center_padding(images.shape[-2], multiple)
+    left, right = center_padding(images.shape[-1], multiple)
+    return F.pad(images, (left, right, top, bottom))
+
+
+def upsample(
+    logits: Tensor, image_size: Sequence[int], size: Sequence[int] | None = None
+) -> Tensor:
+    """Logits of the padded patch grid (B, K, h, w) -> (B, K, *size), the padding cut off.
+
+    image_size: (H, W) of the model's input before padding. size: (H', W'), image_size by default.
+    """
+    (height, width), size = image_size, tuple(size or image_size)
+    padded = tuple(n * PATCH_SIZE for n in logits.shape[-2:])
+    logits = F.interpolate(logits, size=padded, mode="bilinear", align_corners=False)
+    top, left = center_padding(height)[0], center_padding(width)[0]
+    logits = logits[..., top : top + height, left : left + width]
+    if size != (height, width):
+        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    return logits
+
+
+class LinearHead(nn.Module):
+    """BatchNorm and a 1x1 convolution: `ms` on four blocks, `linear` on one.
+
+    The layout and the initial values of DINOv2's published segmentation heads.
+    """
+
+    def __init__(self, channels: int, num_classes: int):
+        super().__init__()
+        self.bn = nn.BatchNorm2d(channels)
+        self.conv_seg = pixel_classifier(channels, num_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.conv_seg(self.bn(features))
+
+
+class TokenHead(nn.Module):
+    """A 1x1 convolution on four blocks, without normalisation."""
+
+    def __init__(self, channels: int, num_classes: int):
+        super().__init__()
+        self.conv_seg = pixel_classifier(channels, num_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.conv_seg(features)
+
+
+class ConvHead(nn.Module):
+    """3x3 convolution to 256 channels, ReLU, 1x1 convolution, on the last block."""
+
+    def __init__(self, channels: int, num_classes: int, hidden: int = 256):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, hidden, kernel_size=3, padding=1)
+        self.conv_seg = pixel_classifier(hidden, num_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.conv_seg(F.relu(self.conv(features)))
+
+
+def pixel_classifier(channels: int, num_classes: int) -> nn.Conv2d:
+    conv = nn.Conv2d(channels, num_classes, kernel_size=1)
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
+HEAD_CLASSES = {"ms": LinearHead, "linear": LinearHead, "token": TokenHead, "conv": ConvHead}
+
+
+class SegmentationModel(nn.Module):
+    """`head(backbone(images))`: (B, 3, H, W) of any size -> logits (B, K, ceil(H/14), ceil(W/14)).
+
+    The backbone maps images to a tuple of L feature maps (B, D, h, w). Unless fine_tune, it is
+    frozen: no gradients, no graph, never in training mode.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, fine_tune: bool = False):
+        super().__init__()
+        self.backbone = backbone.requires_grad_(fine_tune)
+        self.head = head
+        self.fine_tune = fine_tune
+
+    def train(self, mode: bool = True) -> "SegmentationModel":
+        super().train(mode)
+        if not self.fine_tune:
+            self.backbone.eval()
+        return self
+
+    def extract(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> features (B, L*D, h, w), blocks in order."""
+        # Not inference_mode: the head's backward must be able to save these tensors.
+        with torch.set_grad_enabled(self.fine_tune and torch.is_grad_enabled()):
+            return torch.cat(self.backbone(pad_to_multiple(images)), dim=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.extract(images))
+
+    def trained(self) -> dict[str, Tensor]:
+        """The state worth keeping: all of it after fine-tuning, else the head's."""
+        state = self.state_dict()
+        return {k: v for k, v in state.items() if self.fine_tune or k.startswith("head.")}
+
+    def load_trained(self, state_dict: dict[str, Tensor]) -> None:
+        """Take back what trained() gave; raises RuntimeError on any other keys or shapes."""
+        frozen = {} if self.fine_tune else self.backbone.state_dict(prefix="backbone.")
+        self.load_state_dict(frozen | state_dict, strict=True)
+
+
+def load_backbone(
+    name: str, num_blocks: int, hub_repo: str | None = None, weights: str = "pretrained"
+) -> nn.Module:
+    """A backbone whose forward maps (B, 3, H, W) to its last num_blocks maps (B, D, H/14, W/14).
+
+    Args:
+        name: a key of config.BACKBONES.
+        hub_repo: a local folder with a hubconf.py or a GitHub "owner/name:ref"; None: the default.
+        weights: "pretrained", "none" (random, the same on every machine) or a file.
+    """
+    if name not in config.BACKBONES:
+        raise InputError(f"unknown backbone {name!r}; known: {', '.join(config.BACKBONES)}")
+    spec = config.BACKBONES[name]
+    backbone = _load_from_hub(hub_repo or spec.hub_repo, name, pretrained=weights == "pretrained")
+    if weights == "none":
+        _init_random_weights(backbone)
+    elif weights != "pretrained":
+        _load_weights_file(backbone, weights)
+    last = range(backbone.n_blocks - num_blocks, backbone.n_blocks)
+    backbone.forward = partial(backbone.get_intermediate_layers, n=list(last), reshape=True)
+    return backbone.eval()
+
+
+def _load_from_hub(hub_repo: str, name: str, pretrained: bool) -> nn.Module:
+    local = Path(hub_repo).is_dir()
+    if not local and not re.fullmatch(r"[\w-]+/[\w.-]+(:[\w./-]+)?", hub_repo):
+        raise InputError(f"--hub-repo {hub_repo}: no such folder, and not a GitHub owner/name:ref")
+    # xFormers changes nothing here but refuses to run on a CPU; the official code asks this.
+    os.environ.setdefault("XFORMERS_DISABLED", "1")
+    source = {"source": "local"} if local else {"trust_repo": True, "skip_validation": True}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="xFormers")
+            return torch.hub.load(hub_repo, name, pretrained=pretrained, verbose=False, **source)
+    except ConnectionError as error:
+        raise InputError(str(error)) from error
+    except FileNotFoundError as error:
+        raise InputError(f"--hub-repo {hub_repo}: {error.filename} is missing") from error
+    except OSError as error:
+        raise InputError(
+            f"cannot fetch {hub_repo} from GitHub ({error}); pass --hub-repo DIR with a clone of "
+            "it, or --hub-repo . for this repository's own code"
+        ) from error
+    except RuntimeError as error:
+        if "Cannot find callable" not in str(error):
+            raise
+        raise InputError(f"--hub-repo {hub_repo} does not offer the backbone {name}") from error
+
+
+def _init_random_weights(backbone: nn.Module, seed: int = 0) -> None:
+    """Weights from N(0, 0.02), biases 0: equal on every machine and for every hub repository."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in sorted(backbone.named_parameters()):
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.02, generator=generator)
+            elif name.endswith("bias"):
+                parameter.zero_()
+
+
+def _load_weights_file(backbone: nn.Module, path: str) -> None:
+    """A DINOv2 or Web-DINO file, bare or under "state_dict", "model" or "teacher"; strict."""
+    state_dict = load_tensors(Path(path))
+    for key in ("state_dict", "model", "teacher"):
+        state_dict = state_dict.get(key, state_dict)
+    state_dict = flatten_block_chunks(
+        {name.removeprefix("backbone."): value for name, value in state_dict.items()}
+    )
+    try:
+        backbone.load_state_dict(state_dict, strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{path} does not fit this backbone: {reason}") from error
+
+
+def fingerprint(backbone: nn.Module) -> str:
+    """A short hash that tells one set of weights from another; a sample of each tensor."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(backbone.named_parameters()):
+        sample = parameter.detach().flatten()[:256].float().cpu()
+        digest.update(name.encode() + sample.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def build_model(spec: config.ModelConfig) -> SegmentationModel:
+    """Backbone and head as described; the head's width follows from the backbone's."""
+    num_blocks = config.HEADS[spec.head]
+    backbone = load_backbone(spec.backbone, num_blocks, spec.hub_repo, spec.weights)
+    head = HEAD_CLASSES[spec.head](num_blocks * backbone.embed_dim, spec.num_classes)
+    return SegmentationModel(backbone, head, spec.fine_tune)
+
+
+@exits_cleanly
+def main(argv: Sequence[str] | None = None) -> None:
+    args = config.model_parser().parse_args(argv)
+    spec = config.ModelConfig(
+        args.backbone, args.head, args.num_classes, args.weights, args.hub_repo
+    )
+    print(summary(build_model(spec), (1, 3, *args.imgsz), depth=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Train a segmentation head on a DINOv2 backbone."""
+
+from collections.abc import Sequence
+
+import torch
+
+import config
+from datasets import build_loaders, load_data, preview_batch
+from engine import evaluate, predict_labels, train_one_epoch
+from errors import exits_cleanly
+from files import output_folder
+from layouts import find_splits
+from model import build_model, fingerprint
+from runs import Run, checkpoint_header, iou_table
+from utils import progress, seed_everything, select_device
+
+
+@exits_cleanly
+def main(argv: Sequence[str] | None = None) -> None:
+    args = config.train_parser().parse_args(argv)
+    seed_everything(args.seed)
+    device = select_device(args.device)
+    folders = (args.train_images, args.train_masks, args.valid_images, args.valid_masks)
+    data = load_data(find_splits(args.data, folders, args.valid_fraction), args.classes)
+    print(data)
+    train_loader, valid_loader = build_loaders(
+        data, args.imgsz, args.batch, args.workers, args.seed, pin_memory=device.type == "cuda"
+    )
+    pictures, targets = preview_batch(valid_loader.dataset, 4)
+
+    classes = data.classes
+    spec = config.ModelConfig(
+        args.backbone, args.head, classes.num_classes, args.weights, args.hub_repo, args.fine_tune
+    )
+    model = build_model(spec).to(device)
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, args.lr, weight_decay=config.WEIGHT_DECAY)
+    milestones = args.scheduler_epochs if args.scheduler else []
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, config.LR_DECAY)
+
+    recipe = {"batch": args.batch, "lr": args.lr, "milestones": milestones, "seed": args.seed}
+    header = checkpoint_header(spec, fingerprint(model.backbone), classes, args.imgsz)
+    run = Run(output_folder(args.out_dir), header, recipe)
+    if args.resume:
+        run.resume(args.epochs, model, optimizer, scheduler)
+    for epoch in range(len(run.rows) + 1, args.epochs + 1):
+        print(f"EPOCH: {epoch} of {args.epochs}")
+        train_loader.sampler.epoch = epoch
+        batches = progress(train_loader, "Training")
+        train_scores = train_one_epoch(
+            model, batches, optimizer, classes.num_classes, device, amp=args.amp
+        )
+        batches = progress(valid_loader, "Validation")
+        valid_scores = evaluate(model, batches, classes.num_classes, args.imgsz, device)
+        run.record(scheduler.get_last_lr()[0], train_scores, valid_scores, model.trained())
+        run.save_preview(pictures, targets, predict_labels(model, pictures.to(device)).cpu())
+        scheduler.step()
+        print(f"Learning rate of the next epoch: {scheduler.get_last_lr()[0]:g}")
+        run.save_last(model.trained(), optimizer, scheduler)
+    run.save("final_model.pth", model.trained())
+    print(iou_table(classes.names, valid_scores["iou"]))
+    print(f"TRAINING COMPLETE: {run.summary()}")
+
+
+if __name__ == "__main__":
+    main()
