@@ -18,6 +18,8 @@ THIS_REPO = str(Path(__file__).resolve().parent)
 # Pinned, so that nobody's push changes what runs here.
 DINOV2_REPO = "facebookresearch/dinov2:b8931f7bf91576930313be2c6d6af376033b35f0"
 
+NON_COMMERCIAL = "CC-BY-NC-4.0"
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -31,7 +33,7 @@ def _dinov2(parameters: int) -> Backbone:
 
 
 def _web_dino(parameters: int) -> Backbone:
-    return Backbone(THIS_REPO, parameters, "CC-BY-NC-4.0")
+    return Backbone(THIS_REPO, parameters, NON_COMMERCIAL)
 
 
 BACKBONES = {

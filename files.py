@@ -1,6 +1,7 @@
 """Where files may go, and how: below the output folder, whole or not at all."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from config import OUTPUTS
@@ -27,5 +28,6 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot write ({error.strerror})") from error

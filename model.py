@@ -154,8 +154,11 @@ def load_backbone(
     backbone = _load_from_hub(hub_repo or spec.hub_repo, name, pretrained=weights == "pretrained")
     if weights == "none":
         _init_random_weights(backbone)
-    elif weights != "pretrained":
-        _load_weights_file(backbone, weights)
+    else:
+        if weights != "pretrained":
+            _load_weights_file(backbone, weights)
+        if spec.licence == config.NON_COMMERCIAL:
+            print(f"{name}: weights under {spec.licence}, not for commercial use")
     last = range(backbone.n_blocks - num_blocks, backbone.n_blocks)
     backbone.forward = partial(backbone.get_intermediate_layers, n=list(last), reshape=True)
     return backbone.eval()

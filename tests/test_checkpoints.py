@@ -1,0 +1,151 @@
+"""Files of tensors: plain data, whole or not at all, never trusted."""
+
+import os
+
+import pytest
+import torch
+
+import config
+from errors import InputError
+from files import output_folder, write_atomically
+from model import build_model, fingerprint
+from predictor import Predictor
+from presets import PERSON
+from runs import Run, checkpoint_header
+from utils import load_checkpoint, load_tensors, save_tensors, select_device
+
+CPU = torch.device("cpu")
+SCORES = {"loss": 0.5, "pixel_acc": 0.9, "miou": 0.8}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of one epoch, and the checkpoint that it wrote."""
+    spec = config.ModelConfig("dinov2_vitt14", "ms", 2, "none")
+    model = build_model(spec)
+    header = checkpoint_header(spec, fingerprint(model.backbone), PERSON, (56, 70))
+    run = Run(tmp_path, header, recipe={"lr": 0.1})
+    run.record(0.1, SCORES, SCORES, model.trained())
+    return run
+
+
+def change(path, **fields):
+    content = torch.load(path, weights_only=True)
+    for name, value in fields.items():
+        if value is None:
+            del content[name]
+        else:
+            content[name] = value
+    torch.save(content, path)
+
+
+def test_a_frozen_run_keeps_kilobytes_that_load_safely(run):
+    path = run.folder / "best_model_iou.pth"
+    assert path.stat().st_size < 64 * 1024
+    content = torch.load(path, weights_only=True)
+    assert content["classes"] == ["background", "person"]
+    assert content["image_size"] == [56, 70]
+    assert content["metrics"]["valid_miou"] == 0.8
+    assert all(name.startswith("head.") for name in content["model_state_dict"])
+
+
+def test_the_predictor_needs_the_checkpoint_alone(run):
+    predictor = Predictor.from_checkpoint(run.folder / "best_model_iou.pth", CPU)
+    assert predictor.image_size == (56, 70)
+    assert predictor.names == ["background", "person"]
+    assert predictor.palette == list(PERSON.palette)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"format": "other"}, "not a checkpoint of this project"),
+        ({"version": 99}, "format version 99"),
+        ({"classes": None}, "'classes' is missing"),
+        ({"palette": [[0, 0, 0]]}, "2 classes"),
+        ({"backbone": "resnet"}, "unknown backbone 'resnet'"),
+        ({"head": "big"}, "unknown backbone .* or head 'big'"),
+        ({"fingerprint": "0"}, "trained on other backbone weights"),
+        ({"weights": "/nowhere/w.pth"}, r"/nowhere/w.pth, which are not here; pass --weights"),
+        ({"model_state_dict": {}}, "do not fit its own description"),
+        ({"model_state_dict": {"head.bn.weight": "x"}}, "do not fit its own description"),
+        ({"classes": ["a", "b", "c"], "palette": [[0, 0, 0]] * 3}, "do not fit"),
+    ],
+)
+def test_what_is_not_ours_is_refused_in_one_line(run, fields, words):
+    path = run.folder / "best_model_iou.pth"
+    change(path, **fields)
+    with pytest.raises(InputError, match=words) as error:
+        Predictor.from_checkpoint(path, CPU)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_broken_files_are_refused_in_one_line(run):
+    path = run.folder / "best_model_iou.pth"
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"hello", whole[:100], whole[100:]):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"best_model_iou\.pth") as error:
+            load_checkpoint(path)
+        assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match="no such checkpoint"):
+        load_checkpoint(path.with_name("gone.pth"))
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.system, ("touch owned",)
+
+
+def test_code_in_a_file_is_never_run(in_tmp):
+    torch.save({"format": "dinov2-segmentation", "state": Hostile()}, "hostile.pth")
+    with pytest.raises(InputError, match="refused"):
+        load_tensors(in_tmp / "hostile.pth")
+    assert not (in_tmp / "owned").exists()
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "weights.pth"
+    save_tensors(path, {"a": torch.ones(1)})
+
+    def full_disk(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full_disk)
+    with pytest.raises(InputError, match=r"weights.pth: cannot write \(No space"):
+        save_tensors(path, {"a": torch.zeros(1)})
+    assert load_tensors(path)["a"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["weights.pth"]
+
+
+def test_nothing_is_written_outside_the_output_folder(in_tmp):
+    assert output_folder("runs/a").is_dir()
+    for name in ("../elsewhere", "/tmp/elsewhere", "a/../../b"):
+        with pytest.raises(InputError, match="below outputs/"):
+            output_folder(name)
+    (in_tmp / "outputs" / "file").write_text("")
+    with pytest.raises(InputError, match="cannot make this folder"):
+        output_folder("file/below")
+    with pytest.raises(InputError, match="cannot write"):
+        write_atomically(in_tmp / "outputs" / "file" / "x.png", b"")
+
+
+def test_resuming_another_run_is_refused(run):
+    model = build_model(config.ModelConfig("dinov2_vitt14", "ms", 2, "none"))
+    optimizer = torch.optim.AdamW(model.head.parameters(), 0.1)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [])
+    run.save_last(model.trained(), optimizer, scheduler)
+    other = Run(run.folder, run.checkpoint, recipe={"lr": 0.2})
+    with pytest.raises(InputError, match=r"made with lr 0.1, not 0.2"):
+        other.resume(9, model, optimizer, scheduler)
+    with pytest.raises(InputError, match=r"has all its 1 epochs"):
+        run.resume(1, model, optimizer, scheduler)
+
+
+def test_device():
+    assert select_device("cpu").type == "cpu"
+    assert select_device("auto").type in ("cpu", "cuda", "mps")
+    for name in ("cuda:99", "gpu"):
+        with pytest.raises(InputError, match=f"--device {name} cannot be used here"):
+            select_device(name)

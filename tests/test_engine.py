@@ -1,0 +1,117 @@
+import math
+
+import pytest
+import torch
+from test_model import small_model
+from torch import nn
+
+from engine import cross_entropy, evaluate, predict_labels, to_labels, train_one_epoch
+
+CPU = torch.device("cpu")
+
+
+def batches(count=3, size=28):
+    """Pictures whose brightness is their class."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(count):
+        targets = torch.randint(0, 3, (4, 1, 1), generator=generator).expand(4, size, size)
+        images = targets[:, None].float().repeat(1, 3, 1, 1) - 1
+        yield images, targets.to(torch.uint8)
+
+
+def test_loss_is_the_mean_over_pixels_that_count():
+    logits = torch.tensor([[[[2.0, 0.0, 5.0]], [[0.0, 0.0, 5.0]]]])  # (1, 2, 1, 3)
+    targets = torch.tensor([[[0, 1, 255]]])
+    expected = (math.log(1 + math.exp(-2)) + math.log(2)) / 2
+    assert cross_entropy(logits, targets).item() == pytest.approx(expected)
+
+
+def test_loss_of_an_all_ignored_batch_is_zero_not_nan():
+    logits = torch.randn(1, 2, 3, 3, requires_grad=True)
+    loss = cross_entropy(logits, torch.full((1, 3, 3), 255))
+    assert loss.item() == 0
+    loss.backward()
+    assert logits.grad.abs().sum() == 0
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 21])
+def test_labels_are_the_argmax(num_classes):
+    logits = torch.randn(2, num_classes, 5, 7)
+    assert torch.equal(to_labels(logits), logits.argmax(dim=1))
+
+
+def test_training_learns_and_leaves_the_backbone_bit_identical():
+    model = small_model()
+    before = {k: v.clone() for k, v in model.backbone.state_dict().items()}
+    optimizer = torch.optim.AdamW(model.head.parameters(), 0.1)
+    first = train_one_epoch(model, batches(), optimizer, 3, CPU)
+    for _ in range(5):
+        last = train_one_epoch(model, batches(), optimizer, 3, CPU)
+    assert last["loss"] < 0.6 * first["loss"]
+    assert last["miou"] > first["miou"]
+    after = model.backbone.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_fine_tuning_moves_the_backbone():
+    model = small_model(fine_tune=True)
+    before = model.backbone.proj.weight.clone()
+    optimizer = torch.optim.AdamW(model.parameters(), 0.01)
+    train_one_epoch(model, batches(), optimizer, 3, CPU)
+    assert not torch.equal(before, model.backbone.proj.weight)
+
+
+def test_mixed_precision_trains_to_about_the_same_loss():
+    losses = []
+    for amp in (False, True):
+        model = small_model()
+        optimizer = torch.optim.AdamW(model.head.parameters(), 0.1)
+        losses.append(train_one_epoch(model, batches(), optimizer, 3, CPU, amp=amp)["loss"])
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run():
+    model = small_model()
+    nn.init.constant_(model.head.conv_seg.weight, math.inf)
+    with pytest.raises(FloatingPointError, match="--lr"):
+        train_one_epoch(model, batches(), torch.optim.SGD(model.head.parameters()), 3, CPU)
+
+
+def test_scores_do_not_depend_on_the_batch_size():
+    model = small_model()
+    images = torch.randn(7, 3, 28, 42)
+    targets = [torch.randint(0, 3, (20 + i, 30 - i), dtype=torch.uint8) for i in range(7)]
+    scores = []
+    for size in (1, 3, 7):
+        loader = [(images[i : i + size], targets[i : i + size]) for i in range(0, 7, size)]
+        scores.append(evaluate(model, loader, 3, (28, 42), CPU))
+    for other in scores[1:]:
+        assert other["miou"] == scores[0]["miou"]
+        assert other["loss"] == pytest.approx(scores[0]["loss"])
+        assert torch.equal(other["iou"], scores[0]["iou"])
+
+
+class Oracle(nn.Module):
+    """Logits that say what the picture's patches are coloured."""
+
+    def forward(self, images):
+        grid = images[:, 0, 7::14, 7::14].long()
+        return nn.functional.one_hot(grid, 3).permute(0, 3, 1, 2).float()
+
+
+def test_a_perfect_model_scores_one_at_the_masks_own_size():
+    targets = torch.zeros(1, 84, 112, dtype=torch.uint8)
+    targets[:, 28:56] = 2  # class 1 never occurs
+    images = targets[:, None, ::2, ::2].float().repeat(1, 3, 1, 1)  # half the masks' size
+    scores = evaluate(Oracle(), [(images, list(targets))], 3, (42, 56), CPU)
+    assert scores["miou"] > 0.9
+    assert math.isnan(scores["iou"][1])
+    scores = evaluate(Oracle(), [(images, [t[::2, ::2] for t in targets])], 3, (42, 56), CPU)
+    assert scores["miou"] == 1.0
+
+
+def test_predicted_labels_have_the_pictures_size():
+    labels = predict_labels(small_model(), torch.randn(2, 3, 30, 45))
+    assert labels.shape == (2, 30, 45)
+    assert labels.max() < 3

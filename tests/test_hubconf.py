@@ -1,0 +1,78 @@
+import pytest
+import torch
+
+import config
+import hubconf
+from vit import DinoVisionTransformer
+
+
+def build_on_meta(name):
+    with torch.device("meta"):
+        return getattr(hubconf, name)(pretrained=False)
+
+
+@pytest.mark.parametrize("name", config.BACKBONES)
+def test_parameters_of_every_entry(name):
+    model = build_on_meta(name)
+    assert sum(p.numel() for p in model.parameters()) == config.BACKBONES[name].parameters
+
+
+def test_numbers_of_state_keys():
+    expected = {"vits14": 175, "vits14_reg": 176, "vitl14": 343, "vitg14": 567, "vitg14_reg": 568}
+    for name, keys in expected.items():
+        assert len(build_on_meta(f"dinov2_{name}").state_dict()) == keys
+
+
+def test_every_public_callable_is_an_entry():
+    """torch.hub offers whatever does not begin with an underscore."""
+    public = {n for n, v in vars(hubconf).items() if callable(v) and not n.startswith("_")}
+    assert public == set(config.BACKBONES)
+
+
+def test_fixed_arguments_cannot_be_overridden():
+    with pytest.raises(TypeError, match="multiple values"):
+        hubconf.dinov2_vitg14(pretrained=False, ffn_layer="mlp")
+    model = hubconf.dinov2_vits14(pretrained=False, img_size=28)
+    assert model.pos_embed.shape == (1, 5, 384)
+
+
+@pytest.mark.parametrize("chunks", [0, 4])
+def test_pretrained_takes_the_file_from_the_hub_folder(tmp_path, monkeypatch, chunks):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    source = hubconf.dinov2_vits14(pretrained=False, block_chunks=chunks)
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(source.state_dict(), tmp_path / "checkpoints" / "dinov2_vits14_pretrain.pth")
+    loaded = hubconf.dinov2_vits14(pretrained=True)
+    assert torch.equal(loaded.blocks[11].mlp.fc2.weight, source._flat_blocks()[11].mlp.fc2.weight)
+    assert torch.equal(loaded.pos_embed, source.pos_embed)
+
+
+def test_a_file_of_another_model_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    other = DinoVisionTransformer(img_size=28, patch_size=14, embed_dim=16, depth=2, num_heads=2)
+    torch.save(other.state_dict(), tmp_path / "checkpoints" / "dinov2_vits14_pretrain.pth")
+    with pytest.raises(RuntimeError, match="Missing key"):
+        hubconf.dinov2_vits14(pretrained=True)
+
+
+def test_downloads_come_from_metas_addresses(tmp_path, monkeypatch):
+    asked = []
+
+    def offline(url, *args, **kwargs):
+        asked.append(url)
+        raise OSError("no route")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
+    with torch.device("meta"):
+        for name in ("dinov2_vitb14", "dinov2_vits14_reg", "webssl_dino300m_full2b_224"):
+            with pytest.raises(ConnectionError, match="put it into") as error:
+                getattr(hubconf, name)()
+            assert str(tmp_path / "checkpoints") in str(error.value)
+    base = "https://dl.fbaipublicfiles.com"
+    assert asked == [
+        f"{base}/dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth",
+        f"{base}/dinov2/dinov2_vits14/dinov2_vits14_reg4_pretrain.pth",
+        f"{base}/webssl/webssl_dino300m_full2b_224.pth",
+    ]

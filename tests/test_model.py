@@ -1,0 +1,224 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import REPO
+from torch import nn
+
+import config
+import model as model_module
+from errors import InputError
+from model import (
+    HEAD_CLASSES,
+    LinearHead,
+    SegmentationModel,
+    build_model,
+    fingerprint,
+    load_backbone,
+    pad_to_multiple,
+    upsample,
+)
+
+
+class StripeBackbone(nn.Module):
+    """(B, 3, H, W) -> two maps (B, 4, H/14, W/14), without a ViT's time."""
+
+    def __init__(self):
+        super().__init__()
+        self.proj = nn.Conv2d(3, 4, kernel_size=14, stride=14)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, images):
+        maps = self.dropout(self.proj(images))
+        return maps, -maps
+
+
+def small_model(fine_tune=False):
+    torch.manual_seed(0)
+    return SegmentationModel(StripeBackbone(), LinearHead(8, 3), fine_tune)
+
+
+def tiny_spec(**kwargs):
+    return config.ModelConfig("dinov2_vitt14", "ms", 2, "none", **kwargs)
+
+
+@pytest.mark.parametrize("size", [(500, 333), (13, 400), (1, 1), (14, 28), (640, 644)])
+def test_any_size_gives_the_grid_of_its_padded_self(size):
+    logits = small_model().eval()(torch.randn(2, 3, *size))
+    assert logits.shape == (2, 3, -(-size[0] // 14), -(-size[1] // 14))
+    assert upsample(logits, size).shape == (2, 3, *size)
+    assert upsample(logits, size, (31, 17)).shape == (2, 3, 31, 17)
+
+
+@pytest.mark.parametrize("size", range(1, 61))
+def test_padding_is_centred_and_zero(size):
+    padded = pad_to_multiple(torch.ones(1, 1, size, 14))
+    total = padded.shape[-2] - size
+    assert padded.shape[-2] % 14 == 0
+    assert 0 <= total < 14
+    rows = padded[0, 0, :, 0].tolist()
+    assert rows == [0] * (total // 2) + [1] * size + [0] * (total - total // 2)
+
+
+@pytest.mark.parametrize("height", [28, 33, 40, 13])
+def test_upsampling_puts_patches_back_where_they_came_from(height):
+    """A ramp over patch rows, read at a pixel, is that pixel's place among the patch centres."""
+    rows = -(-height // 14)
+    before = (rows * 14 - height) // 2
+    ramp = torch.arange(float(rows)).reshape(1, 1, rows, 1)
+    column = upsample(ramp, (height, 14))[0, 0, :, 7]
+    places = (torch.arange(height) + before + 0.5) / 14 - 0.5
+    torch.testing.assert_close(column, places.clamp(0, rows - 1))
+
+
+def test_padding_is_cropped_not_squeezed():
+    logits = torch.arange(46.0).reshape(1, 1, 46, 1)
+    column = upsample(logits, (640, 14))[0, 0, :, 7]
+    full = nn.functional.interpolate(logits, size=(644, 14), mode="bilinear")[0, 0, :, 7]
+    assert torch.equal(column, full[2:642])
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"), [("ms", 35_349), ("linear", 8_853), ("token", 32_277)]
+)
+def test_trainable_parameters_of_the_articles(head, expected):
+    with torch.device("meta"):
+        model = HEAD_CLASSES[head](config.HEADS[head] * 384, 21)
+    assert sum(p.numel() for p in model.parameters()) == expected
+
+
+def test_conv_head_of_the_web_dino_article():
+    head = HEAD_CLASSES["conv"](1024, 2)
+    assert sum(p.numel() for p in head.parameters()) == 2_360_066
+    assert head(torch.randn(1, 1024, 3, 5)).shape == (1, 2, 3, 5)
+
+
+def test_frozen_is_four_facts():
+    model = small_model()
+    backbone = model.backbone
+    assert not any(p.requires_grad for p in backbone.parameters())
+    model.train()
+    assert not any(module.training for module in backbone.modules())
+    assert model.head.training
+    features = model.extract(torch.randn(1, 3, 28, 28))
+    assert features.grad_fn is None
+    assert not features.is_inference()
+    model(torch.randn(2, 3, 28, 28)).sum().backward()
+    assert backbone.proj.weight.grad is None
+    assert model.head.conv_seg.weight.grad is not None
+
+
+def test_fine_tuning_wakes_the_backbone():
+    model = small_model(fine_tune=True).train()
+    assert model.backbone.training
+    model(torch.randn(2, 3, 28, 28)).square().sum().backward()
+    assert model.backbone.proj.weight.grad.abs().sum() > 0
+    with torch.no_grad():
+        assert model.extract(torch.randn(1, 3, 28, 28)).grad_fn is None
+
+
+def test_kept_state_is_what_was_trained():
+    frozen, tuned = small_model(), small_model(fine_tune=True)
+    assert all(name.startswith("head.") for name in frozen.trained())
+    assert set(tuned.trained()) == set(tuned.state_dict())
+    other = small_model()
+    nn.init.normal_(other.head.conv_seg.weight)
+    other.load_trained(frozen.trained())
+    assert torch.equal(other.head.conv_seg.weight, frozen.head.conv_seg.weight)
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        frozen.load_trained(frozen.trained() | {"head.more": torch.zeros(1)})
+    with pytest.raises(RuntimeError, match="Missing key"):
+        frozen.load_trained({})
+
+
+def test_feature_maps_are_the_last_blocks_in_order():
+    backbone = load_backbone("dinov2_vitt14", 4, weights="none")
+    images = torch.randn(1, 3, 28, 42)
+    with torch.no_grad():
+        maps = backbone(images)
+        expected = backbone.get_intermediate_layers(images, n=[2, 3, 4, 5], reshape=True)
+    assert all(torch.equal(a, b) for a, b in zip(maps, expected, strict=True))
+
+
+def test_random_weights_are_the_same_everywhere():
+    torch.manual_seed(1)
+    first = load_backbone("dinov2_vitt14", 1, weights="none")
+    torch.manual_seed(2)
+    second = load_backbone("dinov2_vitt14", 1, weights="none")
+    assert fingerprint(first) == fingerprint(second)
+    assert first.blocks[0].attn.qkv.weight.std() > 0.01
+    with torch.no_grad():
+        second.blocks[3].mlp.fc1.weight[0, 0] += 1
+    assert fingerprint(first) != fingerprint(second)
+
+
+@pytest.mark.parametrize("wrapped", [None, "state_dict", "model", "teacher"])
+def test_weights_from_a_file(tmp_path, wrapped):
+    source = load_backbone("dinov2_vitt14", 1, weights="none")
+    nn.init.normal_(source.cls_token)
+    state = dict(source.state_dict())
+    if wrapped == "teacher":
+        state = {f"backbone.{name}": value for name, value in state.items()}
+    torch.save({wrapped: state} if wrapped else state, tmp_path / "weights.pth")
+    loaded = load_backbone("dinov2_vitt14", 1, weights=str(tmp_path / "weights.pth"))
+    assert fingerprint(loaded) == fingerprint(source)
+
+
+def test_user_errors_name_the_remedy(tmp_path):
+    with pytest.raises(InputError, match="unknown backbone 'resnet'; known: dinov2_vitt14"):
+        load_backbone("resnet", 1)
+    with pytest.raises(InputError, match="no such folder"):
+        load_backbone("dinov2_vitt14", 1, hub_repo="./nowhere")
+    with pytest.raises(InputError, match=r"hubconf.py"):
+        load_backbone("dinov2_vitt14", 1, hub_repo=str(tmp_path))
+    (tmp_path / "hubconf.py").write_text("dependencies = []\n")
+    with pytest.raises(InputError, match="does not offer"):
+        load_backbone("dinov2_vitt14", 1, hub_repo=str(tmp_path))
+    with pytest.raises(InputError, match=r"gone.pth: no such file"):
+        load_backbone("dinov2_vitt14", 1, weights=str(tmp_path / "gone.pth"))
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(InputError, match=r"other.pth does not fit this backbone: .*Missing key"):
+        load_backbone("dinov2_vitt14", 1, weights=str(tmp_path / "other.pth"))
+
+
+def test_without_a_network_the_error_says_what_to_do(monkeypatch):
+    def offline(*args, **kwargs):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(torch.hub, "load", offline)
+    with pytest.raises(InputError, match=r"cannot fetch facebookresearch/dinov2:\w+.*--hub-repo"):
+        load_backbone("dinov2_vits14", 1)
+
+
+def test_the_official_repository_is_asked_for_at_a_pinned_commit(monkeypatch):
+    asked = {}
+
+    def record(repo, name, **kwargs):
+        asked.update(kwargs, repo=repo, name=name)
+        return load(str(REPO), name, source="local", pretrained=False)
+
+    load = torch.hub.load
+    monkeypatch.setattr(torch.hub, "load", record)
+    load_backbone("dinov2_vits14", 1)
+    assert asked["repo"] == config.DINOV2_REPO
+    assert len(config.DINOV2_REPO.split(":")[1]) == 40
+    assert asked["pretrained"] is True
+    assert asked["skip_validation"] is True  # or GitHub's API limits the rate
+
+
+def test_web_dino_says_its_licence(capsys, monkeypatch):
+    tiny = build_model(tiny_spec()).backbone
+    monkeypatch.setattr(model_module, "_load_from_hub", lambda *args, **kwargs: tiny)
+    load_backbone("webssl_dino300m_full2b_224", 1)
+    assert "CC-BY-NC-4.0" in capsys.readouterr().out
+    load_backbone("dinov2_vits14", 1)
+    assert capsys.readouterr().out == ""
+
+
+def test_summary_prints_the_articles_figures():
+    command = [sys.executable, "model.py", "--hub-repo", ".", "--imgsz", "640", "640"]
+    out = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True).stdout
+    assert "Total params: 22,091,925" in out
+    assert "Trainable params: 35,349" in out
+    assert "[1, 21, 46, 46]" in out
