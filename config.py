@@ -191,12 +191,7 @@ def train_parser() -> argparse.ArgumentParser:
     )
     _add_device(run)
     run.add_argument("--amp", action="store_true", help="compute in bfloat16 where it is safe")
-    run.add_argument(
-        "--workers",
-        type=int,
-        default=max(0, min(8, (os.cpu_count() or 1) - 1)),
-        help="processes that read pictures; 0: none besides the training loop",
-    )
+    _add_workers(run)
     run.add_argument("--seed", type=int, default=42, help="of order, augmentation and head")
     return parser
 
@@ -224,6 +219,27 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add_device(group) -> None:
     group.add_argument("--device", default="auto", help="auto (cuda, else mps, else cpu) or a name")
+
+
+def _add_workers(group) -> None:
+    group.add_argument(
+        "--workers",
+        type=int,
+        default=max(0, min(8, (os.cpu_count() or 1) - 1)),
+        help="processes that prepare pictures; 0: none besides the training loop",
+    )
+
+
+def demo_parser() -> argparse.ArgumentParser:
+    parser = _parser("Draw the demo's data set and video into input/demo.")
+    parser.add_argument(
+        "--pretrain",
+        action="store_true",
+        help="make the weights of dinov2_vitt14 again instead (about an hour on two cores)",
+    )
+    _add_device(parser)
+    _add_workers(parser)
+    return parser
 
 
 def _infer_parser(description: str, out_dir: str, batch: int) -> argparse.ArgumentParser:

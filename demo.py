@@ -1,20 +1,60 @@
 """Draw the demo's data set and video, or make the tiny backbone's weights (`--pretrain`)."""
 
-import argparse
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 import config
 from engine import train_one_epoch
+from errors import exits_cleanly
+from files import write_atomically
+from images import write_image, write_mask
 from model import LinearHead, SegmentationModel, load_backbone
+from presets import PERSON
 from scenes import KINDS, random_scene, render
 from transforms import to_tensor
+from utils import progress, save_tensors, select_device
+from video import VideoWriter
 
+FOLDER = Path("input/demo")
+WEIGHTS = Path(config.THIS_REPO) / "weights" / "dinov2_vitt14.pth"
+SIZE = (448, 336)  # width, height in pixels
 PERSON_HEIGHT = (70, 220)  # pixels
+# Numbers of pictures and the seed of the first; pretraining uses seeds from 0 up to some millions.
+SPLITS = {"train": (160, 10**8), "valid": (40, 2 * 10**8), "unseen": (12, 3 * 10**8)}
+VIDEO_SEED = 4 * 10**8
+VIDEO_SECONDS, VIDEO_FPS = 6, 15
+
+# -- the data set and the video --------------------------------------------------------------------
+
+
+def draw_data(folder: Path) -> None:
+    """Pictures and person masks to train and validate on, and pictures without masks."""
+    for split, (count, first_seed) in SPLITS.items():
+        for i in progress(range(count), f"drawing {split}"):
+            image, kinds = render(random_scene(first_seed + i, *SIZE, PERSON_HEIGHT))
+            if split == "unseen":
+                write_image(folder / "unseen" / f"{i:03d}.jpg", image)
+                continue
+            write_image(folder / f"{split}_images" / f"{i:03d}.jpg", image)
+            mask = (kinds == KINDS.index("person")).astype(np.uint8)
+            write_mask(folder / f"{split}_masks" / f"{i:03d}.png", mask, PERSON.palette)
+    classes = (
+        f"ALL_CLASSES: {list(PERSON.names)}\nVIS_LABEL_MAP: {list(map(list, PERSON.palette))}\n"
+    )
+    write_atomically(folder / "dataset.yaml", classes.encode())
+
+
+def draw_video(path: Path) -> None:
+    scene = random_scene(VIDEO_SEED, *SIZE, PERSON_HEIGHT, walking=True)
+    with VideoWriter(path, fps=VIDEO_FPS) as writer:
+        for i in progress(range(VIDEO_SECONDS * VIDEO_FPS), "drawing walkers"):
+            writer.write(render(scene, time=i / VIDEO_FPS)[0])
+
 
 # -- pretraining: the whole tiny ViT on an endless stream of scenes, with all their kinds ----------
 
@@ -67,10 +107,24 @@ def pretrain(path: Path, device: torch.device, workers: int) -> None:
                 f"loss {scores['loss']:.4f}, mIoU {scores['miou']:.4f}",
                 flush=True,
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({k: v.half() for k, v in backbone.state_dict().items()}, path)
+    save_tensors(path, {name: value.half() for name, value in backbone.state_dict().items()})
     print(f"wrote {path}")
 
 
 def _warmup_cosine(progress: float, warmup: float = 0.02) -> float:
     return min((progress + 1e-3) / warmup, 0.5 + 0.5 * math.cos(math.pi * progress))
+
+
+@exits_cleanly
+def main(argv: Sequence[str] | None = None) -> None:
+    args = config.demo_parser().parse_args(argv)
+    if args.pretrain:
+        pretrain(WEIGHTS, select_device(args.device), args.workers)
+        return
+    draw_data(FOLDER)
+    draw_video(FOLDER / "walkers.mp4")
+    print(f"drew pictures, masks and a video into {FOLDER}")
+
+
+if __name__ == "__main__":
+    main()

@@ -14,13 +14,12 @@ from utils import progress, select_device
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     args = config.infer_image_parser().parse_args(argv)
-    device = select_device(args.device)
-    predictor = Predictor.from_checkpoint(
-        args.model, device, args.imgsz, args.weights, args.hub_repo
-    )
     paths = find_pictures(args.input)
     names = output_names(paths, args.input)
     folder = output_folder(args.out_dir)
+    predictor = Predictor.from_checkpoint(
+        args.model, select_device(args.device), args.imgsz, args.weights, args.hub_repo
+    )
 
     problems: list[str] = []
     bar = progress(paths, "Segmenting")

@@ -1,36 +1,24 @@
 """Street and park scenes drawn by code: people walking among trees, cars, dogs, posts and boxes.
 
 A `Scene` is plain data made from a seed; `render` draws it at a moment in time, so the same code
-gives still pictures and videos. Lengths are pixels, times are seconds, angles are radians.
+gives still pictures and videos. Lengths are pixels, times are seconds.
 """
 
-import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
 import cv2
 import numpy as np
 
-KINDS = (
-    "backdrop", "person", "ground", "building", "tree", "bush", "car", "dog", "post", "box", "ball",
-)  # fmt: skip
-PERSON = KINDS.index("person")
-
-Colour = tuple[int, int, int]
-Point = tuple[float, float]
-
-
-@dataclass
-class Thing:
-    """One figure. (x, foot_y) is where it stands; everything else follows from `seed`."""
-
-    kind: str
-    x: float
-    foot_y: float
-    height: float
-    seed: int
-    speed: float = 0.0  # pixels per second, negative to the left
+from figures import (
+    CLUTTER,
+    FIGURES,
+    KINDS,
+    Canvas,
+    Thing,
+    muted_colour,
+    shade,
+)
 
 
 @dataclass
@@ -39,295 +27,6 @@ class Scene:
     height: int
     seed: int
     things: list[Thing] = field(default_factory=list)
-
-
-class Canvas:
-    """Draws each shape twice: in colour, antialiased, and as its kind's number, crisp."""
-
-    SHIFT = 4  # cv2's fixed point: coordinates in sixteenths of a pixel
-
-    def __init__(self, width: int, height: int):
-        self.image = np.zeros((height, width, 3), np.uint8)
-        self.kinds = np.zeros((height, width), np.uint8)
-
-    def _fixed(self, points: Sequence[Point]) -> np.ndarray:
-        return np.round(np.float64(points) * 2**self.SHIFT).astype(np.int32)
-
-    def polygon(self, kind: str, points: Sequence[Point], colour: Colour) -> None:
-        corners = [self._fixed(points)]
-        cv2.fillPoly(self.image, corners, colour, cv2.LINE_AA, self.SHIFT)
-        cv2.fillPoly(self.kinds, corners, KINDS.index(kind), cv2.LINE_8, self.SHIFT)
-
-    def box(self, kind: str, left: float, top: float, right: float, bottom: float, colour: Colour):
-        self.polygon(kind, [(left, top), (right, top), (right, bottom), (left, bottom)], colour)
-
-    def ellipse(self, kind: str, centre: Point, axes: Point, colour: Colour, tilt: float = 0):
-        x, y = self._fixed(centre).tolist()
-        a, b = self._fixed(axes).tolist()
-        degrees = math.degrees(tilt)
-        for target, ink, line in (
-            (self.image, colour, cv2.LINE_AA),
-            (self.kinds, KINDS.index(kind), cv2.LINE_8),
-        ):
-            cv2.ellipse(target, (x, y), (a, b), degrees, 0, 360, ink, -1, line, self.SHIFT)
-
-    def limb(self, kind: str, start: Point, end: Point, thickness: float, colour: Colour) -> None:
-        """A bar with round ends."""
-        dx, dy = end[0] - start[0], end[1] - start[1]
-        length, half = max(math.hypot(dx, dy), 1e-6), thickness / 2
-        nx, ny = -dy / length * half, dx / length * half
-        self.polygon(
-            kind,
-            [
-                (start[0] + nx, start[1] + ny),
-                (end[0] + nx, end[1] + ny),
-                (end[0] - nx, end[1] - ny),
-                (start[0] - nx, start[1] - ny),
-            ],
-            colour,
-        )
-        for joint in (start, end):
-            self.ellipse(kind, joint, (half, half), colour)
-
-
-# -- figures: each draws one Thing, with feet at (x, foot_y) and the given height ------------------
-
-
-def _colour(rng: Random, low: int = 10, high: int = 245) -> Colour:
-    return rng.randint(low, high), rng.randint(low, high), rng.randint(low, high)
-
-
-def _shade(colour: Colour, factor: float) -> Colour:
-    return tuple(min(255, int(channel * factor)) for channel in colour)
-
-
-def _muted(rng: Random, low: int, high: int) -> Colour:
-    """A surface's colour: mostly grey, brown or pale, now and then a loud one."""
-    colour, grey = _colour(rng, low, high), rng.randint(low, high)
-    share = rng.choice((0.2, 0.35, 0.5, 1.0))
-    return tuple(int(grey + (channel - grey) * share) for channel in colour)
-
-
-SKIN = ((255, 219, 190), (236, 188, 150), (198, 134, 66), (141, 85, 36), (92, 58, 40), (60, 40, 30))
-HAIR = ((20, 15, 12), (60, 40, 25), (120, 80, 40), (200, 170, 90), (150, 150, 150), (150, 60, 30))
-GREENS = (
-    (40, 110, 40),
-    (70, 130, 50),
-    (110, 130, 40),
-    (30, 80, 50),
-    (170, 110, 40),
-    (200, 140, 50),
-)
-STRIDE_PER_HEIGHT = 0.9  # length of one full walking cycle, in body heights
-
-
-def _leg(canvas, hip: Point, length: float, swing: float, bend: float, ink: Colour, shoe: Colour):
-    thigh = 0.52 * length
-    shin = length - thigh
-    knee = (hip[0] + thigh * math.sin(swing), hip[1] + thigh * math.cos(swing))
-    ankle = (knee[0] + shin * math.sin(swing - bend), knee[1] + shin * math.cos(swing - bend))
-    canvas.limb("person", hip, knee, 0.19 * length, ink)
-    canvas.limb("person", knee, ankle, 0.155 * length, ink)
-    toe = (ankle[0] + 0.12 * length, ankle[1])
-    canvas.limb("person", ankle, toe, 0.11 * length, shoe)
-
-
-def _arm(canvas, shoulder: Point, length: float, swing: float, sleeve: Colour, skin: Colour):
-    elbow = (
-        shoulder[0] + 0.5 * length * math.sin(swing),
-        shoulder[1] + 0.5 * length * math.cos(swing),
-    )
-    hand = (
-        elbow[0] + 0.5 * length * math.sin(swing + 0.4),
-        elbow[1] + 0.5 * length * math.cos(swing + 0.4),
-    )
-    canvas.limb("person", shoulder, elbow, 0.2 * length, sleeve)
-    canvas.limb("person", elbow, hand, 0.16 * length, skin)
-
-
-def draw_person(canvas: Canvas, thing: Thing, time: float) -> None:
-    """A figure in mid-step: legs, arms, torso or coat, head with hair, sometimes a hat or a bag."""
-    rng = Random(thing.seed)
-    skin, hair = rng.choice(SKIN), rng.choice(HAIR)
-    shirt, trousers, shoe = _colour(rng), _colour(rng, 10, 200), _colour(rng, 5, 120)
-    facing_camera = rng.random() < 0.3
-    stride = rng.uniform(0.25, 0.6) * (0.35 if facing_camera else 1.0)
-    heading = -1 if (thing.speed or rng.uniform(-1, 1)) < 0 else 1
-    h = thing.height
-    x = thing.x + thing.speed * time
-    phase = 2 * math.pi * (rng.random() + abs(thing.speed) * time / (STRIDE_PER_HEIGHT * h))
-    build = rng.uniform(0.85, 1.25)
-    swing = stride * math.sin(phase)
-    bob = 0.01 * h * math.cos(2 * phase)
-
-    def at(dx: float, up: float) -> Point:
-        return x + heading * dx * h, thing.foot_y - up * h + bob
-
-    apart = 0.05 * build if facing_camera else 0.0
-    arm_gap = (0.12 if facing_camera else 0.03) * build
-    sleeve = shirt if rng.random() < 0.6 else skin
-    far = 0.8  # the limbs on the far side are darker
-    lift = max(0.0, math.cos(phase)) * stride
-    _arm(canvas, at(-arm_gap, 0.79), 0.36 * h, heading * swing * 1.1, _shade(sleeve, far), skin)
-    _leg(
-        canvas, at(-apart, 0.49), 0.46 * h, heading * -swing,
-        heading * (stride - lift), _shade(trousers, far), shoe,
-    )  # fmt: skip
-    _leg(canvas, at(apart, 0.49), 0.46 * h, heading * swing, heading * lift, trousers, shoe)
-    wide = (0.12 if facing_camera else 0.085) * build
-    hem = 0.24 if rng.random() < 0.25 else 0.45  # a coat or a skirt, else a shirt
-    flare = wide * (1.5 if hem < 0.4 else 1.0)
-    canvas.polygon(
-        "person", [at(-wide, 0.8), at(-wide * 0.6, 0.84), at(wide * 0.6, 0.84), at(wide, 0.8),
-                   at(flare, hem), at(-flare, hem)], shirt,
-    )  # fmt: skip
-    if rng.random() < 0.3:
-        canvas.ellipse("person", at(-wide - 0.03, 0.68), (0.07 * h, 0.12 * h), _colour(rng))
-    canvas.limb("person", at(0, 0.82), at(0.01, 0.87), 0.07 * h, skin)
-    canvas.ellipse("person", at(-0.006, 0.925), (0.07 * h, 0.082 * h), hair)
-    canvas.ellipse("person", at(0.012, 0.912), (0.055 * h, 0.066 * h), skin)
-    if rng.random() < 0.25:
-        canvas.ellipse("person", at(0.01, 0.965), (0.1 * h, 0.035 * h), _colour(rng))
-    _arm(canvas, at(arm_gap, 0.79), 0.36 * h, heading * -swing * 1.1, sleeve, skin)
-
-
-def draw_tree(canvas: Canvas, thing: Thing, time: float) -> None:
-    rng = Random(thing.seed)
-    h, leaf = thing.height, rng.choice(GREENS)
-    base, fork = (thing.x, thing.foot_y), (thing.x, thing.foot_y - 0.5 * h)
-    canvas.limb(
-        "tree", base, fork, rng.uniform(0.04, 0.1) * h, _shade((110, 75, 45), rng.uniform(0.5, 1.3))
-    )
-    if rng.random() < 0.35:
-        for level in range(3):
-            y, half = thing.foot_y - (0.25 + 0.22 * level) * h, (0.26 - 0.06 * level) * h
-            tip = (thing.x, y - 0.34 * h)
-            canvas.polygon(
-                "tree",
-                [(thing.x - half, y), tip, (thing.x + half, y)],
-                _shade(leaf, 0.8 + 0.12 * level),
-            )
-        return
-    for _ in range(9):
-        centre = (thing.x + rng.uniform(-0.2, 0.2) * h, thing.foot_y - rng.uniform(0.5, 0.88) * h)
-        radius = rng.uniform(0.09, 0.17) * h
-        canvas.ellipse("tree", centre, (radius, radius), _shade(leaf, rng.uniform(0.7, 1.3)))
-
-
-def draw_bush(canvas: Canvas, thing: Thing, time: float) -> None:
-    rng = Random(thing.seed)
-    leaf = rng.choice(GREENS)
-    for _ in range(8):
-        centre = (
-            thing.x + rng.uniform(-0.25, 0.25) * thing.height,
-            thing.foot_y - rng.uniform(0.05, 0.3) * thing.height,
-        )
-        radius = rng.uniform(0.06, 0.14) * thing.height
-        canvas.ellipse("bush", centre, (radius, radius), _shade(leaf, rng.uniform(0.6, 1.3)))
-
-
-def draw_car(canvas: Canvas, thing: Thing, time: float) -> None:
-    rng = Random(thing.seed)
-    paint, glass = _colour(rng), (60, 80, 95)
-    h = thing.height * 0.75
-    x = thing.x + thing.speed * time
-    low, mid, top = thing.foot_y - 0.15 * h, thing.foot_y - 0.55 * h, thing.foot_y - 0.95 * h
-    nose, tail = x - 1.25 * h, x + 1.25 * h
-    canvas.polygon("car", [(nose, low), (nose, mid), (x - 0.7 * h, mid), (x - 0.4 * h, top),
-                           (x + 0.5 * h, top), (x + 0.85 * h, mid), (tail, mid), (tail, low)], paint)  # fmt: skip
-    canvas.polygon("car", [(x - 0.6 * h, mid), (x - 0.36 * h, top + 0.07 * h),
-                           (x + 0.45 * h, top + 0.07 * h), (x + 0.75 * h, mid)], glass)  # fmt: skip
-    for wheel in (-0.75, 0.75):
-        for radius, ink in ((0.23, (25, 25, 28)), (0.12, (150, 150, 155))):
-            centre = (x + wheel * h, thing.foot_y - 0.2 * h)
-            canvas.ellipse("car", centre, (radius * h, radius * h), ink)
-
-
-def draw_dog(canvas: Canvas, thing: Thing, time: float) -> None:
-    rng = Random(thing.seed)
-    coat = _shade(rng.choice(HAIR), 1.2)
-    h = thing.height * 0.4
-    x, y = thing.x + thing.speed * time, thing.foot_y
-    heading = -1 if thing.speed < 0 else 1
-    phase = 2 * math.pi * (rng.random() + abs(thing.speed) * time / max(h, 1e-6))
-    for leg, offset in ((-0.45, 0.0), (-0.35, math.pi), (0.4, math.pi), (0.5, 0.0)):
-        foot = x + (leg * heading + 0.18 * math.sin(phase + offset)) * h
-        canvas.limb("dog", (x + leg * heading * h, y - 0.5 * h), (foot, y), 0.13 * h, coat)
-    canvas.ellipse("dog", (x, y - 0.6 * h), (0.62 * h, 0.25 * h), coat)
-    canvas.limb(
-        "dog", (x - 0.55 * heading * h, y - 0.7 * h), (x - 0.85 * heading * h, y - h), 0.1 * h, coat
-    )
-    canvas.ellipse("dog", (x + 0.68 * heading * h, y - 0.9 * h), (0.25 * h, 0.2 * h), coat)
-    canvas.ellipse(
-        "dog", (x + 0.9 * heading * h, y - 0.85 * h), (0.15 * h, 0.1 * h), _shade(coat, 0.8)
-    )
-    canvas.ellipse(
-        "dog", (x + 0.55 * heading * h, y - 0.95 * h), (0.08 * h, 0.2 * h), _shade(coat, 0.6)
-    )
-
-
-def draw_post(canvas: Canvas, thing: Thing, time: float) -> None:
-    """A lamp or a sign: as tall and thin as a person, which is the point."""
-    rng = Random(thing.seed)
-    metal, h = _shade((120, 120, 125), rng.uniform(0.3, 1.5)), thing.height * rng.uniform(0.8, 1.4)
-    top = (thing.x, thing.foot_y - h)
-    canvas.limb("post", (thing.x, thing.foot_y), top, rng.uniform(0.025, 0.07) * h, metal)
-    plate, size = _colour(rng), rng.uniform(0.07, 0.15) * h
-    if rng.random() < 0.5:
-        canvas.ellipse("post", top, (size, size), plate)
-    else:
-        canvas.box("post", top[0] - size, top[1] - size, top[0] + size, top[1] + size, plate)
-
-
-def draw_box(canvas: Canvas, thing: Thing, time: float) -> None:
-    """A crate, a bin or a bench."""
-    rng = Random(thing.seed)
-    ink, h = _colour(rng), thing.height * rng.uniform(0.25, 0.7)
-    half = h * rng.uniform(0.25, 0.8)
-    left, right, top = thing.x - half, thing.x + half, thing.foot_y - h
-    if rng.random() < 0.35:
-        for x in (left, right):
-            canvas.limb("box", (x, thing.foot_y), (x, top), 0.08 * h, _shade(ink, 0.6))
-        for y in (top, thing.foot_y - 0.5 * h):
-            canvas.limb("box", (left, y), (right, y), 0.12 * h, ink)
-        return
-    canvas.box("box", left, top, right, thing.foot_y, ink)
-    canvas.box("box", left, top, right, top + 0.15 * h, _shade(ink, 1.3))
-    for x in np.linspace(left, right, rng.randint(2, 5)):
-        canvas.limb("box", (x, top), (x, thing.foot_y), 0.03 * h, _shade(ink, 0.7))
-
-
-def draw_ball(canvas: Canvas, thing: Thing, time: float) -> None:
-    rng = Random(thing.seed)
-    radius = thing.height * rng.uniform(0.07, 0.16)
-    centre, ink = (thing.x, thing.foot_y - radius), _colour(rng)
-    canvas.ellipse("ball", centre, (radius, radius), ink)
-    canvas.ellipse("ball", centre, (radius * 0.4, radius), _shade(ink, 0.6), tilt=0.5)
-
-
-def draw_building(canvas: Canvas, thing: Thing, time: float) -> None:
-    rng = Random(thing.seed)
-    wall, glass = _muted(rng, 60, 220), _muted(rng, 20, 120)
-    half, top = thing.height * rng.uniform(0.3, 0.8), thing.foot_y - thing.height
-    canvas.box("building", thing.x - half, top, thing.x + half, thing.foot_y, wall)
-    columns, rows = rng.randint(2, 6), rng.randint(2, 6)
-    for column in range(columns):
-        for row in range(rows):
-            x = thing.x - half + 2 * half * (column + 0.3) / columns
-            y = top + thing.height * (row + 0.25) / rows
-            canvas.box(
-                "building", x, y, x + 0.8 * half / columns, y + 0.5 * thing.height / rows, glass
-            )
-
-
-FIGURES: dict[str, Callable[[Canvas, Thing, float], None]] = {
-    "person": draw_person, "tree": draw_tree, "bush": draw_bush, "car": draw_car, "dog": draw_dog,
-    "post": draw_post, "box": draw_box, "ball": draw_ball, "building": draw_building,
-}  # fmt: skip
-CLUTTER = ("tree", "bush", "car", "dog", "post", "box", "ball")
-
-
-# -- scenes ----------------------------------------------------------------------------------------
 
 
 def random_scene(
@@ -364,12 +63,12 @@ def _paint_backdrop(canvas: Canvas, rng: Random, horizon: int) -> None:
     """Sky or wall above, ground below, each a gradient, with stripes, tiles or blotches."""
     height, width = canvas.kinds.shape
     for kind, top, bottom in (("backdrop", 0, horizon), ("ground", horizon, height)):
-        start, end = np.float32(_muted(rng, 40, 235)), np.float32(_muted(rng, 40, 235))
+        start, end = np.float32(muted_colour(rng, 40, 235)), np.float32(muted_colour(rng, 40, 235))
         ramp = np.linspace(0, rng.uniform(0.1, 0.6), max(bottom - top, 1), dtype=np.float32)
         rows = start + (end - start) * ramp[:, None]
         canvas.image[top:bottom] = rows[: bottom - top, None].astype(np.uint8)
         canvas.kinds[top:bottom] = KINDS.index(kind)
-        ink = _shade(tuple(int(c) for c in start), rng.uniform(0.75, 1.2))
+        ink = shade(tuple(int(c) for c in start), rng.uniform(0.75, 1.2))
         gap = rng.uniform(12, 60)
         if rng.random() < 0.35:  # stripes that meet at the horizon, or upright ones on a wall
             spread = 3.0 if kind == "ground" else 1.0

@@ -1,0 +1,305 @@
+"""The commands of the README, run as a user runs them, on drawn data."""
+
+import csv
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPO, draw_pair, shared_data
+from PIL import Image
+
+import config
+import infer_image
+import infer_video
+import train
+from video import VideoReader, VideoWriter
+
+TINY = ["--backbone", "dinov2_vitt14", "--weights", "none", "--imgsz", "56", "--workers", "0"]
+
+
+def run_train(data_dir, *more):
+    train.main(["--data", str(data_dir), *TINY, "--epochs", "2", "--batch", "4", *more])
+
+
+@pytest.fixture
+def checkpoint(data_dir, in_tmp):
+    run_train(data_dir)
+    return in_tmp / "outputs" / "best_model_iou.pth"
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name, size in (("a.png", (70, 50)), ("b.jpg", (33, 47)), ("sub/c.png", (400, 13))):
+        (folder / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(draw_pair(1, *size)[0]).save(folder / name)
+    return folder
+
+
+def fails(capsys, main, *argv):
+    """The one line that a failing script says."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in argv])
+    assert stop.value.code not in (0, None)
+    message = str(stop.value.code)
+    assert "Traceback" not in message + capsys.readouterr().err
+    return message
+
+
+def test_a_run_leaves_the_files_that_the_readme_lists(data_dir, in_tmp, capsys):
+    run_train(data_dir, "--out-dir", "first")
+    folder = in_tmp / "outputs" / "first"
+    expected = {
+        "best_model_iou.pth", "best_model_loss.pth", "final_model.pth", "last.pth",
+        "history.csv", "loss.png", "accuracy.png", "miou.png", "valid_preds",
+    }  # fmt: skip
+    assert {path.name for path in folder.iterdir()} == expected
+    assert len(list((folder / "valid_preds").iterdir())) == 2
+    rows = list(csv.DictReader((folder / "history.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert 0 <= float(rows[1]["valid_miou"]) <= 1
+    out = capsys.readouterr().out
+    for words in ("EPOCH: 2 of 2", "Valid loss:", "IoU per class:", "TRAINING COMPLETE"):
+        assert words in out
+
+
+def test_two_runs_of_one_seed_are_equal(data_dir, in_tmp):
+    for name, more in (("a", []), ("b", ["--workers", "2"]), ("c", ["--seed", "7"])):
+        run_train(data_dir, "--out-dir", name, *more)
+    a, b, c = (
+        torch.load(in_tmp / "outputs" / name / "final_model.pth", weights_only=True)[
+            "model_state_dict"
+        ]
+        for name in "abc"
+    )
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert not all(torch.equal(a[key], c[key]) for key in a)
+
+
+def test_a_resumed_run_ends_where_the_whole_one_does(data_dir, in_tmp):
+    schedule = ["--scheduler", "--scheduler-epochs", "2"]
+    run_train(data_dir, *schedule, "--out-dir", "whole", "--epochs", "3")
+    run_train(data_dir, *schedule, "--out-dir", "parts", "--epochs", "1")
+    run_train(data_dir, *schedule, "--out-dir", "parts", "--epochs", "3", "--resume")
+    outputs = in_tmp / "outputs"
+    whole, parts = (
+        torch.load(outputs / name / "last.pth", weights_only=True) for name in ("whole", "parts")
+    )
+    assert whole["history"] == parts["history"]
+    assert [row["lr"] for row in whole["history"]] == pytest.approx([1e-3, 1e-3, 1e-4])
+    for key, value in whole["model_state_dict"].items():
+        assert torch.equal(value, parts["model_state_dict"][key])
+
+
+def test_frozen_and_fine_tuned_checkpoints(data_dir, in_tmp):
+    run_train(data_dir, "--out-dir", "frozen")
+    run_train(data_dir, "--out-dir", "tuned", "--fine-tune")
+    frozen, tuned = (in_tmp / "outputs" / n / "best_model_iou.pth" for n in ("frozen", "tuned"))
+    assert frozen.stat().st_size < 64 * 1024 < tuned.stat().st_size
+    for path in (frozen, tuned):
+        infer_image.main(["--input", str(data_dir / "valid_images"), "--model", str(path)])
+    trained = torch.load(tuned, weights_only=True)["model_state_dict"]
+    initial = torch.hub.load(str(REPO), "dinov2_vitt14", source="local", pretrained=False)
+    assert trained["backbone.norm.weight"].ne(initial.norm.weight).any()
+
+
+def test_pictures_come_out_at_their_own_size(checkpoint, pictures, capsys):
+    argv = ["--input", str(pictures), "--model", str(checkpoint), "--save", "overlay,mask"]
+    infer_image.main([*argv, "--batch", "2"])
+    results = checkpoint.parent / "inference_results_image"
+    for name, size in (("a", (70, 50)), ("b", (33, 47)), ("sub/c", (400, 13))):
+        assert Image.open(results / f"{name}_overlay.jpg").size == size
+        mask = Image.open(results / f"{name}_mask.png")
+        assert (mask.size, mask.mode) == (size, "P")
+        assert set(np.unique(mask)) <= {0, 1}
+    assert "3 of 3 pictures segmented" in capsys.readouterr().out
+
+
+def test_batches_and_single_pictures_give_the_same_masks(checkpoint, pictures):
+    base = ["--input", str(pictures), "--model", str(checkpoint), "--save", "mask"]
+    infer_image.main([*base, "--out-dir", "one", "--batch", "1"])
+    infer_image.main([*base, "--out-dir", "three", "--batch", "3"])
+    outputs = checkpoint.parent
+    for name in ("a", "b", "sub/c"):
+        one, three = (
+            np.asarray(Image.open(outputs / n / f"{name}_mask.png")) for n in ("one", "three")
+        )
+        assert np.mean(one == three) > 0.999
+
+
+def test_one_bad_picture_is_reported_and_the_rest_done(checkpoint, pictures, capsys):
+    (pictures / "broken.png").write_bytes((pictures / "a.png").read_bytes()[:60])
+    (pictures / "notes.txt").write_text("no picture")
+    argv = ["--input", pictures, "--model", checkpoint]
+    message = fails(capsys, infer_image.main, *argv)
+    assert "broken.png" in message
+    assert len(message.splitlines()) == 1
+    assert len(list((checkpoint.parent / "inference_results_image").rglob("*.jpg"))) == 3
+
+
+def test_two_inputs_of_one_stem_both_come_out(checkpoint, pictures):
+    shutil.copy(pictures / "b.jpg", pictures / "a.jpg")
+    infer_image.main(["--input", str(pictures), "--model", str(checkpoint)])
+    results = checkpoint.parent / "inference_results_image"
+    assert (results / "a_png_overlay.jpg").is_file()
+    assert (results / "a_jpg_overlay.jpg").is_file()
+
+
+def test_a_single_picture_as_input(checkpoint, pictures):
+    infer_image.main(["--input", str(pictures / "b.jpg"), "--model", str(checkpoint)])
+    assert (checkpoint.parent / "inference_results_image" / "b_overlay.jpg").is_file()
+
+
+def test_a_video_keeps_frames_rate_and_size(checkpoint, tmp_path, capsys):
+    source = tmp_path / "my.clip.v2.mp4"
+    with VideoWriter(source, fps=29.97) as writer:
+        for i in range(7):
+            writer.write(draw_pair(i, 66, 48)[0])
+    infer_video.main(["--input", str(source), "--model", str(checkpoint), "--batch", "3"])
+    result = checkpoint.parent / "inference_results_video" / "my.clip.v2.mp4"
+    with VideoReader(source) as before, VideoReader(result) as after:
+        assert after.fps == before.fps
+        assert [f.time for f in after] == [f.time for f in before]
+        assert (after.width, after.height) == (66, 48)
+    assert "7 frames" in capsys.readouterr().out
+
+
+def test_bad_input_to_training_is_one_line(data_dir, in_tmp, capsys):
+    def said(*more):
+        return fails(capsys, train.main, "--data", data_dir, *TINY, "--epochs", "1", *more)
+
+    assert "no such folder" in said("--data", "nowhere")
+    assert "no such folder" in said("--train-images", "x", "--train-masks", "y")
+    assert "unknown backbone 'vit'; known: dinov2_vitt14" in said("--backbone", "vit")
+    assert "--device cuda:9 cannot be used here" in said("--device", "cuda:9")
+    assert "below outputs/" in said("--out-dir", "../x")
+    assert "no such class file" in said("--classes", "mine.yaml")
+    assert "no such checkpoint" in said("--resume")
+    (in_tmp / "empty" / "train_images").mkdir(parents=True)
+    (in_tmp / "empty" / "train_masks").mkdir()
+    assert "no pictures in it" in said("--data", "empty")
+
+
+def spoil(data_dir, kind):
+    image = data_dir / "train_images" / "2.png"
+    mask = data_dir / "train_masks" / "2.png"
+    if kind == "no mask":
+        mask.unlink()
+    elif kind == "no image":
+        image.unlink()
+    elif kind == "cut image":
+        image.write_bytes(image.read_bytes()[:-200])
+    elif kind == "cut mask":
+        mask.write_bytes(mask.read_bytes()[:-30])
+    elif kind == "size":
+        pixels = np.asarray(Image.open(mask))
+        Image.fromarray(pixels[:, 1:]).save(mask)
+    elif kind == "transposed":
+        Image.fromarray(np.asarray(Image.open(mask)).T.copy()).save(mask)
+    elif kind == "label":
+        pixels = np.asarray(Image.open(mask)).copy()
+        pixels[0, :3] = 2
+        Image.fromarray(pixels).save(mask)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("no mask", "1 images without a mask"),
+        ("no image", "1 masks without an image"),
+        ("cut image", "not a readable picture"),
+        ("cut mask", "not a readable picture"),
+        ("size", "but its image 2.png has 70x56"),
+        ("transposed", "but its image 2.png has 70x56"),
+        ("label", r"value 2 (3 pixels) belongs to no class"),
+    ],
+)
+def test_bad_files_stop_training_before_it_starts(data_dir, in_tmp, capsys, kind, words):
+    spoil(data_dir, kind)
+    (data_dir / "dataset.yaml").write_text("ALL_CLASSES: [background, box]\n")
+    message = fails(capsys, train.main, "--data", data_dir, *TINY)
+    assert words in message
+    assert "2.png" in message
+    assert len(message.splitlines()) == 1
+    assert not (in_tmp / "outputs").exists()
+
+
+def test_bad_input_to_inference_is_one_line(checkpoint, data_dir, in_tmp, capsys):
+    def said(main, source, *more):
+        return fails(capsys, main, "--input", source, "--model", checkpoint, *more)
+
+    (in_tmp / "empty").mkdir()
+    assert "no such file or folder" in said(infer_image.main, "nowhere")
+    assert "no pictures in it" in said(infer_image.main, "empty")
+    assert "no such checkpoint" in said(infer_image.main, data_dir, "--model", "gone.pth")
+    assert "below outputs/" in said(infer_video.main, "text.mp4", "--out-dir", "/x")
+    (in_tmp / "text.mp4").write_text("no video")
+    assert "text.mp4" in said(infer_video.main, "text.mp4")
+    assert "nowhere.mp4" in said(infer_video.main, "nowhere.mp4")
+    assert not list((in_tmp / "outputs" / "inference_results_video").iterdir())
+
+
+def test_scripts_end_without_a_traceback(in_tmp):
+    for script in ("train.py", "infer_image.py", "infer_video.py"):
+        argv = ["--data", "nowhere"] if script == "train.py" else ["--input", "nowhere"]
+        command = [sys.executable, str(REPO / script), *argv]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: ")
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_importing_does_nothing(in_tmp):
+    """Nothing printed, written or asked of the network."""
+    code = (
+        "import socket\n"
+        "def refuse(*args): raise AssertionError('network')\n"
+        "socket.socket.connect = socket.getaddrinfo = refuse\n"
+        "import train, infer_image, infer_video, model, datasets, demo\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", code]
+    env = {"PYTHONPATH": str(REPO), "PATH": "", "HOME": str(in_tmp)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=in_tmp)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(in_tmp.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "parser",
+    [config.model_parser, config.train_parser, config.infer_image_parser,
+     config.infer_video_parser, config.demo_parser],
+)  # fmt: skip
+def test_every_flag_has_a_help_text(parser):
+    for action in parser()._actions:
+        assert action.help, action.option_strings
+
+
+def test_image_size_is_width_height_or_one_number():
+    parse = config.train_parser().parse_args
+    assert parse(["--imgsz", "640", "320"]).imgsz == (320, 640)
+    assert parse(["--imgsz", "518"]).imgsz == (518, 518)
+    for bad in (["0"], ["1", "2", "3"], ["-4", "5"]):
+        with pytest.raises(SystemExit):
+            parse(["--imgsz", *bad])
+
+
+def test_the_articles_commands_parse():
+    train_flags = config.train_parser().parse_args
+    train_flags("--lr 0.001 --batch 20 --imgsz 640 640 --epochs 65 --scheduler "
+                "--scheduler-epochs 50".split())  # fmt: skip
+    train_flags("--epochs 20 --imgsz 640 640 --out-dir fine_tuning --batch 2 --fine-tune".split())
+    model_flags = "--imgsz 640 640 --model outputs/best_model_iou.pth".split()
+    config.infer_image_parser().parse_args(["--input", "input/images", *model_flags])
+    config.infer_video_parser().parse_args(["--input", "video.mp4", *model_flags])
+
+
+def test_penn_fudan_trains(in_tmp, capsys):
+    data = shared_data("PennFudanPed")
+    train.main(["--data", str(data), *TINY, "--epochs", "2", "--lr", "0.01"])
+    assert "146 pairs to train on, 24 to validate" in capsys.readouterr().out
+    rows = list(csv.DictReader((in_tmp / "outputs" / "history.csv").open()))
+    assert float(rows[1]["train_loss"]) < float(rows[0]["train_loss"])
