@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from config import IGNORE_INDEX
 from metrics import ConfusionMatrix
-from model import upsample
+from resampling import upsample
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 

@@ -15,16 +15,9 @@ from torchinfo import summary
 
 import config
 from errors import InputError, exits_cleanly
+from resampling import PATCH_SIZE, center_padding
 from utils import load_tensors
 from vit import flatten_block_chunks
-
-PATCH_SIZE = 14
-
-
-def center_padding(size: int, multiple: int = PATCH_SIZE) -> tuple[int, int]:
-    """Pixels before and after that bring size up to a multiple; the odd one goes after."""
-    padding = -size % multiple
-    return padding // 2, padding - padding // 2
 
 
 def pad_to_multiple(images: Tensor, multiple: int = PATCH_SIZE) -> Tensor:
@@ -32,23 +25,6 @@ def pad_to_multiple(images: Tensor, multiple: int = PATCH_SIZE) -> Tensor:
     top, bottom = center_padding(images.shape[-2], multiple)
     left, right = center_padding(images.shape[-1], multiple)
     return F.pad(images, (left, right, top, bottom))
-
-
-def upsample(
-    logits: Tensor, image_size: Sequence[int], size: Sequence[int] | None = None
-) -> Tensor:
-    """Logits of the padded patch grid (B, K, h, w) -> (B, K, *size), the padding cut off.
-
-    image_size: (H, W) of the model's input before padding. size: (H', W'), image_size by default.
-    """
-    (height, width), size = image_size, tuple(size or image_size)
-    padded = tuple(n * PATCH_SIZE for n in logits.shape[-2:])
-    logits = F.interpolate(logits, size=padded, mode="bilinear", align_corners=False)
-    top, left = center_padding(height)[0], center_padding(width)[0]
-    logits = logits[..., top : top + height, left : left + width]
-    if size != (height, width):
-        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-    return logits
 
 
 class LinearHead(nn.Module):

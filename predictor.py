@@ -10,7 +10,8 @@ import torch
 import config
 from engine import to_labels
 from errors import InputError
-from model import SegmentationModel, build_model, fingerprint, upsample
+from model import SegmentationModel, build_model, fingerprint
+from resampling import upsample
 from transforms import eval_transform
 from utils import load_checkpoint
 

@@ -17,8 +17,8 @@ from model import (
     fingerprint,
     load_backbone,
     pad_to_multiple,
-    upsample,
 )
+from resampling import upsample
 
 
 class StripeBackbone(nn.Module):
