@@ -80,8 +80,5 @@ def window_weights(
     for start, end in spans:
         size = end - start
         window = bilinear_weights(grid, size) if stretch else unpadding_weights(grid, size, size)
-        share = window / count[start:end, None]
-        weights.append(
-            share if (length, out_length) == (size, size) else resize[:, start:end] @ share
-        )
+        weights.append(resize[:, start:end] @ (window / count[start:end, None]))
     return weights
