@@ -11,6 +11,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 WEIGHT_DECAY = 1e-4  # that of the published heads
 LR_DECAY = 0.1  # factor on the learning rate at each of --scheduler-epochs
 OUTPUTS = Path("outputs")  # nothing is written anywhere else
+INPUTS = Path("input")  # but for what --download brings
+VALID_FRACTION = 0.15  # of the pairs, where there is no validation set
 
 # -- models ----------------------------------------------------------------------------------------
 
@@ -82,6 +84,9 @@ class ModelConfig:
 # -- command lines: a flag that several scripts share is declared once -----------------------------
 
 SAVED_KINDS = ("overlay", "mask")
+AUGMENTS = ("articles", "scale")
+LOSSES = ("ce", "ce+dice", "focal")
+DOWNLOADS = ("pennfudan", "voc2012")
 
 
 class _ImageSize(argparse.Action):
@@ -103,6 +108,13 @@ def _share(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _fraction(text: str) -> float:
+    value = _share(text)
+    if value in (0, 1):
+        raise argparse.ArgumentTypeError(f"{text} leaves nothing to train or to validate on")
     return value
 
 
@@ -175,6 +187,7 @@ def train_parser() -> argparse.ArgumentParser:
     )
     recipe = parser.add_argument_group("recipe")
     _add_image_size(recipe, (448, 448))
+    _add_augmentation(recipe)
     recipe.add_argument("--batch", type=_positive_int, default=8, help="pictures per step")
     recipe.add_argument("--epochs", type=_positive_int, default=20, help="passes over the data")
     recipe.add_argument("--lr", type=float, default=1e-3, help="learning rate of AdamW")
@@ -184,6 +197,19 @@ def train_parser() -> argparse.ArgumentParser:
     recipe.add_argument(
         "--scheduler-epochs", type=_positive_int, nargs="+", default=[30], help="when, in epochs"
     )
+    recipe.add_argument(
+        "--loss",
+        default="ce",
+        choices=LOSSES,
+        help="ce: cross-entropy; ce+dice: plus Dice loss, for small classes; focal: cross-entropy "
+        "that passes over what is already right",
+    )
+    recipe.add_argument(
+        "--class-weights",
+        default="none",
+        choices=("none", "auto"),
+        help="auto: weigh classes in the loss by 1 / sqrt(share of the training pixels)",
+    )
     run = parser.add_argument_group("run")
     run.add_argument("--out-dir", default="", metavar="NAME", help="folder below outputs/")
     run.add_argument(
@@ -192,7 +218,7 @@ def train_parser() -> argparse.ArgumentParser:
     _add_device(run)
     run.add_argument("--amp", action="store_true", help="compute in bfloat16 where it is safe")
     _add_workers(run)
-    run.add_argument("--seed", type=int, default=42, help="of order, augmentation and head")
+    _add_seed(run)
     return parser
 
 
@@ -206,15 +232,54 @@ def _add_data_flags(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--classes",
         metavar="FILE",
-        help="class file (YAML or JSON) or person, voc2012, ade20k, cityscapes; default: "
-        "dataset.yaml in --data, else what layout and masks tell",
+        help="class file (input/README.md) or person, voc2012, ade20k, cityscapes; default: the "
+        "class file in --data, else what layout and masks tell",
     )
     data.add_argument(
         "--valid-fraction",
-        type=_share,
-        default=0.15,
-        help="share of the pairs to validate on where there is no validation set",
+        type=_fraction,
+        metavar="SHARE",
+        help="share of the pairs, between 0 and 1, to validate on where there is no validation "
+        f"set; default: {VALID_FRACTION}, for Penn-Fudan the articles' 24 of 170",
     )
+
+
+def _add_augmentation(group) -> None:
+    group.add_argument(
+        "--augment",
+        default="articles",
+        choices=AUGMENTS,
+        help="articles: flip, brightness and contrast, rotation; scale: the published heads' "
+        "random scale, crop, flip and colours, proportions kept",
+    )
+    group.add_argument(
+        "--keep-ratio",
+        action="store_true",
+        help="keep pictures' proportions and pad to --imgsz, in training, validation and "
+        "inference, instead of stretching them",
+    )
+
+
+def dataset_parser() -> argparse.ArgumentParser:
+    parser = _parser("Check a data set and report on it in outputs/dataset_report.")
+    _add_data_flags(parser)
+    parser.add_argument(
+        "--download", choices=DOWNLOADS, help="fetch this data set into input/ first, and take it"
+    )
+    view = parser.add_argument_group("what the network will see")
+    view.add_argument(
+        "--show-augment",
+        action="store_true",
+        help="also draw outputs/dataset_report/augment.png, pictures as training will see them",
+    )
+    _add_image_size(view, (448, 448))
+    _add_augmentation(view)
+    _add_seed(view)
+    return parser
+
+
+def _add_seed(group) -> None:
+    group.add_argument("--seed", type=int, default=42, help="of order, augmentation and head")
 
 
 def _add_device(group) -> None:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import cv2
 import torch
@@ -12,13 +11,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from tqdm import tqdm
 
+from augment import Augment
 from class_files import ClassFile, read_classes
 from errors import InputError
+from geometry import Resize
 from images import read_image, read_mask
 from layouts import Pair, Splits
 from masks import INSTANCES, UNKNOWN, MaskEncoding, count_values, guess_encoding
 from presets import MAX_CLASSES, Classes, default_classes
-from transforms import Augment, eval_transform, to_tensor
+from transforms import eval_transform, to_tensor
 
 SHOWN_PROBLEMS = 5
 
@@ -30,6 +31,7 @@ class SegmentationData:
     splits: Splits
     classes: Classes
     encoding: MaskEncoding
+    train_pixels: tuple[int, ...]  # per class
 
     def __str__(self) -> str:
         names = self.classes.names
@@ -50,13 +52,9 @@ class Scan:
     problem: str | None = None  # why the pair cannot be used
 
 
-def load_data(splits: Splits, class_source: str | Path | None = None) -> SegmentationData:
-    """Read every file once, settle classes and encoding, and refuse what would fail later.
-
-    class_source: a class file or a preset's name; None: what the layout or the masks tell.
-    """
-    class_source = class_source or splits.classes
-    class_file = read_classes(class_source) if class_source else None
+def load_data(splits: Splits) -> SegmentationData:
+    """Read every file once, settle classes and encoding, and refuse what would fail later."""
+    class_file = read_classes(splits.classes) if splits.classes else None
     if class_file and splits.instances:
         class_file = replace(class_file, instances=True)
     pairs = [*splits.train, *splits.valid]
@@ -69,7 +67,11 @@ def load_data(splits: Splits, class_source: str | Path | None = None) -> Segment
     ]
     if problems:
         raise InputError(_summary(problems, len(pairs)))
-    return SegmentationData(splits, classes, encoding)
+    counts = [0] * (max(classes.num_classes, 256))
+    for scan in scans[: len(splits.train)]:
+        for value, count in scan.values.items():
+            counts[encoding.decode_value(value, scan.is_colour)] += count
+    return SegmentationData(splits, classes, encoding, tuple(counts[: classes.num_classes]))
 
 
 def scan_pairs(pairs: Sequence[Pair]) -> list[Scan]:
@@ -130,19 +132,19 @@ class SegmentationDataset(Dataset):
     """Item `draw` is picture `draw % num_pairs`.
 
     With `augment`, (image (3, H, W) float32, target (H, W) uint8) in its `draw`-th variation;
-    without, the image at image_size and the target at the mask's own size.
+    without, the image fitted by `resize` and the target at the mask's own size.
     """
 
     def __init__(
         self,
         pairs: Sequence[Pair],
         encoding: MaskEncoding,
-        image_size: tuple[int, int],
+        resize: Resize,
         augment: Augment | None = None,
     ):
         self.pairs = pairs
         self.encoding = encoding
-        self.image_size = image_size
+        self.resize = resize
         self.augment = augment
 
     def __len__(self) -> int:
@@ -153,7 +155,7 @@ class SegmentationDataset(Dataset):
         image = read_image(pair.image)
         target = self.encoding.decode(read_mask(pair.mask))
         if self.augment is None:
-            return eval_transform(image, self.image_size), torch.from_numpy(target)
+            return eval_transform(image, self.resize), torch.from_numpy(target)
         image, target = self.augment(image, target, draw)
         return to_tensor(image), torch.from_numpy(target)
 
@@ -180,7 +182,8 @@ class EpochSampler(Sampler[int]):
 
 def build_loaders(
     data: SegmentationData,
-    image_size: tuple[int, int],
+    resize: Resize,
+    augment: Augment,
     batch_size: int,
     workers: int,
     seed: int,
@@ -191,9 +194,8 @@ def build_loaders(
     The training loader's sampler is an EpochSampler. Validation targets come as a list, each of
     its own size.
     """
-    augment = Augment(image_size, seed)
-    train = SegmentationDataset(data.splits.train, data.encoding, image_size, augment)
-    valid = SegmentationDataset(data.splits.valid, data.encoding, image_size)
+    train = SegmentationDataset(data.splits.train, data.encoding, resize, augment)
+    valid = SegmentationDataset(data.splits.valid, data.encoding, resize)
     shared = {
         "batch_size": batch_size,
         "num_workers": workers,

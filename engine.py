@@ -1,22 +1,15 @@
 """The training and evaluation loops: the algorithm, nothing else."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import IGNORE_INDEX
+from geometry import Resize
+from losses import Criterion, cross_entropy
 from metrics import ConfusionMatrix
 from resampling import upsample
-
-Criterion = Callable[[Tensor, Tensor], Tensor]
-
-
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean over the pixels that are not ignored; 0 where all are. (B, K, H, W), (B, H, W)."""
-    total = F.cross_entropy(logits, targets, ignore_index=IGNORE_INDEX, reduction="sum")
-    return total / (targets != IGNORE_INDEX).sum().clamp(min=1)
 
 
 def to_labels(logits: Tensor) -> Tensor:
@@ -67,14 +60,15 @@ def evaluate(
     model: nn.Module,
     loader: Iterable[tuple[Tensor, list[Tensor]]],
     num_classes: int,
-    image_size: tuple[int, int],
+    resize: Resize,
     device: torch.device,
     criterion: Criterion = cross_entropy,
 ) -> dict[str, float | Tensor]:
     """Scores at each target's own size: logits are resized, labels never.
 
-    loader gives inputs of image_size (H, W) and a list of targets (H', W'), each of its own size.
-    Returns `loss` (mean over samples), `pixel_acc`, `miou` and `iou` (K,).
+    loader gives inputs fitted by `resize` and a list of targets (H', W'), each of its own size.
+    Returns `loss` (mean over samples), `pixel_acc`, `miou`, `iou` (K,) and `predicted` (K,), the
+    number of pixels that each class was given.
     """
     model.eval()
     matrix = ConfusionMatrix(num_classes, IGNORE_INDEX)
@@ -82,10 +76,12 @@ def evaluate(
     for inputs, targets in loader:
         for logits, target in zip(model(inputs.to(device)), targets, strict=True):
             target = target.to(device).long()[None]
-            logits = upsample(logits[None].float(), image_size, target.shape[-2:])
+            size = tuple(target.shape[-2:])
+            logits = upsample(logits[None].float(), resize.content_size(size), size)
             losses.append(criterion(logits, target).item())
             matrix.update(to_labels(logits), target)
-    return {"loss": sum(losses) / max(len(losses), 1), **matrix.compute()}
+    scores = {"loss": sum(losses) / max(len(losses), 1), **matrix.compute()}
+    return scores | {"predicted": matrix.matrix.sum(0)}
 
 
 @torch.inference_mode()

@@ -67,7 +67,10 @@ PENN_FUDAN_VALID = 24 / 170
 
 
 def find_splits(
-    root: Path, folders: Sequence[Path | None] = (None,) * 4, valid_fraction: float = 0.15
+    root: Path,
+    folders: Sequence[Path | None] = (None,) * 4,
+    valid_fraction: float | None = None,
+    classes: str | Path | None = None,
 ) -> Splits:
     """The pairs of a data set; a missing validation set is split off.
 
@@ -77,10 +80,14 @@ def find_splits(
     if any(folders):
         if not (folders[0] and folders[1]):
             raise InputError("give both --train-images and --train-masks, or --data alone")
-        return Splits("folders given by hand", *_pair_folders(folders, valid_fraction))
+        return Splits(
+            "folders given by hand", *_pair_folders(folders, valid_fraction or 0.15), classes
+        )
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; --data wants a data set (see input/README.md)")
-    splits = _find_known_layout(root, valid_fraction)
+    splits = _find_known_layout(root, valid_fraction or 0.15)
+    if classes:
+        return replace(splits, classes=classes)
     class_file = root / "dataset.yaml"
     return replace(splits, classes=class_file) if class_file.is_file() else splits
 

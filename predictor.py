@@ -10,6 +10,7 @@ import torch
 import config
 from engine import to_labels
 from errors import InputError
+from geometry import Resize
 from model import SegmentationModel, build_model, fingerprint
 from resampling import upsample
 from transforms import eval_transform
@@ -23,7 +24,7 @@ class Predictor:
     model: SegmentationModel
     names: list[str]
     palette: list[tuple[int, int, int]]
-    image_size: tuple[int, int]  # height, width that pictures are resized to
+    resize: Resize  # how pictures come to the network's size
     device: torch.device
 
     @classmethod
@@ -42,18 +43,19 @@ class Predictor:
             model.to(device).eval(),
             checkpoint["classes"],
             [tuple(colour) for colour in checkpoint["palette"]],
-            image_size or tuple(checkpoint["image_size"]),
+            Resize(image_size or tuple(checkpoint["image_size"]), checkpoint["keep_ratio"]),
             device,
         )
 
     @torch.inference_mode()
     def predict(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """RGB pictures (H, W, 3) uint8 of any sizes -> class ids (H, W) uint8 of those sizes."""
-        batch = torch.stack([eval_transform(image, self.image_size) for image in images])
+        batch = torch.stack([eval_transform(image, self.resize) for image in images])
         logits = self.model(batch.to(self.device)).float()
         labels = []
         for image, grid in zip(images, logits, strict=True):
-            full = upsample(grid[None], self.image_size, image.shape[:2])
+            size = image.shape[:2]
+            full = upsample(grid[None], self.resize.content_size(size), size)
             labels.append(to_labels(full)[0].to(torch.uint8).cpu().numpy())
         return labels
 

@@ -35,7 +35,7 @@ def unpadding_weights(grid: int, size: int, out_size: int) -> Tensor:
     The padding around the `size` pixels is cut off, then they are resized to out_size.
     """
     padded = bilinear_weights(grid, grid * PATCH_SIZE)
-    before = center_padding(size)[0]
+    before = (grid * PATCH_SIZE - size) // 2
     weights = padded[before : before + size]
     return weights if out_size == size else bilinear_weights(size, out_size) @ weights
 
@@ -45,7 +45,8 @@ def upsample(
 ) -> Tensor:
     """Logits of the padded patch grid (B, K, h, w) -> (B, K, *size), the padding cut off.
 
-    image_size: (H, W) of the model's input before padding. size: (H', W'), image_size by default.
+    image_size: (H, W) of the picture in the middle of the grid. size: (H', W'), image_size by
+    default.
     """
     rows, cols = (
         unpadding_weights(grid, length, out_length).to(logits)

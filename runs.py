@@ -14,10 +14,11 @@ from torch import Tensor
 from config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from errors import InputError
 from files import write_atomically
+from geometry import Resize
 from images import overlay, write_image
 from model import SegmentationModel
 from presets import Classes
-from transforms import to_image
+from transforms import fit_target, to_image
 from utils import CHECKPOINT_FORMAT, CHECKPOINT_VERSION, load_checkpoint, save_tensors
 
 PREVIEW_WIDTH = 1200  # pixels
@@ -130,14 +131,14 @@ class Run:
 
     def save_preview(self, images: Tensor, targets: Sequence[Tensor], preds: Tensor) -> None:
         """A row per validation picture: image (3, H, W), target (H', W'), prediction (H, W)."""
+        header = self.checkpoint
+        resize = Resize(tuple(header["image_size"]), header["keep_ratio"])
         rows = []
         for image, target, pred in zip(images, targets, preds, strict=True):
             picture = to_image(image)
-            size = picture.shape[1::-1]
-            target = cv2.resize(target.numpy(), size, interpolation=cv2.INTER_NEAREST_EXACT)
             drawn = [
-                overlay(picture, labels, self.checkpoint["palette"], self.checkpoint["classes"])
-                for labels in (target, pred.numpy())
+                overlay(picture, labels, header["palette"], header["classes"])
+                for labels in (fit_target(target.numpy(), resize), pred.numpy())
             ]
             rows.append(np.hstack([picture, *drawn]))
         grid = np.vstack(rows)
@@ -147,7 +148,7 @@ class Run:
 
 
 def checkpoint_header(
-    spec: ModelConfig, backbone_fingerprint: str, classes: Classes, image_size: tuple[int, int]
+    spec: ModelConfig, backbone_fingerprint: str, classes: Classes, resize: Resize
 ) -> dict:
     """What a checkpoint says of its model; CHECKPOINT_FIELDS lists it. Plain data only."""
     in_a_file = spec.weights not in ("pretrained", "none")
@@ -159,7 +160,8 @@ def checkpoint_header(
         "fine_tune": spec.fine_tune,
         "classes": list(classes.names),
         "palette": [list(colour) for colour in classes.palette],
-        "image_size": list(image_size),
+        "image_size": list(resize.image_size),
+        "keep_ratio": resize.keep_ratio,
         "mean": list(IMAGENET_MEAN),
         "std": list(IMAGENET_STD),
     }
@@ -173,3 +175,14 @@ def iou_table(names: Sequence[str], iou: Tensor) -> str:
         for name, value in zip(names, iou.tolist(), strict=True)
     ]
     return "\n".join(["IoU per class:", *lines])
+
+
+def collapse_warning(names: Sequence[str], scores: dict) -> str | None:
+    """What to say when `evaluate` saw a single class predicted where the targets have several."""
+    predicted = scores["predicted"].nonzero().flatten().tolist()
+    if len(predicted) != 1 or (~scores["iou"].isnan()).sum() < 2:
+        return None
+    return (
+        f"warning: every pixel was predicted as {names[predicted[0]]}; if that lasts, try another "
+        "--lr, --class-weights auto or --loss ce+dice"
+    )

@@ -5,13 +5,16 @@ from collections.abc import Sequence
 import torch
 
 import config
+from augment import build_augment
 from datasets import build_loaders, load_data, preview_batch
 from engine import evaluate, predict_labels, train_one_epoch
 from errors import exits_cleanly
 from files import output_folder
+from geometry import Resize
 from layouts import find_splits
+from losses import build_criterion, class_weights
 from model import build_model, fingerprint
-from runs import Run, checkpoint_header, iou_table
+from runs import Run, checkpoint_header, collapse_warning, iou_table
 from utils import progress, seed_everything, select_device
 
 
@@ -21,11 +24,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     seed_everything(args.seed)
     device = select_device(args.device)
     folders = (args.train_images, args.train_masks, args.valid_images, args.valid_masks)
-    data = load_data(find_splits(args.data, folders, args.valid_fraction), args.classes)
+    data = load_data(find_splits(args.data, folders, args.valid_fraction, args.classes))
     print(data)
+    resize = Resize(args.imgsz, args.keep_ratio)
     train_loader, valid_loader = build_loaders(
-        data, args.imgsz, args.batch, args.workers, args.seed, pin_memory=device.type == "cuda"
-    )
+        data, resize, build_augment(args.augment, resize, args.seed), args.batch, args.workers,
+        args.seed, pin_memory=device.type == "cuda",
+    )  # fmt: skip
     pictures, targets = preview_batch(valid_loader.dataset, 4)
 
     classes = data.classes
@@ -35,11 +40,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = build_model(spec).to(device)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, args.lr, weight_decay=config.WEIGHT_DECAY)
+    weights = class_weights(data.train_pixels).to(device) if args.class_weights == "auto" else None
+    criterion = build_criterion(args.loss, weights)
     milestones = args.scheduler_epochs if args.scheduler else []
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, config.LR_DECAY)
 
-    recipe = {"batch": args.batch, "lr": args.lr, "milestones": milestones, "seed": args.seed}
-    header = checkpoint_header(spec, fingerprint(model.backbone), classes, args.imgsz)
+    recipe = {
+        "batch": args.batch, "lr": args.lr, "milestones": milestones, "seed": args.seed,
+        "augment": args.augment, "loss": args.loss, "class_weights": args.class_weights,
+    }  # fmt: skip
+    header = checkpoint_header(spec, fingerprint(model.backbone), classes, resize)
     run = Run(output_folder(args.out_dir), header, recipe)
     if args.resume:
         run.resume(args.epochs, model, optimizer, scheduler)
@@ -48,11 +58,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         train_loader.sampler.epoch = epoch
         batches = progress(train_loader, "Training")
         train_scores = train_one_epoch(
-            model, batches, optimizer, classes.num_classes, device, amp=args.amp
+            model, batches, optimizer, classes.num_classes, device, criterion, args.amp
         )
         batches = progress(valid_loader, "Validation")
-        valid_scores = evaluate(model, batches, classes.num_classes, args.imgsz, device)
+        valid_scores = evaluate(model, batches, classes.num_classes, resize, device, criterion)
         run.record(scheduler.get_last_lr()[0], train_scores, valid_scores, model.trained())
+        if warning := collapse_warning(classes.names, valid_scores):
+            print(warning)
         run.save_preview(pictures, targets, predict_labels(model, pictures.to(device)).cpu())
         scheduler.step()
         print(f"Learning rate of the next epoch: {scheduler.get_last_lr()[0]:g}")

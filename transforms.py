@@ -1,14 +1,14 @@
 """Pictures to network input: one way for training, validation and inference."""
 
-import os
-
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from config import IGNORE_INDEX, IMAGENET_MEAN, IMAGENET_STD
+from geometry import Resize
 
+MEAN_COLOUR = tuple(round(255 * channel) for channel in IMAGENET_MEAN)  # zero once normalised
 _MEAN = 255 * np.float32(IMAGENET_MEAN)
 _STD = 255 * np.float32(IMAGENET_STD)
 
@@ -25,43 +25,39 @@ def to_image(tensor: Tensor) -> np.ndarray:
     return pixels.round().clip(0, 255).astype(np.uint8)
 
 
-def eval_transform(image: np.ndarray, image_size: tuple[int, int]) -> Tensor:
-    """RGB (H, W, 3) uint8 -> (3, *image_size) float32; image_size is (height, width)."""
-    return to_tensor(cv2.resize(image, image_size[::-1], interpolation=cv2.INTER_LINEAR))
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """RGB (H, W, 3) uint8 -> (*size, 3)."""
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
 
 
-class Augment:
-    """The articles' augmentations: flip, brightness and contrast, rotation up to 25 degrees.
+def resize_target(target: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Class ids (H, W) -> size; ids are picked, never mixed."""
+    # NEAREST_EXACT samples at pixel centres, as the picture's INTER_LINEAR does.
+    return cv2.resize(target, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
-    The result depends on the picture, `seed` and `draw` alone: not on the worker, nor on what was
-    drawn before. Corners that a rotation leaves empty get the mean colour and are ignored.
-    """
 
-    def __init__(self, image_size: tuple[int, int], seed: int):
-        os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it asks the network for news when imported
-        import albumentations as A
+def pad_image(image: np.ndarray, padding: tuple[int, int, int, int]) -> np.ndarray:
+    """Mean colour around RGB (H, W, 3) uint8; padding is (top, bottom, left, right) pixels."""
+    return cv2.copyMakeBorder(image, *padding, cv2.BORDER_CONSTANT, value=MEAN_COLOUR)
 
-        self.seed = seed
-        mean = tuple(round(255 * channel) for channel in IMAGENET_MEAN)
-        # All of it on uint8: on float images brightness and contrast clip to 0..1, which is black.
-        self.transform = A.Compose(
-            [
-                # NEAREST_EXACT samples at pixel centres, as the picture's INTER_LINEAR does.
-                A.Resize(*image_size, mask_interpolation=cv2.INTER_NEAREST_EXACT),
-                A.HorizontalFlip(p=0.5),
-                A.RandomBrightnessContrast(p=0.2),
-                A.Rotate(limit=25, fill=mean, fill_mask=IGNORE_INDEX, p=0.5),
-            ]
-        )
 
-    def __call__(
-        self, image: np.ndarray, target: np.ndarray, draw: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """RGB (H, W, 3) and class ids (H, W), both uint8 -> both at image_size.
+def pad_target(target: np.ndarray, padding: tuple[int, int, int, int]) -> np.ndarray:
+    """Ignored pixels around class ids (H, W) uint8."""
+    return cv2.copyMakeBorder(target, *padding, cv2.BORDER_CONSTANT, value=IGNORE_INDEX)
 
-        draw: which sample of the run this is, any number.
-        """
-        seed = np.random.SeedSequence([self.seed, draw]).generate_state(1)
-        self.transform.set_random_seed(int(seed[0]))
-        augmented = self.transform(image=image, mask=target)
-        return augmented["image"], augmented["mask"]
+
+def fit_image(image: np.ndarray, resize: Resize) -> np.ndarray:
+    """RGB (H, W, 3) uint8 of any size -> the network's size."""
+    size = image.shape[:2]
+    return pad_image(resize_image(image, resize.content_size(size)), resize.padding(size))
+
+
+def fit_target(target: np.ndarray, resize: Resize) -> np.ndarray:
+    """Class ids (H, W) uint8 -> those of the fitted picture, 255 in its padding."""
+    size = target.shape
+    return pad_target(resize_target(target, resize.content_size(size)), resize.padding(size))
+
+
+def eval_transform(image: np.ndarray, resize: Resize) -> Tensor:
+    """RGB (H, W, 3) uint8 -> (3, *resize.image_size) float32."""
+    return to_tensor(fit_image(image, resize))

@@ -25,6 +25,7 @@ CHECKPOINT_FIELDS = {
     "classes": list,
     "palette": list,
     "image_size": list,  # height, width
+    "keep_ratio": bool,  # whether pictures keep their proportions, padded to image_size
     "mean": list,
     "std": list,
     "epoch": int,

@@ -8,6 +8,7 @@ import torch
 import config
 from errors import InputError
 from files import output_folder, write_atomically
+from geometry import Resize
 from model import build_model, fingerprint
 from predictor import Predictor
 from presets import PERSON
@@ -23,7 +24,7 @@ def run(tmp_path):
     """A run of one epoch, and the checkpoint that it wrote."""
     spec = config.ModelConfig("dinov2_vitt14", "ms", 2, "none")
     model = build_model(spec)
-    header = checkpoint_header(spec, fingerprint(model.backbone), PERSON, (56, 70))
+    header = checkpoint_header(spec, fingerprint(model.backbone), PERSON, Resize((56, 70)))
     run = Run(tmp_path, header, recipe={"lr": 0.1})
     run.record(0.1, SCORES, SCORES, model.trained())
     return run
@@ -51,7 +52,7 @@ def test_a_frozen_run_keeps_kilobytes_that_load_safely(run):
 
 def test_the_predictor_needs_the_checkpoint_alone(run):
     predictor = Predictor.from_checkpoint(run.folder / "best_model_iou.pth", CPU)
-    assert predictor.image_size == (56, 70)
+    assert predictor.resize == Resize((56, 70))
     assert predictor.names == ["background", "person"]
     assert predictor.palette == list(PERSON.palette)
 

@@ -5,7 +5,9 @@ import torch
 from test_model import small_model
 from torch import nn
 
-from engine import cross_entropy, evaluate, predict_labels, to_labels, train_one_epoch
+from engine import evaluate, predict_labels, to_labels, train_one_epoch
+from geometry import Resize
+from losses import cross_entropy
 
 CPU = torch.device("cpu")
 
@@ -85,7 +87,7 @@ def test_scores_do_not_depend_on_the_batch_size():
     scores = []
     for size in (1, 3, 7):
         loader = [(images[i : i + size], targets[i : i + size]) for i in range(0, 7, size)]
-        scores.append(evaluate(model, loader, 3, (28, 42), CPU))
+        scores.append(evaluate(model, loader, 3, Resize((28, 42)), CPU))
     for other in scores[1:]:
         assert other["miou"] == scores[0]["miou"]
         assert other["loss"] == pytest.approx(scores[0]["loss"])
@@ -104,10 +106,12 @@ def test_a_perfect_model_scores_one_at_the_masks_own_size():
     targets = torch.zeros(1, 84, 112, dtype=torch.uint8)
     targets[:, 28:56] = 2  # class 1 never occurs
     images = targets[:, None, ::2, ::2].float().repeat(1, 3, 1, 1)  # half the masks' size
-    scores = evaluate(Oracle(), [(images, list(targets))], 3, (42, 56), CPU)
+    scores = evaluate(Oracle(), [(images, list(targets))], 3, Resize((42, 56)), CPU)
     assert scores["miou"] > 0.9
     assert math.isnan(scores["iou"][1])
-    scores = evaluate(Oracle(), [(images, [t[::2, ::2] for t in targets])], 3, (42, 56), CPU)
+    scores = evaluate(
+        Oracle(), [(images, [t[::2, ::2] for t in targets])], 3, Resize((42, 56)), CPU
+    )
     assert scores["miou"] == 1.0
 
 
