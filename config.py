@@ -83,7 +83,7 @@ class ModelConfig:
 
 # -- command lines: a flag that several scripts share is declared once -----------------------------
 
-SAVED_KINDS = ("overlay", "mask")
+SAVED_KINDS = ("overlay", "mask", "confidence", "probabilities")
 AUGMENTS = ("articles", "scale")
 LOSSES = ("ce", "ce+dice", "focal")
 DOWNLOADS = ("pennfudan", "voc2012")
@@ -96,6 +96,21 @@ class _ImageSize(argparse.Action):
         if len(values) > 2 or min(values) < 1:
             parser.error(f"{option_string} takes W H or one number, all positive, not {values}")
         setattr(namespace, self.dest, (values[-1], values[0]))
+
+
+class _Scales(argparse.Action):
+    """Several ratios as a tuple, or one whole number as it is."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        count = len(values) == 1 and isinstance(values[0], int)
+        setattr(namespace, self.dest, values[0] if count else tuple(map(float, values)))
+
+
+def _scale(text: str) -> int | float:
+    value = int(text) if text.isdigit() else float(text)
+    if not 0 < value <= 10:
+        raise argparse.ArgumentTypeError(f"{text} is not a ratio between 0 and 10")
+    return value
 
 
 def _positive_int(text: str) -> int:
@@ -125,10 +140,17 @@ def _saved_kinds(text: str) -> tuple[str, ...]:
     return kinds
 
 
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, except those that say nothing."""
+
+    def _get_help_string(self, action):
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
 def _parser(description: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    return argparse.ArgumentParser(description=description, formatter_class=_HelpFormatter)
 
 
 def _add_image_size(group, default: tuple[int, int] | None, note: str = "") -> None:
@@ -307,34 +329,90 @@ def demo_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_used_model(parser, image_size_note: str) -> None:
+    """Which trained model, and how pictures are shown to it."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        default=str(OUTPUTS / "best_model_iou.pth"),
+        help="a trained checkpoint, or a published head by name or file (see --list-models)",
+    )
+    group.add_argument(
+        "--list-models", action="store_true", help="print the published heads and exit"
+    )
+    _add_backbone_source(group, None, "; default: what the model was trained on")
+    _add_image_size(group, None, image_size_note)
+    _add_protocol(group)
+
+
+def _add_protocol(group) -> None:
+    group.add_argument(
+        "--mode",
+        choices=("whole", "slide"),
+        help="show the picture at once, or in overlapping windows; default: as the model was made",
+    )
+    group.add_argument(
+        "--scales",
+        nargs="+",
+        type=_scale,
+        action=_Scales,
+        metavar="RATIO",
+        help="ratios of the size to average over, or one whole number for the first so many of "
+        "1 1.32 1.73 2.28 3; default: as the model was made",
+    )
+    group.add_argument(
+        "--flip",
+        action=argparse.BooleanOptionalAction,
+        help="average with the mirrored picture too; default: as the model was made",
+    )
+
+
 def _infer_parser(description: str, out_dir: str, batch: int) -> argparse.ArgumentParser:
     parser = _parser(description)
-    parser.add_argument(
-        "--model", type=Path, default=OUTPUTS / "best_model_iou.pth", help="a trained checkpoint"
-    )
-    _add_backbone_source(parser, None, "; default: what the checkpoint was trained on")
-    _add_image_size(parser, None, "; default: the training size")
+    _add_used_model(parser, "; default: the training size, or the published head's")
     parser.add_argument("--out-dir", default=out_dir, metavar="NAME", help="folder below outputs/")
     parser.add_argument("--batch", type=_positive_int, default=batch, help="pictures at a time")
     parser.add_argument("--alpha", type=_share, default=0.6, help="share of the colour in overlays")
+    parser.add_argument(
+        "--min-confidence",
+        type=_share,
+        default=0.0,
+        metavar="P",
+        help="pixels whose class is less probable, 0..1, are drawn and saved as ignored",
+    )
     _add_device(parser)
     return parser
 
 
 def infer_image_parser() -> argparse.ArgumentParser:
     parser = _infer_parser("Segment pictures.", "inference_results_image", batch=1)
-    parser.add_argument("--input", type=Path, required=True, help="a folder or a picture")
+    parser.add_argument("--input", type=Path, help="a folder or a picture")
     parser.add_argument(
         "--save",
         type=_saved_kinds,
         default=("overlay",),
         metavar="KINDS",
-        help="of overlay (JPEG with legend) and mask (palette PNG of class ids), joined by commas",
+        help="of overlay (JPEG with legend), mask (palette PNG of class ids), confidence (8-bit "
+        "PNG, 255 is certain), probabilities (npz of float16), joined by commas",
     )
     return parser
 
 
 def infer_video_parser() -> argparse.ArgumentParser:
     parser = _infer_parser("Segment a video.", "inference_results_video", batch=4)
-    parser.add_argument("--input", required=True, help="a video file")
+    parser.add_argument("--input", help="a video file")
     return parser
+
+
+def predictor_options(args: argparse.Namespace) -> dict:
+    """What predictor.load_predictor takes besides the model and the device."""
+    return {
+        "weights": args.weights,
+        "hub_repo": args.hub_repo,
+        "batch_size": args.batch,
+        "min_confidence": args.min_confidence,
+        "image_size": args.imgsz,
+        "mode": args.mode,
+        "scales": args.scales,
+        "flip": args.flip,
+    }

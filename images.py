@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -12,12 +12,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from config import IGNORE_INDEX
 from errors import InputError
 from files import write_atomically
+from presets import Classes, Colour
 
 IMAGE_SUFFIXES = {
     ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jfif",
 }  # fmt: skip
 IGNORED_COLOUR = (128, 128, 128)
-Colour = tuple[int, int, int]
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -99,8 +99,7 @@ def colour_table(palette: Sequence[Colour]) -> np.ndarray:
 def overlay(
     image: np.ndarray,
     labels: np.ndarray,
-    palette: Sequence[Colour],
-    names: Sequence[str],
+    classes: Classes,
     alpha: float = 0.6,
 ) -> np.ndarray:
     """Class colours over a picture, with a legend of the classes that occur.
@@ -110,6 +109,7 @@ def overlay(
         labels: class ids (H, W) uint8, ignored ones 255.
         alpha: share of the colour, 0..1. Class 0 stays uncoloured where its colour is black.
     """
+    names, palette = classes.names, classes.palette
     colours = colour_table(palette)[labels]
     blended = cv2.addWeighted(colours, alpha, image, 1 - alpha, 0)
     if tuple(palette[0]) == (0, 0, 0):
@@ -147,8 +147,10 @@ def draw_legend(image: np.ndarray, names: Sequence[str], palette: Sequence[Colou
     return image
 
 
-def find_pictures(source: Path) -> list[Path]:
+def find_pictures(source: Path | None) -> list[Path]:
     """A folder's pictures, sub-folders included, or the one file."""
+    if source is None:
+        raise InputError("--input is missing; give a folder or a picture")
     if source.is_file():
         return [source]
     if not source.is_dir():
@@ -191,3 +193,33 @@ def read_pictures(
             batch = []
     if batch:
         yield batch
+
+
+def save_prediction(
+    target: Path,
+    image: np.ndarray,
+    prediction,
+    classes: Classes,
+    kinds: Collection[str],
+    alpha: float,
+) -> None:
+    """Write `target`_overlay.jpg, _mask.png, _confidence.png, _probabilities.npz: those in kinds.
+
+    prediction: labels (H, W), confidence (H, W), probabilities (K, H, W), see predictor.Prediction.
+    """
+
+    def named(ending: str) -> Path:
+        return target.with_name(target.name + ending)
+
+    if "overlay" in kinds:
+        drawn = overlay(image, prediction.labels, classes, alpha)
+        write_image(named("_overlay.jpg"), drawn)
+    if "mask" in kinds:
+        write_mask(named("_mask.png"), prediction.labels, classes.palette)
+    if "confidence" in kinds:
+        levels = (255 * prediction.confidence).round().astype(np.uint8)
+        write_image(named("_confidence.png"), levels)
+    if "probabilities" in kinds:
+        content = io.BytesIO()
+        np.savez_compressed(content, probabilities=prediction.probabilities)
+        write_atomically(named("_probabilities.npz"), content.getvalue())

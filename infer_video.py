@@ -9,7 +9,8 @@ import config
 from errors import exits_cleanly
 from files import output_folder
 from images import overlay
-from predictor import Predictor
+from official import list_models
+from predictor import load_predictor
 from utils import progress, select_device
 from video import VideoReader, VideoWriter
 
@@ -17,10 +18,11 @@ from video import VideoReader, VideoWriter
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     args = config.infer_video_parser().parse_args(argv)
+    if args.list_models:
+        print(list_models())
+        return
     device = select_device(args.device)
-    predictor = Predictor.from_checkpoint(
-        args.model, device, args.imgsz, args.weights, args.hub_repo
-    )
+    predictor = load_predictor(args.model, device, **config.predictor_options(args))
     folder = output_folder(args.out_dir)
     target = folder / f"{Path(args.input).stem}.mp4"
 
@@ -29,9 +31,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         bar = progress(None, "Segmenting", reader.num_frames)
         frames = iter(reader)
         while batch := list(islice(frames, args.batch)):
-            labels = predictor.predict([frame.image for frame in batch])
-            for frame, ids in zip(batch, labels, strict=True):
-                drawn = overlay(frame.image, ids, predictor.palette, predictor.names, args.alpha)
+            predictions = predictor.predict([frame.image for frame in batch])
+            for frame, prediction in zip(batch, predictions, strict=True):
+                drawn = overlay(frame.image, prediction.labels, predictor.classes, args.alpha)
                 writer.write(drawn, frame.time, frame.duration)
             count += len(batch)
             bar.update(len(batch))

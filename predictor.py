@@ -1,8 +1,9 @@
-"""From a checkpoint to label maps."""
+"""From a checkpoint, or a published head's name, to class ids, confidence and probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,52 +13,114 @@ from engine import to_labels
 from errors import InputError
 from geometry import Resize
 from model import SegmentationModel, build_model, fingerprint
-from resampling import upsample
-from transforms import eval_transform
+from official import OfficialHead, find_head, load_head_weights
+from presets import Classes
+from protocol import Protocol
+from sliding import View, run_windows, strips
 from utils import load_checkpoint
+
+
+class Prediction(NamedTuple):
+    """labels: class ids (H, W) uint8. The others are None unless asked for."""
+
+    labels: np.ndarray
+    confidence: np.ndarray | None  # the label's probability, (H, W) float32
+    probabilities: np.ndarray | None  # (K, H, W) float16
 
 
 @dataclass
 class Predictor:
-    """`predict(images)` gives class ids; everything it needs came from a checkpoint."""
+    """`predict(images)`: pictures of any size to class ids of that size.
+
+    batch_size: windows that go through the model together. min_confidence: a label of less
+    probability becomes IGNORE_INDEX.
+    """
 
     model: SegmentationModel
-    names: list[str]
-    palette: list[tuple[int, int, int]]
-    resize: Resize  # how pictures come to the network's size
+    classes: Classes
+    protocol: Protocol
     device: torch.device
-
-    @classmethod
-    def from_checkpoint(
-        cls,
-        path: Path,
-        device: torch.device,
-        image_size: tuple[int, int] | None = None,
-        weights: str | None = None,
-        hub_repo: str | None = None,
-    ) -> "Predictor":
-        """The model as it was trained; the arguments override what the checkpoint says."""
-        checkpoint = load_checkpoint(path)
-        model = _restore(checkpoint, path, weights, hub_repo)
-        return cls(
-            model.to(device).eval(),
-            checkpoint["classes"],
-            [tuple(colour) for colour in checkpoint["palette"]],
-            Resize(image_size or tuple(checkpoint["image_size"]), checkpoint["keep_ratio"]),
-            device,
-        )
+    batch_size: int = 1
+    min_confidence: float = 0.0
 
     @torch.inference_mode()
-    def predict(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """RGB pictures (H, W, 3) uint8 of any sizes -> class ids (H, W) uint8 of those sizes."""
-        batch = torch.stack([eval_transform(image, self.resize) for image in images])
-        logits = self.model(batch.to(self.device)).float()
-        labels = []
-        for image, grid in zip(images, logits, strict=True):
-            size = image.shape[:2]
-            full = upsample(grid[None], self.resize.content_size(size), size)
-            labels.append(to_labels(full)[0].to(torch.uint8).cpu().numpy())
-        return labels
+    def predict(self, images: Sequence[np.ndarray], keep: Collection[str] = ()) -> list[Prediction]:
+        """RGB pictures (H, W, 3) uint8; keep: of "confidence" and "probabilities"."""
+        views = [
+            [View(image, *view, self.protocol) for view in self.protocol.views()]
+            for image in images
+        ]
+        run_windows(self.model, [v for some in views for v in some], self.device, self.batch_size)
+        return [self._combine(some, keep) for some in views]
+
+    def _combine(self, views: Sequence[View], keep: Collection[str]) -> Prediction:
+        size = views[0].size
+        with_confidence = "confidence" in keep or self.min_confidence > 0
+        labels = np.empty(size, np.uint8)
+        confidence = np.empty(size, np.float32) if with_confidence else None
+        shape = (self.classes.num_classes, *size)
+        probabilities = np.empty(shape, np.float16) if "probabilities" in keep else None
+        as_probabilities = with_confidence or probabilities is not None
+        for rows, scores in strips(views, as_probabilities):
+            labels[rows] = to_labels(scores[None])[0].cpu().numpy()
+            if confidence is not None:
+                confidence[rows] = scores.amax(dim=0).cpu().numpy()
+                labels[rows][confidence[rows] < self.min_confidence] = config.IGNORE_INDEX
+            if probabilities is not None:
+                probabilities[:, rows] = scores.cpu().numpy()
+        return Prediction(labels, confidence, probabilities)
+
+
+def load_predictor(
+    model: str | Path,
+    device: torch.device,
+    weights: str | None = None,
+    hub_repo: str | None = None,
+    batch_size: int = 1,
+    min_confidence: float = 0.0,
+    **overrides,
+) -> Predictor:
+    """A predictor from a checkpoint of ours, or from a published head's name or file.
+
+    weights, hub_repo: of the backbone, where they are not those that the model was trained on.
+    overrides: see Protocol.overridden.
+    """
+    official = find_head(str(model))
+    if official:
+        module, classes, protocol = _load_official(*official, weights, hub_repo)
+    else:
+        module, classes, protocol = _load_checkpoint(Path(model), weights, hub_repo)
+    return Predictor(
+        module.to(device).eval(),
+        classes,
+        protocol.overridden(**overrides),
+        device,
+        batch_size,
+        min_confidence,
+    )
+
+
+def _load_official(
+    head: OfficialHead, path: Path | None, weights: str | None, hub_repo: str | None
+) -> tuple[SegmentationModel, Classes, Protocol]:
+    state_dict = load_head_weights(head, path)
+    spec = config.ModelConfig(
+        head.backbone, head.kind, head.classes.num_classes, weights or "pretrained",
+        hub_repo or config.THIS_REPO,
+    )  # fmt: skip
+    model = build_model(spec)
+    model.head.load_state_dict(state_dict, strict=True)
+    return model, head.classes, head.protocol
+
+
+def _load_checkpoint(
+    path: Path, weights: str | None, hub_repo: str | None
+) -> tuple[SegmentationModel, Classes, Protocol]:
+    checkpoint = load_checkpoint(path)
+    palette = tuple(tuple(colour) for colour in checkpoint["palette"])
+    classes = Classes(tuple(checkpoint["classes"]), palette)
+    resize = Resize(tuple(checkpoint["image_size"]), checkpoint["keep_ratio"])
+    return _restore(checkpoint, path, weights, hub_repo), classes, Protocol(resize)
 
 
 def _restore(

@@ -133,11 +133,12 @@ class Run:
         """A row per validation picture: image (3, H, W), target (H', W'), prediction (H, W)."""
         header = self.checkpoint
         resize = Resize(tuple(header["image_size"]), header["keep_ratio"])
+        classes = Classes(header["classes"], header["palette"])
         rows = []
         for image, target, pred in zip(images, targets, preds, strict=True):
             picture = to_image(image)
             drawn = [
-                overlay(picture, labels, header["palette"], header["classes"])
+                overlay(picture, labels, classes)
                 for labels in (fit_target(target.numpy(), resize), pred.numpy())
             ]
             rows.append(np.hstack([picture, *drawn]))

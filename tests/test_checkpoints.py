@@ -10,7 +10,7 @@ from errors import InputError
 from files import output_folder, write_atomically
 from geometry import Resize
 from model import build_model, fingerprint
-from predictor import Predictor
+from predictor import load_predictor
 from presets import PERSON
 from runs import Run, checkpoint_header
 from utils import load_checkpoint, load_tensors, save_tensors, select_device
@@ -51,10 +51,9 @@ def test_a_frozen_run_keeps_kilobytes_that_load_safely(run):
 
 
 def test_the_predictor_needs_the_checkpoint_alone(run):
-    predictor = Predictor.from_checkpoint(run.folder / "best_model_iou.pth", CPU)
-    assert predictor.resize == Resize((56, 70))
-    assert predictor.names == ["background", "person"]
-    assert predictor.palette == list(PERSON.palette)
+    predictor = load_predictor(run.folder / "best_model_iou.pth", CPU)
+    assert predictor.protocol.resize.image_size == (56, 70)
+    assert predictor.classes == PERSON
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,7 @@ def test_what_is_not_ours_is_refused_in_one_line(run, fields, words):
     path = run.folder / "best_model_iou.pth"
     change(path, **fields)
     with pytest.raises(InputError, match=words) as error:
-        Predictor.from_checkpoint(path, CPU)
+        load_predictor(path, CPU)
     assert "\n" not in str(error.value)
     assert str(path) in str(error.value)
 

@@ -16,6 +16,7 @@ from images import (
     write_image,
     write_mask,
 )
+from presets import Classes
 
 
 def gradient(height=6, width=9):
@@ -109,12 +110,13 @@ def test_overlay_blends_classes_and_leaves_black_background():
     image = np.full((200, 300, 3), 100, np.uint8)
     labels = np.zeros((200, 300), np.uint8)
     labels[100:, 150:200], labels[100:, 200:] = 1, 255
-    drawn = overlay(image, labels, [(0, 0, 0), (200, 0, 50)], ["background", "thing"], alpha=0.5)
+    classes = Classes(("background", "thing"), ((0, 0, 0), (200, 0, 50)))
+    drawn = overlay(image, labels, classes, alpha=0.5)
     assert drawn.shape == image.shape
     assert drawn[150, 50].tolist() == [100, 100, 100]
     assert drawn[150, 175].tolist() == [150, 50, 75]
     assert drawn[150, 250].tolist() == [114, 114, 114]  # ignored: grey
-    plain = overlay(image, labels, [(0, 0, 0), (200, 0, 50)], ["background", "thing"], alpha=0)
+    plain = overlay(image, labels, classes, alpha=0)
     assert plain[150, 175].tolist() == [100, 100, 100]
 
 

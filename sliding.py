@@ -1,0 +1,122 @@
+"""Windows, scales and flips of one picture put together again, in memory that stays bounded.
+
+A window's logits stay on their patch grid. Everything from there to the picture's own pixels is
+linear along each axis (see resampling), so any strip of rows can be computed alone; classes times
+pixels never exist at once.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from geometry import Resize
+from protocol import Protocol, ShortSide
+from resampling import window_spans, window_weights
+from transforms import fit_image, to_tensor
+
+STRIP_ELEMENTS = 2**24  # classes x pixels that exist at one time: 64 MB of float32
+
+
+class View:
+    """A picture at one size, plain or flipped: its windows, then their logits."""
+
+    def __init__(
+        self, image: np.ndarray, resize: Resize | ShortSide, flipped: bool, protocol: Protocol
+    ):
+        self.size = image.shape[:2]
+        self.flipped = flipped
+        self._stretch = protocol.stretch
+        pixels = fit_image(image, resize)
+        self._input = to_tensor(pixels[:, ::-1] if flipped else pixels)
+        lengths = resize.content_size(self.size)
+        if protocol.crop is None:
+            self._spans = [[(0, length)] for length in lengths]
+            self._is_whole = True
+        else:
+            self._spans = [window_spans(n, protocol.crop, protocol.stride) for n in lengths]
+            self._is_whole = False
+        self._grids: dict[tuple[int, int], Tensor] = {}
+
+    def windows(self) -> Iterator[tuple[tuple[int, int], Tensor]]:
+        """((row, column), normalised pixels (3, h, w)) of each window, row by row."""
+        if self._is_whole:
+            yield (0, 0), self._input
+            return
+        rows, columns = self._spans
+        for (i, (top, bottom)), (j, (left, right)) in product(enumerate(rows), enumerate(columns)):
+            yield (i, j), self._input[:, top:bottom, left:right]
+
+    def place(self, window: tuple[int, int], grid: Tensor) -> None:
+        """Take the logits (K, h, w) of a window; all windows' grids have one shape."""
+        if not self._grids:
+            self._rows, self._columns = (
+                [
+                    _Share(weights.to(grid))
+                    for weights in window_weights(spans, patches, length, self._stretch)
+                ]
+                for spans, patches, length in zip(
+                    self._spans, grid.shape[-2:], self.size, strict=True
+                )
+            )
+        self._grids[window] = grid
+
+    def logits(self, top: int, bottom: int) -> Tensor:
+        """Mean logits of all windows for the picture's rows top..bottom, (K, bottom - top, W)."""
+        any_grid = next(iter(self._grids.values()))
+        total = any_grid.new_zeros(len(any_grid), bottom - top, self.size[1])
+        for (i, j), grid in self._grids.items():
+            rows, columns = self._rows[i], self._columns[j]
+            first, last = max(top, rows.first), min(bottom, rows.last)
+            if first < last:
+                part = rows.weights[first - rows.first : last - rows.first] @ grid
+                strip = total[:, first - top : last - top, columns.first : columns.last]
+                strip += part @ columns.weights.T
+        return total.flip(-1) if self.flipped else total
+
+
+class _Share:
+    """A window's weights (pixels, patches) without the pixels that it does not reach."""
+
+    def __init__(self, weights: Tensor):
+        reached = weights.any(dim=1).nonzero().flatten()
+        self.first, self.last = int(reached[0]), int(reached[-1]) + 1
+        self.weights = weights[self.first : self.last]
+
+
+def run_windows(
+    model: nn.Module, views: Sequence[View], device: torch.device, batch_size: int
+) -> None:
+    """Give every window of the views its logits; windows of one shape share batches."""
+    by_shape = defaultdict(list)
+    for view in views:
+        for window, pixels in view.windows():
+            by_shape[pixels.shape].append((view, window, pixels))
+    for tasks in by_shape.values():
+        for start in range(0, len(tasks), batch_size):
+            some = tasks[start : start + batch_size]
+            grids = model(torch.stack([pixels for *_, pixels in some]).to(device)).float()
+            for (view, window, _), grid in zip(some, grids, strict=True):
+                view.place(window, grid)
+
+
+def strips(views: Sequence[View], as_probabilities: bool) -> Iterator[tuple[slice, Tensor]]:
+    """(rows, scores (K, rows, W)) from top to bottom; the views are those of one picture.
+
+    Scores are the views' mean softmax; of a single view its logits unless as_probabilities.
+    """
+    height, width = views[0].size
+    num_classes = len(next(iter(views[0]._grids.values())))
+    step = max(1, STRIP_ELEMENTS // (num_classes * width))
+    for top in range(0, height, step):
+        bottom = min(top + step, height)
+        if len(views) == 1 and not as_probabilities:
+            yield slice(top, bottom), views[0].logits(top, bottom)
+            continue
+        total = views[0].logits(top, bottom).softmax(dim=0)
+        for view in views[1:]:
+            total += view.logits(top, bottom).softmax(dim=0)
+        yield slice(top, bottom), total / len(views)

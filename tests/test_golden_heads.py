@@ -1,0 +1,166 @@
+"""The published heads' protocol against MMSegmentation's, on a tiny backbone."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from conftest import load_golden
+
+from geometry import Resize
+from model import LinearHead, SegmentationModel
+from predictor import Predictor
+from presets import default_classes
+from protocol import Protocol, ShortSide, scaled
+from resampling import window_spans
+from sliding import View, run_windows
+from transforms import fit_image, to_tensor
+from vit import DinoVisionTransformer
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=["head_ms.pt", "head_linear.pt"])
+def golden(request):
+    return load_golden(request.param)
+
+
+def build_model(golden):
+    protocol = golden["protocol"]
+    backbone = DinoVisionTransformer(**golden["vit_config"])
+    backbone.load_state_dict(golden["vit_state_dict"])
+    blocks = [protocol["out_indices"][i] for i in protocol["in_index"]]
+    backbone.forward = partial(backbone.get_intermediate_layers, n=blocks, reshape=True)
+    state = {
+        name.removeprefix("decode_head."): value
+        for name, value in golden["head_checkpoint"]["state_dict"].items()
+    }
+    channels = state["bn.weight"].shape[0]
+    model = SegmentationModel(backbone, LinearHead(channels, protocol["num_classes"]))
+    model.head.load_state_dict(state)
+    return model.eval()
+
+
+def build_protocol(golden):
+    stored = golden["protocol"]
+    long, short = stored["img_scale"]
+    return Protocol(
+        ShortSide(short, long), stored["crop"][0], stored["stride"][0],
+        tuple(stored["img_ratios"]), stored["flip"], stretch=True,
+    )  # fmt: skip
+
+
+def pictures(golden):
+    return [image.numpy() for image in golden["images"]]
+
+
+def test_sizes_pixels_and_normalisation(golden):
+    protocol = build_protocol(golden)
+    for image, expected in zip(pictures(golden), golden["expected"], strict=True):
+        for ratio, resized in zip(protocol.ratios, expected["resized_rgb"], strict=True):
+            ours = fit_image(image, scaled(protocol.resize, ratio))
+            assert np.array_equal(ours, resized.numpy())
+        first = to_tensor(fit_image(image, scaled(protocol.resize, protocol.ratios[0])))
+        crop = expected["first_window_normalised_crop"]
+        atol = golden["tolerance"]["exact_resize"]["normalised_atol"]
+        torch.testing.assert_close(first[:, :28, :28], crop, atol=atol, rtol=0)
+
+
+def test_windows_and_views(golden):
+    protocol = build_protocol(golden)
+    for image, expected in zip(pictures(golden), golden["expected"], strict=True):
+        assert len(protocol.views()) == len(expected["augs"])
+        for (resize, flipped), aug in zip(protocol.views(), expected["augs"], strict=True):
+            assert flipped == aug["flip"]
+            height, width = resize.content_size(image.shape[:2])
+            assert [height, width] == list(aug["resized_hw"])
+            rows, columns = (
+                window_spans(n, protocol.crop, protocol.stride) for n in (height, width)
+            )
+            ours = [[*row, *column] for row in rows for column in columns]
+            assert ours == aug["windows_yyxx"]
+
+
+@torch.no_grad()
+def test_features_and_head_logits_of_the_first_window(golden):
+    model, protocol = build_model(golden), build_protocol(golden)
+    limits = golden["tolerance"]["exact_resize"]
+    for image, expected in zip(pictures(golden), golden["expected"], strict=True):
+        view = View(image, *protocol.views()[0], protocol)
+        _, pixels = next(view.windows())
+        features = model.extract(pixels[None])[0]
+        chosen = [expected["first_window_features"][i] for i in golden["protocol"]["in_index"]]
+        stored = torch.cat([f.reshape(-1, *features.shape[-2:]) for f in chosen])
+        torch.testing.assert_close(features, stored, atol=limits["features_atol"], rtol=0)
+        logits = expected["first_window_head_logits"]
+        atol = limits["head_logits_atol"]
+        torch.testing.assert_close(model(pixels[None])[0], logits, atol=atol, rtol=0)
+
+
+@torch.no_grad()
+def test_probabilities_of_every_augmentation(golden):
+    model, protocol = build_model(golden), build_protocol(golden)
+    atol = golden["tolerance"]["exact_resize"]["prob_atol"]
+    for image, expected in zip(pictures(golden), golden["expected"], strict=True):
+        height = image.shape[0]
+        for i, view_kind in enumerate(protocol.views()):
+            view = View(image, *view_kind, protocol)
+            run_windows(model, [view], CPU, batch_size=3)
+            probabilities = view.logits(0, height).softmax(dim=0)
+            stored = expected["prob_all_augs_stride4"][i]
+            torch.testing.assert_close(probabilities[:, ::4, ::4], stored, atol=atol, rtol=0)
+
+
+def test_final_maps(golden):
+    limits = golden["tolerance"]["exact_resize"]
+    classes = default_classes(golden["protocol"]["num_classes"])
+    predictor = Predictor(build_model(golden), classes, build_protocol(golden), CPU)
+    predictions = predictor.predict(pictures(golden), keep=("probabilities", "confidence"))
+    for ours, expected in zip(predictions, golden["expected"], strict=True):
+        stored = expected["prob_final"]
+        half = 2**-11  # what float16 rounds a probability by
+        difference = np.abs(ours.probabilities.astype(np.float32) - stored.numpy())
+        assert difference.max() <= limits["prob_atol"] + half
+        best = stored.topk(2, dim=0).values
+        certain = (best[0] - best[1] > limits["argmax_must_match_if_margin_above"]).numpy()
+        agree = ours.labels == expected["argmax"].numpy()
+        assert agree[certain].all()
+        assert agree.mean() >= limits["argmax_min_agreement"]
+        assert np.abs(ours.confidence - best[0].numpy()).max() <= limits["prob_atol"]
+
+
+def test_the_usual_mistakes_would_be_seen(golden):
+    """Cutting the padding off instead of stretching it moves probabilities far beyond tolerance."""
+    from dataclasses import replace
+
+    protocol = replace(build_protocol(golden), stretch=False)
+    classes = default_classes(golden["protocol"]["num_classes"])
+    predictor = Predictor(build_model(golden), classes, protocol, CPU)
+    ours = predictor.predict(pictures(golden)[:1], keep=("probabilities",))[0]
+    stored = golden["expected"][0]["prob_final"].numpy()
+    assert np.abs(ours.probabilities - stored).max() > 0.05
+
+
+def test_window_starts_of_many_lengths():
+    for case in load_golden("head_ms.pt")["window_starts"]:
+        spans = window_spans(case["L"], case["crop"], case["stride"])
+        assert [start for start, _ in spans] == list(case["starts"])
+        assert [end for _, end in spans] == list(case["ends"])
+
+
+def test_resized_sizes_and_pixels():
+    golden = load_golden("head_linear.pt")
+    for case in golden["resized_sizes"]:
+        long, short = case["scale"]
+        assert list(ShortSide(short, long).content_size(tuple(case["hw"]))) == list(
+            case["resized_hw"]
+        )
+    for case in golden["resize_cases"]:
+        long, short = case["scale"]
+        ours = fit_image(case["image"].numpy(), ShortSide(short, long))
+        assert np.array_equal(ours, case["resized"].numpy())
+
+
+def test_stretching_to_a_size_is_not_the_heads_protocol():
+    assert Resize((64, 64)).content_size((96, 130)) == (64, 64)
+    assert ShortSide(64).content_size((96, 130)) == (64, 87)
