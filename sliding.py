@@ -18,7 +18,7 @@ from protocol import Protocol, ShortSide
 from resampling import window_spans, window_weights
 from transforms import fit_image, to_tensor
 
-STRIP_ELEMENTS = 2**24  # classes x pixels that exist at one time: 64 MB of float32
+STRIP_ELEMENTS = 2**22  # classes x pixels that exist at one time: 16 MB of float32
 
 
 class View:
