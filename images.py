@@ -43,13 +43,15 @@ def _open(path: Path) -> Image.Image:
     return image
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, upright: bool = True) -> np.ndarray:
     """A picture as a viewer shows it, RGB (H, W, 3) uint8.
 
-    Turned by its EXIF orientation; 16-bit scaled to 8; grey, palette and CMYK converted; alpha
-    dropped.
+    Turned by its EXIF orientation where it is to be upright; 16-bit scaled to 8; grey, palette and
+    CMYK converted; alpha dropped.
     """
-    image = ImageOps.exif_transpose(_open(path))
+    image = _open(path)
+    if upright:
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit greyscale, which convert() would clip at 255
         grey = (np.asarray(image, np.float32) / 257).round().clip(0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)

@@ -1,18 +1,14 @@
-"""Find the image and mask files of a data set, and pair them by name."""
+"""Known ways to lay out a data set, found by their folders."""
 
-import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
+from class_files import find_class_file, read_folders
 from errors import InputError
-from images import list_images
-
-
-class Pair(NamedTuple):
-    image: Path
-    mask: Path
+from images import IMAGE_SUFFIXES, list_images
+from pairing import LABEL_IDS, Orphan, Pair, pair_by_stem, split_pairs
+from presets import PRESETS
 
 
 @dataclass(frozen=True)
@@ -22,17 +18,10 @@ class Splits:
     layout: str
     train: list[Pair]
     valid: list[Pair]
+    orphans: list[Orphan] = field(default_factory=list)
     classes: str | Path | None = None  # a class file, or a preset of class_files
     instances: bool = False  # masks hold instance ids
 
-
-IMAGE_ENDINGS = ("", "_leftImg8bit")
-MASK_ENDINGS = (
-    "", "_mask", "_masks", "_label", "_labels", "_gt", "_seg", "_labelTrainIds",
-    "_gtFine_labelTrainIds",
-)  # fmt: skip
-# Cityscapes keeps other renderings of each mask beside it.
-OTHER_RENDERINGS = ("_color", "_instanceIds", "_labelIds", "_instanceTrainIds")
 
 # Train images, train masks, valid images, valid masks: each with its usual names.
 FOLDERS = {
@@ -64,6 +53,7 @@ FOLDERS = {
 }
 LAYOUT_CLASSES = {"ADE20K": "ade20k", "Cityscapes": "cityscapes"}
 PENN_FUDAN_VALID = 24 / 170
+VOC_LISTS = (("train", "trainval", "default"), ("val",))  # CVAT writes default.txt
 
 
 def find_splits(
@@ -75,123 +65,104 @@ def find_splits(
     """The pairs of a data set; a missing validation set is split off.
 
     folders: train images, train masks, valid images, valid masks, where they are given by hand
-    (the last two may be None); else a known layout is looked for below root.
+    (the last two may be None); else those that the class file names, else a known layout below
+    root. valid_fraction: of the pairs, in place of the layout's. classes: a class file or a
+    preset's name, in place of the one found in root.
     """
+    by_hand = any(folders)
+    classes = classes or (None if by_hand else find_class_file(root))
+    layout = "folders given by hand"
+    if not by_hand and classes and str(classes) not in PRESETS:
+        folders, layout = read_folders(Path(classes)), f"folders named in {classes}"
     if any(folders):
         if not (folders[0] and folders[1]):
-            raise InputError("give both --train-images and --train-masks, or --data alone")
-        return Splits(
-            "folders given by hand", *_pair_folders(folders, valid_fraction or 0.15), classes
-        )
+            raise InputError(
+                f"{layout}: give both --train-images and --train-masks (TRAIN_IMAGES and "
+                "TRAIN_MASKS in a class file), or --data alone"
+            )
+        return replace(_from_folders(layout, folders, valid_fraction), classes=classes)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; --data wants a data set (see input/README.md)")
-    splits = _find_known_layout(root, valid_fraction or 0.15)
-    if classes:
-        return replace(splits, classes=classes)
-    class_file = root / "dataset.yaml"
-    return replace(splits, classes=class_file) if class_file.is_file() else splits
+    splits = _find_known_layout(root, valid_fraction)
+    return replace(splits, classes=classes or splits.classes)
 
 
-def _find_known_layout(root: Path, valid_fraction: float) -> Splits:
+def _find_known_layout(root: Path, valid_fraction: float | None) -> Splits:
     if (root / "PNGImages").is_dir() and (root / "PedMasks").is_dir():
-        pairs = pair_by_stem(root / "PNGImages", root / "PedMasks")
-        train, valid = split_pairs(pairs, PENN_FUDAN_VALID)
-        return Splits("Penn-Fudan", train, valid, classes="person", instances=True)
+        folders = (root / "PNGImages", root / "PedMasks", None, None)
+        splits = _from_folders("Penn-Fudan", folders, valid_fraction or PENN_FUDAN_VALID)
+        return replace(splits, classes="person", instances=True)
     if (root / "ImageSets" / "Segmentation").is_dir():
-        train, valid = (_voc_pairs(root, name) for name in ("train", "val"))
-        return Splits("VOC", train, valid, classes="voc2012")
+        return _voc_splits(root, valid_fraction)
     for layout, names in FOLDERS.items():
         folders = [_first_folder(root, candidates) for candidates in names]
         if folders[0] and folders[1]:
-            train, valid = _pair_folders(folders, valid_fraction)
-            return Splits(layout, train, valid, LAYOUT_CLASSES.get(layout))
+            splits = _from_folders(layout, folders, valid_fraction)
+            classes = LAYOUT_CLASSES.get(layout)
+            if layout == "Cityscapes" and splits.train[0].mask.stem.endswith(LABEL_IDS):
+                classes = "cityscapes_label_ids"
+            return replace(splits, classes=classes)
     raise InputError(
         f"{root}: no known layout in it; expected train_images/ and train_masks/ (or another of "
         "input/README.md), or pass --train-images and --train-masks"
     )
 
 
-def _pair_folders(
-    folders: Sequence[Path | None], valid_fraction: float
-) -> tuple[list[Pair], list[Pair]]:
+def _from_folders(
+    layout: str, folders: Sequence[Path | None], valid_fraction: float | None
+) -> Splits:
     train_images, train_masks, valid_images, valid_masks = folders
-    train = pair_by_stem(train_images, train_masks)
-    if valid_images and valid_masks:
-        return train, pair_by_stem(valid_images, valid_masks)
-    if valid_images or valid_masks:
+    train, orphans = pair_by_stem(train_images, train_masks)
+    if bool(valid_images) != bool(valid_masks):
         raise InputError(
             f"{valid_images or valid_masks}: validation images and masks come together"
         )
-    return split_pairs(train, valid_fraction)
+    if valid_images is None:
+        return Splits(layout, *split_pairs(train, valid_fraction), orphans)
+    _refuse_fraction(valid_fraction, valid_images)
+    valid, more = pair_by_stem(valid_images, valid_masks)
+    return Splits(layout, train, valid, orphans + more)
+
+
+def _refuse_fraction(valid_fraction: float | None, where: Path) -> None:
+    if valid_fraction is not None:
+        raise InputError(f"--valid-fraction: {where} is the validation set; leave the flag out")
 
 
 def _first_folder(root: Path, candidates: Iterable[str]) -> Path | None:
     return next((root / name for name in candidates if (root / name).is_dir()), None)
 
 
-def _voc_pairs(root: Path, split: str) -> list[Pair]:
-    listing = root / "ImageSets" / "Segmentation" / f"{split}.txt"
-    if not listing.is_file():
-        raise InputError(f"{listing}: no such file; a VOC folder lists its splits there")
-    stems = listing.read_text(encoding="utf-8").split()
-    pairs = [
-        Pair(root / "JPEGImages" / f"{stem}.jpg", root / "SegmentationClass" / f"{stem}.png")
+def _voc_splits(root: Path, valid_fraction: float | None) -> Splits:
+    lists = root / "ImageSets" / "Segmentation"
+    train_list, valid_list = (
+        next((lists / f"{n}.txt" for n in names if (lists / f"{n}.txt").is_file()), None)
+        for names in VOC_LISTS
+    )
+    if train_list is None:
+        raise InputError(f"{lists}: no train.txt in it; a VOC folder lists its splits there")
+    train, orphans = _voc_pairs(root, train_list)
+    if valid_list is None:
+        train, valid = split_pairs(train, valid_fraction)
+        return Splits("VOC", train, valid, orphans, "voc2012")
+    _refuse_fraction(valid_fraction, valid_list)
+    valid, more = _voc_pairs(root, valid_list)
+    return Splits("VOC", train, valid, orphans + more, "voc2012")
+
+
+def _voc_pairs(root: Path, listing: Path) -> tuple[list[Pair], list[Orphan]]:
+    lines = listing.read_text(encoding="utf-8").splitlines()
+    names = [Path(line.split()[0]) for line in lines if line.strip()]
+    stems = [n.stem if n.suffix.lower() in IMAGE_SUFFIXES else n.name for n in names]
+    folders = (root / "JPEGImages", root / "SegmentationClass")
+    images, masks = ({path.stem: path for path in list_images(folder)} for folder in folders)
+    orphans = [
+        Orphan(folder / stem, f"no such picture, though {listing} names it")
+        for folder, found in zip(folders, (images, masks), strict=True)
         for stem in stems
+        if stem not in found
     ]
-    missing = [path for pair in pairs for path in pair if not path.is_file()]
-    if missing:
-        raise InputError(f"{listing} names {len(missing)} missing files, first: {missing[0]}")
-    return pairs
-
-
-def pair_by_stem(image_folder: Path, mask_folder: Path) -> list[Pair]:
-    """Images and masks of one name, sorted; a mask's name may have one of MASK_ENDINGS more."""
-    images = _by_key(image_folder, IMAGE_ENDINGS)
-    masks = _by_key(mask_folder, MASK_ENDINGS, known=set(images))
-    for have, lack, what, other in (
-        (images, masks, "images without a mask", mask_folder),
-        (masks, images, "masks without an image", image_folder),
-    ):
-        orphans = [have[key].name for key in have if key not in lack]
-        if orphans:
-            shown = ", ".join(orphans[:5]) + (", ..." if len(orphans) > 5 else "")
-            raise InputError(
-                f"{len(orphans)} {what} of that name in {other}: {shown}; add or remove files"
-            )
-    return [Pair(images[key], masks[key]) for key in sorted(images)]
-
-
-def _by_key(folder: Path, endings: Sequence[str], known: set[str] | None = None) -> dict[str, Path]:
-    """Files below folder by relative name without extension and ending."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    paths = list_images(folder)
-    if not paths:
-        raise InputError(f"{folder}: no pictures in it")
-    found: dict[str, Path] = {}
-    for path in paths:
-        if known is not None and path.stem.endswith(OTHER_RENDERINGS):
-            continue
-        key = _key(path.relative_to(folder).with_suffix("").as_posix(), endings, known)
-        if key in found:
-            raise InputError(f"{path} and {found[key].name} stand for one picture; remove one")
-        found[key] = path
-    return found
-
-
-def _key(name: str, endings: Sequence[str], known: set[str] | None) -> str:
-    """The name less an ending: the one that gives a known name, else the longest."""
-    keys = [name.removesuffix(ending) for ending in endings if name.endswith(ending)]
-    if known is not None:
-        return next((key for key in keys if key in known), name)
-    return min(keys, key=len)
-
-
-def split_pairs(pairs: Sequence[Pair], valid_fraction: float) -> tuple[list[Pair], list[Pair]]:
-    """Take a share for validation, the same on every machine: the order is that of a hash."""
-    if len(pairs) < 2:
-        raise InputError(f"{pairs[0].image}: one pair cannot be split; add pictures")
-    count = min(max(1, round(valid_fraction * len(pairs))), len(pairs) - 1)
-    by_hash = sorted(pairs, key=lambda p: hashlib.sha256(p.image.stem.encode()).hexdigest())
-    chosen = set(by_hash[:count])
-    return [p for p in pairs if p not in chosen], [p for p in pairs if p in chosen]
+    pairs = [Pair(images[s], masks[s]) for s in stems if s in images and s in masks]
+    if not pairs:
+        raise InputError(f"{listing}: none of its {len(stems)} names is in {folders[0]}")
+    return pairs, orphans

@@ -137,4 +137,16 @@ CITYSCAPES = Classes(
 )
 # fmt: on
 
-PRESETS = {"person": PERSON, "voc2012": VOC2012, "ade20k": ADE20K, "cityscapes": CITYSCAPES}
+# Cityscapes comes with labelIds; trainIds are made of them. What is not named is not evaluated.
+CITYSCAPES_LABEL_IDS = {
+    7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12,
+    26: 13, 27: 14, 28: 15, 31: 16, 32: 17, 33: 18,
+}  # fmt: skip
+
+PRESETS = {
+    "person": PERSON,
+    "voc2012": VOC2012,
+    "ade20k": ADE20K,
+    "cityscapes": CITYSCAPES,
+    "cityscapes_label_ids": CITYSCAPES,
+}

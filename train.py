@@ -6,7 +6,8 @@ import torch
 
 import config
 from augment import build_augment
-from datasets import build_loaders, load_data, preview_batch
+from checks import load_data
+from datasets import build_loaders, preview_batch
 from engine import evaluate, predict_labels, train_one_epoch
 from errors import exits_cleanly
 from files import output_folder
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = build_model(spec).to(device)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, args.lr, weight_decay=config.WEIGHT_DECAY)
-    weights = class_weights(data.train_pixels).to(device) if args.class_weights == "auto" else None
+    weights = class_weights(data.pixels("train")).to(device) if args.class_weights == "auto" else None
     criterion = build_criterion(args.loss, weights)
     milestones = args.scheduler_epochs if args.scheduler else []
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, config.LR_DECAY)

@@ -209,12 +209,12 @@ def spoil(data_dir, kind):
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("no mask", "1 images without a mask"),
-        ("no image", "1 masks without an image"),
+        ("no mask", "no mask of this name in"),
+        ("no image", "no image of this name in"),
         ("cut image", "not a readable picture"),
         ("cut mask", "not a readable picture"),
         ("size", "but its image 2.png has 70x56"),
-        ("transposed", "but its image 2.png has 70x56"),
+        ("transposed", "has 70x56; it lies on its side"),
         ("label", r"value 2 (3 pixels) belongs to no class"),
     ],
 )
