@@ -9,6 +9,7 @@ IGNORE_INDEX = 255  # never trained on, never scored, drawn as no class
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 WEIGHT_DECAY = 1e-4  # that of the published heads
+TRAIN_SIZE = (448, 448)  # height, width in pixels
 LR_DECAY = 0.1  # factor on the learning rate at each of --scheduler-epochs
 OUTPUTS = Path("outputs")  # nothing is written anywhere else
 INPUTS = Path("input")  # but for what --download brings
@@ -179,10 +180,12 @@ def _add_backbone_source(group, weights: str | None, note: str = "") -> None:
     )
 
 
-def _add_model_flags(parser: argparse.ArgumentParser, weights: str) -> None:
+def _add_model_flags(
+    parser: argparse.ArgumentParser, weights: str | None, weights_note: str = ""
+) -> None:
     group = parser.add_argument_group("model")
     group.add_argument("--backbone", default="dinov2_vits14", help="see the README's table")
-    _add_backbone_source(group, weights)
+    _add_backbone_source(group, weights, weights_note)
     group.add_argument(
         "--head",
         default="ms",
@@ -203,12 +206,17 @@ def model_parser() -> argparse.ArgumentParser:
 def train_parser() -> argparse.ArgumentParser:
     parser = _parser("Train a segmentation head on a DINOv2 backbone.")
     _add_data_flags(parser)
-    _add_model_flags(parser, weights="pretrained")
+    _add_model_flags(parser, None, "; default: pretrained")
     parser.add_argument(
         "--fine-tune", action="store_true", help="train the backbone too, not the head alone"
     )
+    parser.add_argument(
+        "--init-head",
+        metavar="NAME",
+        help="begin from a published head: rows of classes of the same name are taken over",
+    )
     recipe = parser.add_argument_group("recipe")
-    _add_image_size(recipe, (448, 448))
+    _add_image_size(recipe, None, "; default: 448 448")
     _add_augmentation(recipe)
     recipe.add_argument("--batch", type=_positive_int, default=8, help="pictures per step")
     recipe.add_argument("--epochs", type=_positive_int, default=20, help="passes over the data")
@@ -241,6 +249,13 @@ def train_parser() -> argparse.ArgumentParser:
     run.add_argument("--amp", action="store_true", help="compute in bfloat16 where it is safe")
     _add_workers(run)
     _add_seed(run)
+    test = parser.add_argument_group("test")
+    test.add_argument(
+        "--test-only",
+        action="store_true",
+        help="score --model on the validation pairs, write results.csv and the confusion matrix",
+    )
+    _add_used_model(test)
     return parser
 
 
@@ -329,9 +344,8 @@ def demo_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_used_model(parser, image_size_note: str) -> None:
+def _add_used_model(group) -> None:
     """Which trained model, and how pictures are shown to it."""
-    group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
         default=str(OUTPUTS / "best_model_iou.pth"),
@@ -340,12 +354,6 @@ def _add_used_model(parser, image_size_note: str) -> None:
     group.add_argument(
         "--list-models", action="store_true", help="print the published heads and exit"
     )
-    _add_backbone_source(group, None, "; default: what the model was trained on")
-    _add_image_size(group, None, image_size_note)
-    _add_protocol(group)
-
-
-def _add_protocol(group) -> None:
     group.add_argument(
         "--mode",
         choices=("whole", "slide"),
@@ -369,7 +377,10 @@ def _add_protocol(group) -> None:
 
 def _infer_parser(description: str, out_dir: str, batch: int) -> argparse.ArgumentParser:
     parser = _parser(description)
-    _add_used_model(parser, "; default: the training size, or the published head's")
+    model = parser.add_argument_group("model")
+    _add_used_model(model)
+    _add_backbone_source(model, None, "; default: what the model was trained on")
+    _add_image_size(model, None, "; default: the training size, or the published head's")
     parser.add_argument("--out-dir", default=out_dir, metavar="NAME", help="folder below outputs/")
     parser.add_argument("--batch", type=_positive_int, default=batch, help="pictures at a time")
     parser.add_argument("--alpha", type=_share, default=0.6, help="share of the colour in overlays")
@@ -410,7 +421,6 @@ def predictor_options(args: argparse.Namespace) -> dict:
         "weights": args.weights,
         "hub_repo": args.hub_repo,
         "batch_size": args.batch,
-        "min_confidence": args.min_confidence,
         "image_size": args.imgsz,
         "mode": args.mode,
         "scales": args.scales,

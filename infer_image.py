@@ -22,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = output_names(paths, args.input)
     folder = output_folder(args.out_dir)
     device = select_device(args.device)
-    predictor = load_predictor(args.model, device, **config.predictor_options(args))
+    options = config.predictor_options(args)
+    predictor = load_predictor(args.model, device, args.min_confidence, **options)
 
     problems: list[str] = []
     bar = progress(paths, "Segmenting")

@@ -22,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(list_models())
         return
     device = select_device(args.device)
-    predictor = load_predictor(args.model, device, **config.predictor_options(args))
+    options = config.predictor_options(args)
+    predictor = load_predictor(args.model, device, args.min_confidence, **options)
     folder = output_folder(args.out_dir)
     target = folder / f"{Path(args.input).stem}.mp4"
 

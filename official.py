@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from config import ModelConfig
 from errors import InputError
 from presets import ADE20K, VOC2012, Classes
 from protocol import MS_RATIOS, NO_LIMIT, Protocol, ShortSide
@@ -139,3 +140,33 @@ def list_models() -> str:
             f"mIoU in the paper {head.paper_miou} %"
         )
     return "\n".join(lines)
+
+
+def start_from_head(name: str, spec: ModelConfig, module: nn.Module, classes: Classes) -> str:
+    """Begin training from a published head; returns the line that says what was kept.
+
+    The BatchNorm and the rows of classes of the same name are taken over; other rows stay fresh.
+    """
+    found = find_head(name)
+    if found is None:
+        known = ", ".join(OFFICIAL_HEADS)
+        raise InputError(f"--init-head {name}: not a published head; known: {known}")
+    head, path = found
+    if (spec.backbone, spec.head) != (head.backbone, head.kind):
+        raise InputError(
+            f"--init-head {name} wants --backbone {head.backbone} --head {head.kind}, not "
+            f"{spec.backbone} and {spec.head}"
+        )
+    published, state = load_head_weights(head, path), module.state_dict()
+    state |= {key: value for key, value in published.items() if key.startswith("bn.")}
+    sources = {
+        row: head.classes.names.index(class_name)
+        for row, class_name in enumerate(classes.names)
+        if class_name in head.classes.names
+    }
+    for key in ("conv_seg.weight", "conv_seg.bias"):
+        state[key][list(sources)] = published[key][list(sources.values())].to(state[key])
+    module.load_state_dict(state, strict=True)
+    kept = [classes.names[row] for row in sources]
+    fresh = [class_name for class_name in classes.names if class_name not in kept]
+    return f"from {head.name}: {', '.join(kept) or 'no class'}; fresh: {', '.join(fresh) or 'none'}"

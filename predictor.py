@@ -42,6 +42,7 @@ class Predictor:
     device: torch.device
     batch_size: int = 1
     min_confidence: float = 0.0
+    paper_miou: float | None = None  # percent, what a published head's makers report
 
     @torch.inference_mode()
     def predict(self, images: Sequence[np.ndarray], keep: Collection[str] = ()) -> list[Prediction]:
@@ -74,10 +75,11 @@ class Predictor:
 def load_predictor(
     model: str | Path,
     device: torch.device,
+    min_confidence: float = 0.0,
+    *,
     weights: str | None = None,
     hub_repo: str | None = None,
     batch_size: int = 1,
-    min_confidence: float = 0.0,
     **overrides,
 ) -> Predictor:
     """A predictor from a checkpoint of ours, or from a published head's name or file.
@@ -97,6 +99,7 @@ def load_predictor(
         device,
         batch_size,
         min_confidence,
+        official[0].paper_miou if official else None,
     )
 
 

@@ -10,11 +10,14 @@ from checks import load_data
 from datasets import build_loaders, preview_batch
 from engine import evaluate, predict_labels, train_one_epoch
 from errors import exits_cleanly
+from evaluation import test
 from files import output_folder
 from geometry import Resize
 from layouts import find_splits
 from losses import build_criterion, class_weights
 from model import build_model, fingerprint
+from official import start_from_head
+from predictor import load_predictor
 from runs import Run, checkpoint_header, collapse_warning, iou_table
 from utils import progress, seed_everything, select_device
 
@@ -27,7 +30,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     folders = (args.train_images, args.train_masks, args.valid_images, args.valid_masks)
     data = load_data(find_splits(args.data, folders, args.valid_fraction, args.classes))
     print(data)
-    resize = Resize(args.imgsz, args.keep_ratio)
+    if args.test_only:
+        predictor = load_predictor(args.model, device, **config.predictor_options(args))
+        print(test(predictor, data, output_folder(args.out_dir)))
+        return
+    resize = Resize(args.imgsz or config.TRAIN_SIZE, args.keep_ratio)
     train_loader, valid_loader = build_loaders(
         data, resize, build_augment(args.augment, resize, args.seed), args.batch, args.workers,
         args.seed, pin_memory=device.type == "cuda",
@@ -36,12 +43,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     classes = data.classes
     spec = config.ModelConfig(
-        args.backbone, args.head, classes.num_classes, args.weights, args.hub_repo, args.fine_tune
-    )
+        args.backbone, args.head, classes.num_classes, args.weights or "pretrained", args.hub_repo,
+        args.fine_tune,
+    )  # fmt: skip
     model = build_model(spec).to(device)
+    if args.init_head:
+        print(start_from_head(args.init_head, spec, model.head, classes))
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, args.lr, weight_decay=config.WEIGHT_DECAY)
-    weights = class_weights(data.pixels("train")).to(device) if args.class_weights == "auto" else None
+    weights = (
+        class_weights(data.pixels("train")).to(device) if args.class_weights == "auto" else None
+    )
     criterion = build_criterion(args.loss, weights)
     milestones = args.scheduler_epochs if args.scheduler else []
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, config.LR_DECAY)
