@@ -29,7 +29,7 @@ def read_classes(source: str | Path) -> ClassFile:
     path = Path(source)
     content = _load(path)
     try:
-        return _from_text(content) if isinstance(content, str) else parse_classes(content)
+        return parse_classes(content)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -55,7 +55,7 @@ def _load(path: Path) -> object:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".txt":
-            return text
+            return _parse_text(text)
         return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except FileNotFoundError as error:
         known = ", ".join(PRESETS)
@@ -83,15 +83,18 @@ def _shifted(num_classes: int) -> dict[int, int]:
     return {0: IGNORE_INDEX} | {k + 1: k for k in range(num_classes)}
 
 
-def _from_text(text: str) -> ClassFile:
-    """One name per line, or CVAT's `name:r,g,b::`; # starts a comment line."""
+def _parse_text(text: str) -> dict:
+    """One name per line, or CVAT's `name:r,g,b::`, as the YAML keys that say the same.
+
+    # starts a comment line.
+    """
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not any(line.count(":") >= 3 for line in lines):
-        return parse_classes({"names": lines})
+        return {"names": lines}
     names, colours = [], []
     for i, line in enumerate(lines):
         name, colour, *_ = *line.split(":"), ""
         names.append(name)
         colours.append([int(n) for n in colour.split(",")] if colour else voc_palette(256)[i])
-    return parse_classes({"names": names, "LABEL_COLORS_LIST": colours})
+    return {"names": names, "LABEL_COLORS_LIST": colours}
