@@ -18,7 +18,7 @@ from presets import PERSON
 from scenes import KINDS, random_scene, render
 from transforms import to_tensor
 from utils import progress, save_tensors, select_device
-from video import VideoWriter
+from video_writer import VideoWriter
 
 FOLDER = Path("input/demo")
 WEIGHTS = Path(config.THIS_REPO) / "weights" / "dinov2_vitt14.pth"

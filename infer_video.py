@@ -12,7 +12,8 @@ from images import overlay
 from official import list_models
 from predictor import load_predictor
 from utils import progress, select_device
-from video import VideoReader, VideoWriter
+from video import VideoReader
+from video_writer import VideoWriter
 
 
 @exits_cleanly

@@ -15,7 +15,8 @@ import config
 import infer_image
 import infer_video
 import train
-from video import VideoReader, VideoWriter
+from video import VideoReader
+from video_writer import VideoWriter
 
 TINY = ["--backbone", "dinov2_vitt14", "--weights", "none", "--imgsz", "56", "--workers", "0"]
 
