@@ -7,7 +7,6 @@ Parameter names are those of the published checkpoint, so it loads strictly. Inf
 build it under `torch.device("meta")` and load with `load_state_dict(..., assign=True)`.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vit_adapter import MSDeformAttn, Shape, ViTAdapter, resize_map, split_levels, to_map, to_tokens
+from deformable import (
+    MSDeformAttn,
+    Shape,
+    resize_map,
+    sine_positions,
+    split_levels,
+    to_map,
+    to_tokens,
+)
+from vit_adapter import ViTAdapter
 
 ENCODER_LEVELS = 3  # the maps of strides 32, 16 and 8, which deformable attention can afford
 INPUT_MULTIPLE = 32  # the coarsest stride
@@ -52,24 +60,6 @@ class Mask2FormerConfig:
     decoder_ffn: int = 6144
     num_queries: int = 100
     num_classes: int = 150
-
-
-def sine_positions(shape: Shape, num_feats: int, like: Tensor) -> Tensor:
-    """Position code of a grid (DETR, Carion et al. 2020, arXiv 2005.12872): (1, H * W, D).
-
-    The first num_feats features code y and the others x, sine and cosine taking turns, each axis
-    scaled to 2 pi. Computed in float32, returned in the dtype and on the device of `like`.
-    """
-    pairs = torch.arange(num_feats // 2, dtype=torch.float32, device=like.device)
-    wavelengths = 10000 ** (2 * pairs / num_feats)
-    codes = []
-    for count in shape:
-        position = torch.arange(1, count + 1, dtype=torch.float32, device=like.device)
-        angles = (position / (count + 1e-6) * 2 * math.pi)[:, None] / wavelengths
-        codes.append(torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1))
-    y, x = codes
-    y, x = y[:, None].expand(-1, len(x), -1), x[None].expand(len(y), -1, -1)
-    return torch.cat([y, x], dim=-1).flatten(0, 1)[None].to(like.dtype)
 
 
 class ConvNorm(nn.Module):
@@ -297,7 +287,11 @@ class Mask2Former(nn.Module):
         # place, so the result is cut with one slice.
         padding = (0, -width % INPUT_MULTIPLE, 0, -height % INPUT_MULTIPLE)
         images = F.pad(images, padding)
+        scores = resize_map(self.quarter_scores(images), images.shape[-2:])
+        return scores[..., :height, :width]
+
+    def quarter_scores(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W), H and W multiples of 32 -> scores at the size of the masks, (B, K, H/4, W/4)."""
         for prediction in self.decode_head.predictions(self.backbone(images)):
             class_logits, mask_logits = prediction  # only the last one is kept
-        scores = resize_map(semantic_scores(class_logits, mask_logits), images.shape[-2:])
-        return scores[..., :height, :width]
+        return semantic_scores(class_logits, mask_logits)
