@@ -1,0 +1,183 @@
+"""Tensors from pairs: repeatable draws, targets at their own size, proportions kept."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import draw_pair
+from PIL import Image
+
+import config
+import datasets
+import train
+from augment import build_augment
+from checks import load_data
+from datasets import EpochSampler, SegmentationDataset, build_loaders
+from engine import evaluate
+from geometry import Resize
+from layouts import find_splits
+from predictor import load_predictor
+from runs import collapse_warning
+
+TINY = ["--backbone", "dinov2_vitt14", "--weights", "none", "--imgsz", "56", "--workers", "0"]
+
+
+@pytest.fixture
+def data(data_dir, in_tmp):
+    return load_data(find_splits(data_dir))
+
+
+def test_validation_items_have_the_masks_own_size(data):
+    dataset = SegmentationDataset(data.splits.valid, data.encoding, Resize((56, 84)))
+    for i, pair in enumerate(data.splits.valid):
+        image, target = dataset[i]
+        assert image.shape == (3, 56, 84)
+        assert np.array_equal(target, np.asarray(Image.open(pair.mask)))
+
+
+def test_training_items_are_draws(data):
+    resize = Resize((56, 84))
+    augment = build_augment("scale", resize, 0)
+    dataset = SegmentationDataset(data.splits.train, data.encoding, resize, augment)
+    first, again, later = dataset[2], dataset[2], dataset[2 + len(dataset)]
+    assert first[0].shape == (3, 56, 84)
+    assert first[1].shape == (56, 84)
+    assert torch.equal(first[0], again[0])
+    assert not torch.equal(first[0], later[0])
+
+
+def test_every_epoch_draws_each_picture_once_in_its_own_order():
+    sampler = EpochSampler(7, seed=3)
+    draws = []
+    for epoch in (1, 2):
+        sampler.epoch = epoch
+        draws.append(list(sampler))
+        assert sorted(d % 7 for d in draws[-1]) == list(range(7))
+    assert not set(draws[0]) & set(draws[1])
+    assert [d % 7 for d in draws[0]] != [d % 7 for d in draws[1]]
+    assert list(sampler) == draws[1]
+
+
+def test_workers_change_nothing(data):
+    batches = []
+    for workers in (0, 2):
+        resize = Resize((28, 42))
+        augment = build_augment("scale", resize, 0)
+        loader, valid = build_loaders(data, resize, augment, 4, workers, seed=0)
+        batches.append(list(loader))
+        assert [len(targets) for _, targets in valid] == [3]
+    for one, other in zip(*batches, strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
+
+
+@pytest.mark.parametrize("flags", [[], ["--keep-ratio"]])
+def test_a_checkpoint_keeps_the_proportions_for_inference(data_dir, in_tmp, flags):
+    train.main(["--data", str(data_dir), *TINY, "--epochs", "1", *flags])
+    path = in_tmp / "outputs" / "best_model_iou.pth"
+    predictor = load_predictor(path, torch.device("cpu"))
+    assert predictor.protocol.resize == Resize((56, 56), keep_ratio=bool(flags))
+    seen = []
+    predictor.model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    picture = np.zeros((40, 160, 3), np.uint8)
+    assert predictor.predict([picture])[0].labels.shape == (40, 160)
+    is_padding = seen[0][0].abs().amax(0) < 0.02  # a black picture is far below zero
+    assert is_padding.float().mean().item() == pytest.approx(0.75 if flags else 0)
+
+
+class ColourOracle(torch.nn.Module):
+    """Class 1 where a patch's red is bright."""
+
+    def forward(self, images):
+        red = torch.nn.functional.avg_pool2d(images[:, :1], 14)
+        return torch.cat([-red, red], dim=1)
+
+
+@pytest.mark.parametrize("size", [(140, 420), (420, 140), (140, 140)])
+def test_evaluation_finds_pictures_in_their_padding(size):
+    """Boxes on whole patches of the letterboxed picture, found again at the mask's own size."""
+    resize = Resize((280, 280), keep_ratio=True)
+    mask = np.zeros(size, np.uint8)
+    mask[: size[0] // 2] = 1
+    image = np.where(mask[..., None] == 1, np.uint8(250), np.uint8(10)).repeat(3, 2)
+    tensor = datasets.eval_transform(image, resize)[None]
+    loader = [(tensor, [torch.from_numpy(mask)])]
+    scores = evaluate(ColourOracle(), loader, 2, resize, torch.device("cpu"))
+    assert scores["miou"] > 0.95
+    assert scores["predicted"].sum() == mask.size
+
+
+@pytest.mark.parametrize(
+    ("flags", "differs"),
+    [
+        (["--loss", "ce+dice"], True),
+        (["--loss", "focal"], True),
+        (["--class-weights", "auto"], True),
+        (["--augment", "scale"], True),
+        (["--keep-ratio"], True),
+        (["--loss", "ce", "--class-weights", "none", "--augment", "articles"], False),
+    ],
+)
+def test_flags_of_training_do_something(data_dir, in_tmp, flags, differs):
+    losses = []
+    for name, more in (("plain", []), ("changed", flags)):
+        argv = ["--data", str(data_dir), *TINY, "--epochs", "1", "--out-dir", name, *more]
+        train.main(argv)
+        last = torch.load(in_tmp / "outputs" / name / "last.pth", weights_only=True)
+        losses.append(last["history"][0]["train_loss"])
+    assert (losses[0] != losses[1]) == differs
+
+
+def scores(predicted, iou):
+    return {"predicted": torch.tensor(predicted), "iou": torch.tensor(iou)}
+
+
+def test_a_collapse_to_one_class_is_said():
+    names = ("background", "car", "person")
+    warning = collapse_warning(names, scores([90, 0, 0], [0.9, 0.0, math.nan]))
+    assert "every pixel was predicted as background" in warning
+    assert collapse_warning(names, scores([80, 10, 0], [0.9, 0.1, 0.0])) is None
+    assert collapse_warning(names, scores([90, 0, 0], [1.0, math.nan, math.nan])) is None
+
+
+def test_training_warns_of_a_collapse(data_dir, in_tmp, capsys, monkeypatch):
+    def blind(*args):
+        return scores([99, 0], [0.6, 0.0]) | {"loss": 1.0, "miou": 0.3, "pixel_acc": 0.6}
+
+    monkeypatch.setattr(train, "evaluate", blind)
+    train.main(["--data", str(data_dir), *TINY, "--epochs", "1"])
+    assert "warning: every pixel was predicted as background" in capsys.readouterr().out
+
+
+def test_show_augment_draws_what_the_flags_say(data_dir, in_tmp, capsys):
+    sheets = []
+    for more in ([], ["--augment", "scale"], ["--keep-ratio"], ["--seed", "1"], ["--imgsz", "84"]):
+        datasets.main(["--data", str(data_dir), "--show-augment", "--imgsz", "56", *more])
+        path = in_tmp / "outputs" / "dataset_report" / "augment.png"
+        sheets.append(np.asarray(Image.open(path)).tobytes())
+    assert len(set(sheets)) == 5
+    assert "augment.png" in capsys.readouterr().out
+
+
+def test_every_flag_of_the_report_has_a_help_text():
+    for action in config.dataset_parser()._actions:
+        assert action.help, action.option_strings
+    for bad in ("0", "1", "-0.1", "x"):
+        with pytest.raises(SystemExit):
+            config.dataset_parser().parse_args(["--valid-fraction", bad])
+
+
+def test_the_fraction_counts(tmp_path, in_tmp):
+    for i in range(8):
+        image, mask = draw_pair(i, 40, 30)
+        for kind, pixels in (("images", image), ("masks", mask)):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / kind / f"{i}.png")
+    for fraction, count in ((None, 1), ("0.5", 4)):
+        datasets.main(
+            ["--data", str(tmp_path), *(["--valid-fraction", fraction] if fraction else [])]
+        )
+        facts = json.loads((in_tmp / "outputs" / "dataset_report" / "report.json").read_text())
+        assert facts["pairs"] == {"train": 8 - count, "valid": count}

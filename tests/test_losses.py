@@ -1,0 +1,94 @@
+"""Losses against values worked out by hand, and the flags that choose them."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import config
+from losses import build_criterion, class_weights, cross_entropy, dice, focal
+
+
+def example():
+    """Three pixels of two classes, the last one ignored: p(right) is 0.8 and 0.5."""
+    logits = torch.tensor([[[[math.log(4), 0.0, 9.0]], [[0.0, 0.0, -9.0]]]])
+    return logits, torch.tensor([[[0, 1, 255]]])
+
+
+def test_cross_entropy_by_hand():
+    expected = -(math.log(0.8) + math.log(0.5)) / 2
+    assert cross_entropy(*example()).item() == pytest.approx(expected)
+    weighted = -(1 * math.log(0.8) + 3 * math.log(0.5)) / 4
+    weights = torch.tensor([1.0, 3.0])
+    assert cross_entropy(*example(), weights).item() == pytest.approx(weighted)
+
+
+def test_focal_by_hand():
+    terms = (0.2**2 * -math.log(0.8), 0.5**2 * -math.log(0.5))
+    assert focal(*example()).item() == pytest.approx(sum(terms) / 2)
+    weights = torch.tensor([1.0, 3.0])
+    assert focal(*example(), weights).item() == pytest.approx((terms[0] + 3 * terms[1]) / 4)
+
+
+def test_dice_by_hand():
+    # Probabilities of class 0: 0.8 and 0.5, of class 1: 0.2 and 0.5.
+    scores = (2 * 0.8 / (1.3 + 1), 2 * 0.5 / (0.7 + 1))
+    assert dice(*example()).item() == pytest.approx(1 - sum(scores) / 2)
+
+
+def test_dice_leaves_out_classes_without_a_pixel():
+    logits, targets = example()
+    with_third = torch.cat([logits, torch.full_like(logits[:, :1], -50)], dim=1)
+    assert dice(with_third, targets).item() == pytest.approx(dice(logits, targets).item())
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.2, 1.0, 5.0])])
+@pytest.mark.parametrize("name", config.LOSSES)
+def test_ignored_pixels_change_nothing(name, weights):
+    criterion = build_criterion(name, weights)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 4, 6, generator=generator, requires_grad=True)
+    targets = torch.randint(0, 3, (2, 4, 6), generator=generator)
+    targets[:, :, 4:] = 255
+    loss = criterion(logits, targets)
+    assert loss.item() == pytest.approx(criterion(logits[..., :4], targets[..., :4]).item())
+    loss.backward()
+    assert logits.grad[..., 4:].abs().max() == 0
+    assert logits.grad[..., :4].abs().min() > 0
+
+
+@pytest.mark.parametrize("name", config.LOSSES)
+def test_nothing_but_ignored_pixels_is_zero_not_nan(name):
+    logits = torch.randn(1, 2, 3, 3, requires_grad=True)
+    loss = build_criterion(name, torch.ones(2))(logits, torch.full((1, 3, 3), 255))
+    assert loss.item() == 0
+    loss.backward()
+    assert logits.grad.abs().sum() == 0
+
+
+@pytest.mark.parametrize("name", config.LOSSES)
+def test_right_answers_cost_least(name):
+    criterion = build_criterion(name)
+    targets = torch.tensor([[[0, 1], [2, 1]]])
+    right = 20 * F.one_hot(targets, 3).permute(0, 3, 1, 2).float()
+    assert criterion(right, targets).item() < 1e-4
+    assert criterion(-right, targets).item() > 1
+
+
+def test_the_losses_differ():
+    values = {build_criterion(name)(*example()).item() for name in config.LOSSES}
+    assert len(values) == len(config.LOSSES)
+
+
+def test_class_weights_by_hand():
+    """Shares 0.9 and 0.1: the weights are as 1 to 3, their mean over the pixels is 1."""
+    weights = class_weights([900, 100])
+    assert weights.tolist() == pytest.approx([1 / 1.2, 3 / 1.2])
+    assert (0.9 * weights[0] + 0.1 * weights[1]).item() == pytest.approx(1)
+
+
+def test_a_class_without_pixels_weighs_as_the_rarest():
+    weights = class_weights([900, 0, 100])
+    assert weights[1] == weights[2]
+    assert class_weights([0, 0]).tolist() == [1, 1]
