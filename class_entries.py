@@ -161,8 +161,7 @@ def _values(
             if not _is_list(label) and values.setdefault(_value(label), class_id) != class_id:
                 raise ValueError(f"mask value {label} belongs to two classes")
     plain = values == {k: k for k in range(len(entries))} and not ignored and others is None
-    only_colours = not ignored and any(_labels(e) for e in entries) and not values
-    if plain or only_colours:
+    if plain:
         return {}, None
     return values | {_value(item): IGNORE_INDEX for item in ignored}, others
 

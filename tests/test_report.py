@@ -263,11 +263,14 @@ def test_a_changed_file_is_read_again(root, kind):
         load_data(find_splits(root))
 
 
-def test_a_changed_time_is_enough(root, monkeypatch):
+@pytest.mark.parametrize("change", ["time", "size"])
+def test_either_size_or_time_is_enough(root, monkeypatch, change):
     load_data(find_splits(root))
     path = root / "train_masks" / "2.png"
-    changed = path.stat().st_mtime_ns + 1
-    os.utime(path, ns=(changed, changed))
+    time = path.stat().st_mtime_ns
+    if change == "size":
+        path.write_bytes(path.read_bytes() + b"\0")
+    os.utime(path, ns=(time, time + (change == "time")))
     read = []
     scan_pair = scan._scan_pair
     monkeypatch.setattr(scan, "_scan_pair", lambda pair: read.append(pair) or scan_pair(pair))

@@ -39,6 +39,12 @@ def displacement(image, target):
     return max(abs((difference[counted] * slope).sum() / (slope**2).sum()) for slope in slopes)
 
 
+def misplaced_share(image, target):
+    counted = target != 255
+    light = image[..., 0] > np.percentile(image[..., 0][counted], [2, 98]).mean()
+    return (light != (target == IN))[counted].mean()
+
+
 @pytest.fixture
 def plain_colours(monkeypatch):
     monkeypatch.setattr(augment, "distort_colours", lambda image, rng: image)
@@ -56,6 +62,7 @@ def test_image_and_mask_stay_aligned(name, size, keep_ratio, plain_colours):
         assert target.shape == size
         assert set(np.unique(target)) <= {OUT, IN, 255}
         beside.append(displacement(image, target))
+        assert misplaced_share(image, target) < 0.25  # at edges alone
     assert np.median(beside) < 0.12
 
 
