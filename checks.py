@@ -1,5 +1,6 @@
 """A data set's files, classes and encoding settled and checked before anything is trained."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +14,6 @@ from masks import (
     MaskEncoding,
     colour_of,
     guess_encoding,
-    index_encoding,
     instance_encoding,
 )
 from presets import PRESETS, Classes, default_classes
@@ -99,7 +99,12 @@ def summary(problems: Sequence[str], total: int) -> str:
 def inspect_data(splits: Splits) -> SegmentationData:
     """Read every file and settle classes and encoding; what is wrong becomes `problems`."""
     class_file = read_classes(splits.classes) if splits.classes else None
-    if class_file and splits.instances:
+    if class_file and splits.instances and not class_file.values:
+        if class_file.classes.num_classes != 2:
+            raise InputError(
+                f"{splits.classes}: {class_file.classes.num_classes} classes, but the masks of "
+                f"{splits.layout} hold objects of one kind; name background and that kind"
+            )
         class_file = replace(class_file, instances=True)
     pairs = [*splits.train, *splits.valid]
     scans = scan_pairs(pairs)
@@ -108,8 +113,9 @@ def inspect_data(splits: Splits) -> SegmentationData:
     try:
         classes, encoding = _settle_classes(class_file, scans)
     except InputError as error:
-        classes, encoding = default_classes(2), index_encoding(2)
-        return SegmentationData(splits, scans, classes, encoding, [*problems, str(error)])
+        unknown = MaskEncoding("values of unknown meaning")
+        problems.append(str(error))
+        return SegmentationData(splits, scans, default_classes(2), unknown, problems)
     for pair, scan in zip(pairs, scans, strict=True):
         if complaint := _complaint(scan, encoding):
             problems.append(f"{pair.mask}: {complaint}")
@@ -152,16 +158,24 @@ def _refuse_colours(scans: Sequence[Scan]) -> None:
     coloured = [scan for scan in scans if scan.is_colour and not scan.is_grey]
     if not coloured:
         return
-    found = {colour_of(code) for scan in coloured for code in scan.values}
-    shown = ", ".join(str(list(colour)) for colour in sorted(found)[:SHOWN])
+    pixels: Counter[tuple] = Counter()
+    for scan in coloured:
+        pixels.update({colour_of(code): count for code, count in scan.values.items()})
+    shown = ", ".join(str(list(colour)) for colour, _ in pixels.most_common(SHOWN))
     advice = "list their meaning as LABEL_COLORS_LIST in a dataset.yaml"
-    fitting = [n for n, c in PRESETS.items() if len(found & set(c.palette)) > len(found) / 2]
-    if len(found) > SHOWN and fitting:
+    fitting = [name for name, classes in PRESETS.items() if _fits(classes, pixels)]
+    if fitting:
         advice = f"they look like those of --classes {fitting[0]}"
     raise InputError(
-        f"{len(coloured)} masks are RGB with {len(found)} colours ({shown}, ...), and no class "
+        f"{len(coloured)} masks are RGB with {len(pixels)} colours (mostly {shown}), and no class "
         f"colours are known; {advice}"
     )
+
+
+def _fits(classes: Classes, pixels: Counter) -> bool:
+    """Whether nearly all pixels have one of several colours of these classes."""
+    known = set(classes.palette) & set(pixels)
+    return len(known) > SHOWN and sum(pixels[c] for c in known) > 0.9 * pixels.total()
 
 
 def _as_stored(value: int, scan: Scan, encoding: MaskEncoding) -> tuple[int, bool]:

@@ -82,7 +82,10 @@ def find_splits(
             )
         return replace(_from_folders(layout, folders, valid_fraction), classes=classes)
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; --data wants a data set (see input/README.md)")
+        raise InputError(
+            f"{root}: no such folder; --data wants a data set (input/README.md); `python "
+            "datasets.py --download pennfudan` fetches one"
+        )
     splits = _find_known_layout(root, valid_fraction)
     return replace(splits, classes=classes or splits.classes)
 

@@ -140,7 +140,7 @@ def test_rgb_masks_without_a_class_file_say_how_to_name_them(root):
     for name in ("dataset.yaml", "classes.txt"):
         (root / name).unlink()
     said = refused(root)
-    assert "9 masks are RGB with 2 colours ([10, 20, 30], [200, 100, 0], ...)" in said
+    assert "9 masks are RGB with 2 colours (mostly [10, 20, 30], [200, 100, 0])" in said
     assert "LABEL_COLORS_LIST" in said
     for i, path in enumerate(sorted(root.glob("*_masks/*.png"))):
         pixels = np.asarray(Image.open(path))[..., 0] > 100
