@@ -291,7 +291,7 @@ class Mask2Former(nn.Module):
         return scores[..., :height, :width]
 
     def quarter_scores(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W), H and W multiples of 32 -> scores at the size of the masks, (B, K, H/4, W/4)."""
+        """(B, 3, H, W), sides multiples of 32 -> scores as fine as the masks (B, K, H/4, W/4)."""
         for prediction in self.decode_head.predictions(self.backbone(images)):
             class_logits, mask_logits = prediction  # only the last one is kept
         return semantic_scores(class_logits, mask_logits)

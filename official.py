@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+import official_m2f
 from config import ModelConfig
 from errors import InputError
 from presets import ADE20K, VOC2012, Classes
 from protocol import MS_RATIOS, NO_LIMIT, Protocol, ShortSide
-from utils import load_tensors
+from utils import check_state, hub_file, load_published
 
 BASE_URL = "https://dl.fbaipublicfiles.com/dinov2"
 MS_SCALES = 3  # how many of MS_RATIOS are used by default, as in Meta's notebook
@@ -90,19 +91,11 @@ def load_head_weights(head: OfficialHead, path: Path | None = None) -> dict[str,
     The published layout is {"meta", "state_dict", "optimizer"} with keys `decode_head.*`; a bare
     state dict is taken too. Names and shapes must be exactly those of the head.
     """
-    path = path or _download(head.url)
-    content = load_tensors(path)
-    state = content.get("state_dict", content)
+    path = path or hub_file(head.url)
+    state = load_published(path)
     state = {name.removeprefix("decode_head."): value for name, value in state.items()}
     state.setdefault("bn.num_batches_tracked", torch.tensor(0))
-    expected = _shapes(head)
-    found = {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
-    if found != expected:
-        name = next(iter(sorted(set(found.items()) ^ set(expected.items()))))[0]
-        raise InputError(
-            f"{path} is not the head {head.name}: {name} is {found.get(name, 'missing')}, "
-            f"expected {expected.get(name, 'nothing of that name')}"
-        )
+    check_state(state, _shapes(head), f"{path} is not the head {head.name}")
     return state
 
 
@@ -115,22 +108,8 @@ def _shapes(head: OfficialHead) -> dict[str, tuple[int, ...]]:
     } | dict.fromkeys(vectors, (head.channels,))
 
 
-def _download(url: str) -> Path:
-    """The file in torch.hub's folder; fetched under a temporary name with a bar if need be."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
-    if not path.is_file():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path))
-        except OSError as error:
-            raise InputError(
-                f"cannot download {url} ({error}); fetch it elsewhere and put it into {path.parent}"
-            ) from error
-    return path
-
-
 def list_models() -> str:
-    """One line per published head: name, classes, size, licence, the paper's score."""
+    """One line per published model: name, classes, size, licence, the paper's score."""
     lines = ["published heads (Apache-2.0, by Meta):"]
     for head in OFFICIAL_HEADS.values():
         count = head.classes.num_classes
@@ -139,6 +118,7 @@ def list_models() -> str:
             f"  {head.name:<30} {count:>3} classes, {trained:>9,} parameters, "
             f"mIoU in the paper {head.paper_miou} %"
         )
+    lines += ["published with backbone, Mask2Former (Apache-2.0, by Meta):", official_m2f.summary()]
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 import config
 from engine import to_labels
@@ -14,10 +15,11 @@ from errors import InputError
 from geometry import Resize
 from model import SegmentationModel, build_model, fingerprint
 from official import OfficialHead, find_head, load_head_weights
+from official_m2f import is_m2f, load_m2f
 from presets import Classes
 from protocol import Protocol
 from sliding import View, run_windows, strips
-from utils import load_checkpoint
+from utils import load_checkpoint, select_dtype
 
 
 class Prediction(NamedTuple):
@@ -36,13 +38,13 @@ class Predictor:
     probability becomes IGNORE_INDEX.
     """
 
-    model: SegmentationModel
+    model: nn.Module  # windows (B, 3, H, W) to logits on a grid, see sliding
     classes: Classes
     protocol: Protocol
     device: torch.device
     batch_size: int = 1
     min_confidence: float = 0.0
-    paper_miou: float | None = None  # percent, what a published head's makers report
+    paper_miou: float | None = None  # percent, what a published model's makers report
 
     @torch.inference_mode()
     def predict(self, images: Sequence[np.ndarray], keep: Collection[str] = ()) -> list[Prediction]:
@@ -80,32 +82,44 @@ def load_predictor(
     weights: str | None = None,
     hub_repo: str | None = None,
     batch_size: int = 1,
+    dtype: str = "float32",
     **overrides,
 ) -> Predictor:
-    """A predictor from a checkpoint of ours, or from a published head's name or file.
+    """A predictor from a checkpoint of ours, or from a published model's name or file.
 
     weights, hub_repo: of the backbone, where they are not those that the model was trained on.
+    dtype: a name of config.DTYPES, of the weights and of what they compute; scores are float32.
     overrides: see Protocol.overridden.
     """
-    official = find_head(str(model))
-    if official:
-        module, classes, protocol = _load_official(*official, weights, hub_repo)
+    numbers = select_dtype(dtype, device)
+    if is_m2f(str(model)):
+        if weights or hub_repo:
+            raise InputError(f"{model} has its own backbone: leave out --weights and --hub-repo")
+        if min_confidence:
+            raise InputError(
+                f"--min-confidence: {model} gives scores, whose softmax stays near 1/150 even "
+                "where it is sure (so in Meta's code); leave it out"
+            )
+        loaded = load_m2f(str(model), device, numbers)
+    elif official := find_head(str(model)):
+        loaded = _load_official(*official, weights, hub_repo)
     else:
-        module, classes, protocol = _load_checkpoint(Path(model), weights, hub_repo)
+        loaded = _load_checkpoint(Path(model), weights, hub_repo)
+    module, classes, protocol, paper_miou = loaded
     return Predictor(
-        module.to(device).eval(),
+        module.to(device, numbers).eval(),
         classes,
         protocol.overridden(**overrides),
         device,
         batch_size,
         min_confidence,
-        official[0].paper_miou if official else None,
+        paper_miou,
     )
 
 
 def _load_official(
     head: OfficialHead, path: Path | None, weights: str | None, hub_repo: str | None
-) -> tuple[SegmentationModel, Classes, Protocol]:
+) -> tuple[SegmentationModel, Classes, Protocol, float]:
     state_dict = load_head_weights(head, path)
     spec = config.ModelConfig(
         head.backbone, head.kind, head.classes.num_classes, weights or "pretrained",
@@ -113,17 +127,17 @@ def _load_official(
     )  # fmt: skip
     model = build_model(spec)
     model.head.load_state_dict(state_dict, strict=True)
-    return model, head.classes, head.protocol
+    return model, head.classes, head.protocol, head.paper_miou
 
 
 def _load_checkpoint(
     path: Path, weights: str | None, hub_repo: str | None
-) -> tuple[SegmentationModel, Classes, Protocol]:
+) -> tuple[SegmentationModel, Classes, Protocol, None]:
     checkpoint = load_checkpoint(path)
     palette = tuple(tuple(colour) for colour in checkpoint["palette"])
     classes = Classes(tuple(checkpoint["classes"]), palette)
     resize = Resize(tuple(checkpoint["image_size"]), checkpoint["keep_ratio"])
-    return _restore(checkpoint, path, weights, hub_repo), classes, Protocol(resize)
+    return _restore(checkpoint, path, weights, hub_repo), classes, Protocol(resize), None
 
 
 def _restore(

@@ -12,17 +12,20 @@ MS_RATIOS = (1.0, 1.32, 1.73, 2.28, 3.0)  # those of the published heads
 class ShortSide:
     """Proportions kept: the short side becomes `short` pixels, unless the long one passes `long`.
 
-    Rounds as MMSegmentation's Resize does, so that the published heads see the same pixels.
+    Rounds as MMSegmentation's Resize does, so that the published heads see the same pixels, then
+    up to multiples of `multiple` pixels as its ResizeToMultiple (there in a second resize).
     """
 
     short: int
     long: int = NO_LIMIT
+    multiple: int = 1
 
     def content_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(h, w) of a picture of `size` (H, W)."""
         limits = (max(self.long, self.short), min(self.long, self.short))
         factor = min(limits[0] / max(size), limits[1] / min(size))
-        height, width = (max(1, int(side * factor + 0.5)) for side in size)
+        sides = (max(1, int(side * factor + 0.5)) for side in size)
+        height, width = (-(-side // self.multiple) * self.multiple for side in sides)
         return height, width
 
     def padding(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -87,6 +90,6 @@ class Protocol:
 
 def scaled(resize: Resize | ShortSide, ratio: float) -> Resize | ShortSide:
     if isinstance(resize, ShortSide):
-        return ShortSide(int(resize.short * ratio), int(resize.long * ratio))
+        return replace(resize, short=int(resize.short * ratio), long=int(resize.long * ratio))
     height, width = (max(1, round(side * ratio)) for side in resize.image_size)
     return replace(resize, image_size=(height, width))

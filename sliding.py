@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from errors import InputError
 from geometry import Resize
 from protocol import Protocol, ShortSide
 from resampling import window_spans, window_weights
@@ -90,7 +91,11 @@ class _Share:
 def run_windows(
     model: nn.Module, views: Sequence[View], device: torch.device, batch_size: int
 ) -> None:
-    """Give every window of the views its logits; windows of one shape share batches."""
+    """Give every window of the views its logits; windows of one shape share batches.
+
+    Windows go in as the model's weights are (float32, bfloat16, float16); logits are float32.
+    """
+    dtype = next(model.parameters()).dtype
     by_shape = defaultdict(list)
     for view in views:
         for window, pixels in view.windows():
@@ -98,7 +103,13 @@ def run_windows(
     for tasks in by_shape.values():
         for start in range(0, len(tasks), batch_size):
             some = tasks[start : start + batch_size]
-            grids = model(torch.stack([pixels for *_, pixels in some]).to(device)).float()
+            windows = torch.stack([pixels for *_, pixels in some])
+            grids = model(windows.to(device, dtype)).float()
+            if dtype == torch.float16 and not grids.isfinite().all():
+                raise InputError(
+                    "float16 is too narrow for this model on this picture: its scores became "
+                    "infinite; pass --dtype bfloat16"
+                )
             for (view, window, _), grid in zip(some, grids, strict=True):
                 view.place(window, grid)
 

@@ -3,11 +3,15 @@
 import io
 import pickle
 import random
+import shutil
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 from tqdm import tqdm
 
 from errors import InputError
@@ -49,6 +53,21 @@ def select_device(name: str = "auto") -> torch.device:
     return device
 
 
+def select_dtype(name: str, device: torch.device) -> torch.dtype:
+    """A floating-point type by its name in torch, tried out on the device."""
+    dtype = getattr(torch, name)
+    try:
+        x = torch.ones(1, 2, 8, 8, dtype=dtype, device=device)
+        x = F.layer_norm(F.conv2d(x, x, padding=4), (9,))
+        F.gelu(F.scaled_dot_product_attention(x, x, x) @ x.transpose(-1, -2)).softmax(-1).sum()
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"--dtype {name} cannot run on {device} ({reason}); use float32"
+        ) from error
+    return dtype
+
+
 def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  (what libraries draw from)
@@ -65,12 +84,16 @@ def save_tensors(path: Path, content: dict) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def load_tensors(path: Path) -> dict:
-    """A dict of tensors and plain data on the CPU; code in the file is never run."""
+def load_tensors(path: Path, mapped: bool = False) -> dict:
+    """A dict of tensors and plain data on the CPU; code in the file is never run.
+
+    mapped: leave the tensors in the file until they are read, for files as large as the memory.
+    """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    mapped = mapped and zipfile.is_zipfile(path)  # the format before torch 1.6 cannot be mapped
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise InputError(f"{path}: refused, it is no plain file of tensors") from error
     except Exception as error:  # a cut or foreign file fails in many ways
@@ -79,6 +102,53 @@ def load_tensors(path: Path) -> dict:
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds a {type(content).__name__}, expected a dict of tensors")
     return content
+
+
+def load_published(path: Path, mapped: bool = False) -> dict[str, Tensor]:
+    """The state dict of a published file: {"state_dict": ...}, as MMSegmentation saves, or bare."""
+    content = load_tensors(path, mapped)
+    state = content.get("state_dict", content)
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: its state_dict is a {type(state).__name__}, expected a dict")
+    return state
+
+
+def check_state(state: dict, expected: dict[str, tuple[int, ...]], subject: str) -> None:
+    """Raise InputError unless the tensors' names and shapes are those expected.
+
+    subject: what this means, such as "x.pth is not the model y".
+    """
+    found = {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
+    if found != expected:
+        name = min(set(found.items()) ^ set(expected.items()), key=lambda item: str(item[0]))[0]
+        raise InputError(
+            f"{subject}: {name} is {found.get(name, 'missing')}, expected "
+            f"{expected.get(name, 'nothing of that name')}"
+        )
+
+
+def hub_file(url: str, num_bytes: int = 0) -> Path:
+    """The file in torch.hub's folder; fetched under a temporary name with a bar if need be.
+
+    num_bytes: its size, where that is worth a look at the free disk space first.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    if path.is_file():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(path.parent).free
+        if free < num_bytes:
+            raise InputError(
+                f"{path.name} wants {num_bytes / 1e9:.1f} GB, {path.parent} has {free / 1e9:.1f} "
+                "GB free; make room there, or name a folder elsewhere with TORCH_HOME"
+            )
+        torch.hub.download_url_to_file(url, str(path))
+    except OSError as error:
+        raise InputError(
+            f"cannot download {url} ({error}); fetch it elsewhere and put it into {path.parent}"
+        ) from error
+    return path
 
 
 def load_checkpoint(path: Path) -> dict:
