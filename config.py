@@ -87,6 +87,7 @@ class ModelConfig:
 SAVED_KINDS = ("overlay", "mask", "confidence", "probabilities")
 AUGMENTS = ("articles", "scale")
 LOSSES = ("ce", "ce+dice", "focal")
+DTYPES = ("float32", "bfloat16", "float16")
 DOWNLOADS = ("pennfudan", "voc2012")
 
 
@@ -349,10 +350,10 @@ def _add_used_model(group) -> None:
     group.add_argument(
         "--model",
         default=str(OUTPUTS / "best_model_iou.pth"),
-        help="a trained checkpoint, or a published head by name or file (see --list-models)",
+        help="a trained checkpoint, or a published model by name or file (see --list-models)",
     )
     group.add_argument(
-        "--list-models", action="store_true", help="print the published heads and exit"
+        "--list-models", action="store_true", help="print the published models and exit"
     )
     group.add_argument(
         "--mode",
@@ -372,6 +373,12 @@ def _add_used_model(group) -> None:
         "--flip",
         action=argparse.BooleanOptionalAction,
         help="average with the mirrored picture too; default: as the model was made",
+    )
+    group.add_argument(
+        "--dtype",
+        default="float32",
+        choices=DTYPES,
+        help="number type that the model computes in; the 16-bit ones halve its memory",
     )
 
 
@@ -425,4 +432,5 @@ def predictor_options(args: argparse.Namespace) -> dict:
         "mode": args.mode,
         "scales": args.scales,
         "flip": args.flip,
+        "dtype": args.dtype,
     }
