@@ -1,22 +1,16 @@
 """A data set's files, classes and encoding settled and checked before anything is trained."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from class_entries import ClassFile
 from class_files import read_classes
 from config import IGNORE_INDEX
 from errors import InputError
 from layouts import Splits
-from masks import (
-    MaskEncoding,
-    colour_of,
-    guess_encoding,
-    instance_encoding,
-)
-from presets import PRESETS, Classes, default_classes
+from mask_encodings import as_stored, complaint, settle_classes, strangeness
+from masks import MaskEncoding
+from presets import Classes, default_classes
 from scan import Scan, keep_scans, scan_pairs
 
 SHOWN = 5  # offenders named in a message
@@ -53,7 +47,7 @@ class SegmentationData:
 
     def class_of(self, value: int, scan: Scan) -> int:
         """The class of one of a scan's values, UNKNOWN or IGNORE_INDEX where it has none."""
-        return self.encoding.class_of(*_as_stored(value, scan, self.encoding))
+        return self.encoding.class_of(*as_stored(value, scan, self.encoding))
 
     @cached_property
     def warnings(self) -> list[str]:
@@ -111,90 +105,16 @@ def inspect_data(splits: Splits) -> SegmentationData:
     problems = [f"{orphan.path}: {orphan.problem}" for orphan in splits.orphans]
     problems += [scan.problem for scan in scans if scan.problem]
     try:
-        classes, encoding = _settle_classes(class_file, scans)
+        classes, encoding = settle_classes(class_file, scans)
     except InputError as error:
         unknown = MaskEncoding("values of unknown meaning")
-        problems.append(str(error))
+        example = max(zip(scans, pairs, strict=True), key=lambda item: strangeness(item[0]))[1]
+        problems.append(f"{error} (see {example.mask})")
         return SegmentationData(splits, scans, default_classes(2), unknown, problems)
     for pair, scan in zip(pairs, scans, strict=True):
-        if complaint := _complaint(scan, encoding):
-            problems.append(f"{pair.mask}: {complaint}")
+        if said := complaint(scan, encoding):
+            problems.append(f"{pair.mask}: {said}")
     return SegmentationData(splits, scans, classes, encoding, problems)
-
-
-def _settle_classes(
-    class_file: ClassFile | None, scans: Sequence[Scan]
-) -> tuple[Classes, MaskEncoding]:
-    colours = class_file.colours if class_file else {}
-    if not colours:
-        _refuse_colours(scans)
-    values = {
-        value & IGNORE_INDEX if scan.is_grey else value
-        for scan in scans
-        if not scan.is_colour or (scan.is_grey and not colours)
-        for value in scan.values
-    }
-    if class_file is None:
-        encoding = guess_encoding(values, None, {})
-        classes = default_classes(len(set(encoding.values.values())))
-    elif class_file.instances:
-        classes, encoding = class_file.classes, instance_encoding(values)
-    elif class_file.values or class_file.others is not None:
-        name = "the class file's values"
-        classes = class_file.classes
-        encoding = MaskEncoding(name, class_file.values, others=class_file.others)
-    else:
-        classes = class_file.classes
-        encoding = guess_encoding(values, classes.num_classes, colours)
-    if colours and any(scan.is_colour for scan in scans):
-        singles = any(not scan.is_colour for scan in scans if scan.problem is None)
-        name = f"{encoding.name}, or class colours" if singles else "class colours"
-        encoding = replace(encoding, name=name)
-    return classes, replace(encoding, colours=colours, class_names=classes.names)
-
-
-def _refuse_colours(scans: Sequence[Scan]) -> None:
-    """RGB masks need to be told what their colours mean."""
-    coloured = [scan for scan in scans if scan.is_colour and not scan.is_grey]
-    if not coloured:
-        return
-    pixels: Counter[tuple] = Counter()
-    for scan in coloured:
-        pixels.update({colour_of(code): count for code, count in scan.values.items()})
-    shown = ", ".join(str(list(colour)) for colour, _ in pixels.most_common(SHOWN))
-    advice = "list their meaning as LABEL_COLORS_LIST in a dataset.yaml"
-    fitting = [name for name, classes in PRESETS.items() if _fits(classes, pixels)]
-    if fitting:
-        advice = f"they look like those of --classes {fitting[0]}"
-    raise InputError(
-        f"{len(coloured)} masks are RGB with {len(pixels)} colours (mostly {shown}), and no class "
-        f"colours are known; {advice}"
-    )
-
-
-def _fits(classes: Classes, pixels: Counter) -> bool:
-    """Whether nearly all pixels have one of several colours of these classes."""
-    known = set(classes.palette) & set(pixels)
-    return len(known) > SHOWN and sum(pixels[c] for c in known) > 0.9 * pixels.total()
-
-
-def _as_stored(value: int, scan: Scan, encoding: MaskEncoding) -> tuple[int, bool]:
-    """A scan's value as the encoding reads it, and whether that is as a colour."""
-    if scan.is_grey and not encoding.colours:
-        return value & IGNORE_INDEX, False
-    return value, scan.is_colour
-
-
-def _complaint(scan: Scan, encoding: MaskEncoding) -> str | None:
-    stored = dict(_as_stored(value, scan, encoding) for value in scan.values)
-    is_colour = any(stored.values())
-    counts = dict(zip(stored, scan.values.values(), strict=True))
-    complaint = encoding.complaint(counts, is_colour)
-    if complaint and scan.lossy:
-        complaint += "; it is a JPEG, whose compression makes such values: save masks as PNG"
-    if complaint or not scan.dropped or encoding.others is not None:
-        return complaint
-    return f"more than {len(scan.values)} different values; that is a photograph, not a mask"
 
 
 def _file_warnings(data: SegmentationData) -> Iterable[str]:

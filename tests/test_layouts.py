@@ -250,6 +250,18 @@ def test_penn_fudan_in_its_own_layout_and_the_articles(tmp_path, in_tmp):
             assert np.array_equal(found[pair.image.name], target)
 
 
+def test_penn_fudan_with_classes_of_one_s_own(tmp_path, in_tmp):
+    for i in range(3):
+        save_image(tmp_path / "PNGImages" / f"{i}.png", i)
+        save(tmp_path / "PedMasks" / f"{i}_mask.png", draw_ids(i, 4))
+    (tmp_path / "classes.txt").write_text("street\nwalker\n")
+    found = decoded(find_splits(tmp_path))
+    assert_ids(found[0] | found[1], {f"{i}.png": np.uint8(draw_ids(i, 4) > 0) for i in range(3)})
+    (tmp_path / "classes.txt").write_text("street\nwalker\nrider\n")
+    with pytest.raises(InputError, match="3 classes, but the masks of Penn-Fudan hold objects"):
+        load_data(find_splits(tmp_path))
+
+
 def test_orphans_are_found_not_dropped(data_dir):
     (data_dir / "train_masks" / "2.png").unlink()
     (data_dir / "train_images" / "3.png").unlink()

@@ -140,12 +140,24 @@ def test_rgb_masks_without_a_class_file_say_how_to_name_them(root):
     for name in ("dataset.yaml", "classes.txt"):
         (root / name).unlink()
     said = refused(root)
+    assert "_masks/" in said.split("see")[1]
     assert "9 masks are RGB with 2 colours (mostly [10, 20, 30], [200, 100, 0])" in said
     assert "LABEL_COLORS_LIST" in said
     for i, path in enumerate(sorted(root.glob("*_masks/*.png"))):
         pixels = np.asarray(Image.open(path))[..., 0] > 100
         Image.fromarray(np.uint8(VOC2012.palette)[pixels * (i + 1)]).save(path)
     assert "they look like those of --classes voc2012" in refused(root)
+
+
+def test_one_stray_value_without_a_class_file_names_its_mask(root):
+    (root / "classes.txt").unlink()
+    pixels = mask_of(root)
+    pixels[0, 0] = 77
+    store(root, pixels)
+    said = refused(root)
+    assert "the masks hold the 3 values 0, 1, 77" in said
+    assert "(see" in said
+    assert "train_masks/2.png)" in said
 
 
 def test_grey_saved_as_rgb_is_read_as_numbers(root):
@@ -285,6 +297,15 @@ def test_a_damaged_kept_file_counts_for_nothing(root, content):
     (kept,) = (root.parent / "outputs" / "dataset_scans").iterdir()
     kept.write_bytes(content)
     assert load_data(find_splits(root)).scans == first.scans
+
+
+def test_the_augment_sheet_leaves_out_what_is_wrong(root, capsys):
+    pixels = mask_of(root)
+    pixels[0, 0] = 9
+    store(root, pixels)
+    with pytest.raises(SystemExit, match="value 9"):
+        datasets.main(["--data", str(root), "--show-augment", "--imgsz", "56"])
+    assert (root.parent / "outputs" / "dataset_report" / "augment.png").is_file()
 
 
 def test_penn_fudan_counted_by_hand(in_tmp):
