@@ -3,7 +3,6 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -189,23 +188,25 @@ def _stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
     return np.vstack([np.hstack(both) for both in zip(rows, blanks, strict=True)])
 
 
-def write_augment_sheet(data: SegmentationData, augment: Augment) -> Path:
-    """outputs/dataset_report/augment.png: a few pictures, three variations of each."""
-    rows = []
+def write_augment_sheet(data: SegmentationData, augment: Augment) -> None:
+    """outputs/dataset_report/augment.png: a few training pictures, three variations of each."""
     usable = [
         pair
         for pair, scan in zip(data.splits.train, data.scans_of("train"), strict=True)
-        if scan.problem is None
+        if scan.problem is None and not _has_unknown(data, scan)
     ]
+    if not usable:
+        raise InputError("no usable training pair to show; mend the data set first")
+    rows = []
     for i, pair in enumerate(usable[: SHEET_ROWS["train"]]):
         image, mask = read_pair(pair)
         target = data.encoding.decode(mask)
-        draws = [augment(image, target, i + k * len(usable)) for k in range(3)]
-        panels = [_panels(*draw, draw[1] < 0, data)[k] for draw in draws for k in (0, 2)]
-        rows.append(_captioned(panels, f"{pair.image.name}: three variations, grey is ignored"))
-    if not rows:
-        raise InputError("no usable training pair to show; mend the data set first")
+        panels = []
+        for draw in range(i, i + 3 * len(usable), len(usable)):
+            varied, labels = augment(image, target, draw)
+            picture, _, blended = _panels(varied, labels, np.zeros(labels.shape, bool), data)
+            panels += [picture, blended]
+        rows.append(_captioned(panels, f"{pair.image.name}: three variations, what is hatched is ignored"))
     path = output_folder("dataset_report") / "augment.png"
     write_image(path, _stacked(rows))
     print(f"written to {path}")
-    return path
