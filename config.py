@@ -84,7 +84,8 @@ class ModelConfig:
 
 # -- command lines: a flag that several scripts share is declared once -----------------------------
 
-SAVED_KINDS = ("overlay", "mask", "confidence", "probabilities")
+PICTURE_KINDS = ("overlay", "mask", "side-by-side", "confidence", "probabilities")
+VIDEO_KINDS = ("overlay", "mask", "side-by-side", "csv")
 AUGMENTS = ("articles", "scale")
 LOSSES = ("ce", "ce+dice", "focal")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -135,11 +136,47 @@ def _fraction(text: str) -> float:
     return value
 
 
-def _saved_kinds(text: str) -> tuple[str, ...]:
-    kinds = tuple(text.split(","))
-    if not set(kinds) <= set(SAVED_KINDS):
-        raise argparse.ArgumentTypeError(f"{text!r}: not of {','.join(SAVED_KINDS)}")
-    return kinds
+def _seconds(text: str) -> float:
+    """Seconds, or hours, minutes and seconds with colons between them."""
+    parts = text.split(":")
+    value = sum(float(part) * 60**place for place, part in enumerate(reversed(parts)))
+    if not 0 <= value < 1e6 or len(parts) > 3:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; give 75.5 or 1:15.5")
+    return value
+
+
+def _some_seconds(text: str) -> float:
+    value = _seconds(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("a clip of no length has no frames")
+    return value
+
+
+def _strength(text: str) -> float:
+    value = _share(text)
+    if value == 1:
+        raise argparse.ArgumentTypeError("1 would keep the first frame's classes for ever")
+    return value
+
+
+def _crf(text: str) -> int:
+    if not text.isdigit() or int(text) > 51:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 51")
+    return int(text)
+
+
+class _Kinds(argparse.Action):
+    """Some of the option's known kinds, joined by commas, as a tuple without doubles."""
+
+    def __init__(self, *args, kinds: tuple[str, ...], **kwargs):
+        super().__init__(*args, **kwargs)
+        self.kinds = kinds
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        chosen = tuple(dict.fromkeys(values.split(",")))
+        if not set(chosen) <= set(self.kinds):
+            parser.error(f"{option_string} {values}: expected some of {','.join(self.kinds)}")
+        setattr(namespace, self.dest, chosen)
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -390,7 +427,12 @@ def _infer_parser(description: str, out_dir: str, batch: int) -> argparse.Argume
     _add_image_size(model, None, "; default: the training size, or the published head's")
     parser.add_argument("--out-dir", default=out_dir, metavar="NAME", help="folder below outputs/")
     parser.add_argument("--batch", type=_positive_int, default=batch, help="pictures at a time")
-    parser.add_argument("--alpha", type=_share, default=0.6, help="share of the colour in overlays")
+    parser.add_argument(
+        "--alpha",
+        type=_share,
+        default=0.5,
+        help="share of the colour in overlays, 0..1; 0 leaves the contours",
+    )
     parser.add_argument(
         "--min-confidence",
         type=_share,
@@ -404,21 +446,72 @@ def _infer_parser(description: str, out_dir: str, batch: int) -> argparse.Argume
 
 def infer_image_parser() -> argparse.ArgumentParser:
     parser = _infer_parser("Segment pictures.", "inference_results_image", batch=1)
-    parser.add_argument("--input", type=Path, help="a folder or a picture")
+    parser.add_argument(
+        "--input",
+        nargs="+",
+        metavar="PATH",
+        help="pictures: folders (with what lies below them), files or patterns like 'photos/*.jpg'",
+    )
     parser.add_argument(
         "--save",
-        type=_saved_kinds,
+        action=_Kinds,
+        kinds=PICTURE_KINDS,
         default=("overlay",),
         metavar="KINDS",
-        help="of overlay (JPEG with legend), mask (palette PNG of class ids), confidence (8-bit "
-        "PNG, 255 is certain), probabilities (npz of float16), joined by commas",
+        help="of overlay (JPEG with legend), mask (palette PNG of class ids), side-by-side (JPEG), "
+        "confidence (8-bit PNG, 255 is certain), probabilities (npz of float16), joined by commas",
+    )
+    parser.add_argument(
+        "--sort-by-confidence",
+        action="store_true",
+        help="put the least confident pictures first in results.csv and the contact sheet",
+    )
+    parser.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="leave out pictures that an earlier run into this folder has done",
     )
     return parser
 
 
 def infer_video_parser() -> argparse.ArgumentParser:
     parser = _infer_parser("Segment a video.", "inference_results_video", batch=4)
-    parser.add_argument("--input", help="a video file")
+    parser.add_argument("--input", help="a video file, a webcam's number or an rtsp/http address")
+    clip = parser.add_argument_group("what of the video")
+    clip.add_argument("--start", type=_seconds, default=0.0, help="seconds or h:m:s to leave out")
+    clip.add_argument(
+        "--duration", type=_some_seconds, help="seconds or h:m:s to take; default: to the end"
+    )
+    clip.add_argument(
+        "--every",
+        type=_positive_int,
+        default=1,
+        metavar="N",
+        help="segment every Nth frame and hold its classes until the next",
+    )
+    clip.add_argument(
+        "--smooth",
+        type=_strength,
+        default=0.0,
+        metavar="S",
+        help="against flicker: probabilities are S, 0..1, of their mean so far and the rest of the "
+        "new frame's, from one scene cut to the next",
+    )
+    kept = parser.add_argument_group("what is kept")
+    kept.add_argument(
+        "--save",
+        action=_Kinds,
+        kinds=VIDEO_KINDS,
+        default=("overlay",),
+        metavar="KINDS",
+        help="of overlay, mask (class colours), side-by-side (all MP4), csv (each class's share of "
+        "each frame), joined by commas",
+    )
+    kept.add_argument(
+        "--crf", type=_crf, default=18, help="quality of the film, 0 (lossless) to 51 (worst)"
+    )
+    kept.add_argument("--codec", default="libx264", help="FFmpeg's name of the encoder")
+    kept.add_argument("--show", action="store_true", help="show the frames in a window too")
     return parser
 
 

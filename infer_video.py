@@ -1,19 +1,17 @@
-"""Segment a video with a trained checkpoint."""
+"""Segment a video with a trained checkpoint or a published head."""
 
-import time
 from collections.abc import Sequence
-from itertools import islice
-from pathlib import Path
 
 import config
-from errors import exits_cleanly
+from errors import InputError, exits_cleanly
 from files import output_folder
-from images import overlay
 from official import list_models
+from pipeline import Stopwatch, overlapping
 from predictor import load_predictor
 from utils import progress, select_device
 from video import VideoReader
-from video_writer import VideoWriter
+from video_maps import Smoother, map_frames
+from video_results import VideoResults, Window, draw_frame
 
 
 @exits_cleanly
@@ -22,27 +20,38 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.list_models:
         print(list_models())
         return
+    if args.input is None:
+        raise InputError("--input is missing; give a video file, a webcam's number or an address")
     device = select_device(args.device)
     options = config.predictor_options(args)
     predictor = load_predictor(args.model, device, args.min_confidence, **options)
+    classes = predictor.classes
     folder = output_folder(args.out_dir)
-    target = folder / f"{Path(args.input).stem}.mp4"
 
-    started, count = time.perf_counter(), 0
-    with VideoReader(args.input) as reader, VideoWriter(target, reader) as writer:
-        bar = progress(None, "Segmenting", reader.num_frames)
-        frames = iter(reader)
-        while batch := list(islice(frames, args.batch)):
-            predictions = predictor.predict([frame.image for frame in batch])
-            for frame, prediction in zip(batch, predictions, strict=True):
-                drawn = overlay(frame.image, prediction.labels, predictor.classes, args.alpha)
-                writer.write(drawn, frame.time, frame.duration)
-            count += len(batch)
-            bar.update(len(batch))
-        bar.close()
-    seconds = time.perf_counter() - started
-    print(f"{target}: {count} frames in {seconds:.1f} s, {count / seconds:.2f} frames per second")
-    print("(wall clock: decoding, model, drawing and encoding)")
+    watch = Stopwatch("decode", "model", "drawing", "encode")
+    predict = watch.timed("model", predictor.predict)
+    draw = watch.timed("drawing", draw_frame)
+    smoother = Smoother(args.smooth, args.min_confidence) if args.smooth else None
+    with (
+        VideoReader(args.input, args.start, args.duration) as reader,
+        VideoResults(folder, reader, classes, args.save, args.crf, args.codec) as results,
+        Window(args.show) as window,
+        progress(None, "Segmenting", reader.num_frames) as bar,
+        overlapping(
+            watch.watch("decode", reader),
+            lambda frames: map_frames(frames, predict, args.batch, args.every, smoother),
+            lambda maps: ((m, draw(m, classes, args.save, args.alpha)) for m in maps),
+            ahead=args.batch,
+        ) as drawn_frames,
+    ):
+        for mapped, drawn in drawn_frames:
+            with watch.working("encode"):
+                results.write(mapped, drawn)
+            bar.update()
+            if window.show(drawn):
+                break
+    print(results.summary())
+    print(watch.summary(results.num_frames, "frames"))
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ import numpy as np
 from augment import Augment
 from checks import SegmentationData, identical_images, missing_classes
 from config import IGNORE_INDEX
+from drawing import colour_table, overlay
 from errors import InputError
 from files import output_folder, write_atomically
-from images import colour_table, overlay, write_image
+from images import write_image
 from masks import UNKNOWN, colour_of
 from pairing import Pair
 from scan import Scan, keep_scans, read_pair

@@ -12,10 +12,11 @@ import numpy as np
 from torch import Tensor
 
 from config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
+from drawing import overlay
 from errors import InputError
 from files import write_atomically
 from geometry import Resize
-from images import overlay, write_image
+from images import write_image
 from model import SegmentationModel
 from presets import Classes
 from transforms import fit_target, to_image
@@ -139,7 +140,7 @@ class Run:
             picture = to_image(image)
             drawn = [
                 overlay(picture, labels, classes)
-                for labels in (fit_target(target.numpy(), resize), pred.numpy())
+                for labels in (fit_target(target.numpy(), resize), pred.byte().numpy())
             ]
             rows.append(np.hstack([picture, *drawn]))
         grid = np.vstack(rows)

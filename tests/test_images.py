@@ -1,22 +1,12 @@
-"""Pictures of every kind come out right, and drawings show what they say."""
+"""Pictures of every kind come out right."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from drawing import IGNORED_COLOUR
 from errors import InputError
-from images import (
-    IGNORED_COLOUR,
-    draw_legend,
-    find_pictures,
-    output_names,
-    overlay,
-    read_image,
-    read_mask,
-    write_image,
-    write_mask,
-)
-from presets import Classes
+from images import list_images, num_frames, read_image, read_mask, write_image, write_mask
 
 
 def gradient(height=6, width=9):
@@ -106,44 +96,16 @@ def test_truncated_files_are_refused(tmp_path, suffix):
         read_image(path)
 
 
-def test_overlay_blends_classes_and_leaves_black_background():
-    image = np.full((200, 300, 3), 100, np.uint8)
-    labels = np.zeros((200, 300), np.uint8)
-    labels[100:, 150:200], labels[100:, 200:] = 1, 255
-    classes = Classes(("background", "thing"), ((0, 0, 0), (200, 0, 50)))
-    drawn = overlay(image, labels, classes, alpha=0.5)
-    assert drawn.shape == image.shape
-    assert drawn[150, 50].tolist() == [100, 100, 100]
-    assert drawn[150, 175].tolist() == [150, 50, 75]
-    assert drawn[150, 250].tolist() == [114, 114, 114]  # ignored: grey
-    plain = overlay(image, labels, classes, alpha=0)
-    assert plain[150, 175].tolist() == [100, 100, 100]
-
-
-def test_legend_shows_the_colours_of_present_classes():
-    image = np.full((300, 400, 3), 90, np.uint8)
-    drawn = draw_legend(image, ["road", "sky"], [(200, 10, 10), (10, 10, 200)])
-    colours = {tuple(c) for c in drawn[:60, :60].reshape(-1, 3).tolist()}
-    assert {(200, 10, 10), (10, 10, 200)} <= colours
-    assert np.array_equal(drawn[150:], image[150:])
-    assert np.array_equal(image, np.full((300, 400, 3), 90, np.uint8))  # the input is not touched
-
-
-@pytest.mark.parametrize("size", [(1, 1), (13, 400), (400, 13), (20, 20)])
-def test_legend_never_breaks_a_small_picture(size):
-    image = np.zeros((*size, 3), np.uint8)
-    assert draw_legend(image, ["a long name"] * 30, [(1, 2, 3)] * 30).shape == image.shape
-
-
 def test_every_picture_below_a_folder_is_found_in_order(tmp_path):
     for name in ("b.PNG", "a.jpg", "sub/c.jpeg", ".hidden.png", "notes.txt", "Thumbs.db"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    paths = find_pictures(tmp_path)
+    paths = list_images(tmp_path)
     assert [p.relative_to(tmp_path).as_posix() for p in paths] == ["a.jpg", "b.PNG", "sub/c.jpeg"]
 
 
-def test_output_names_never_collide(tmp_path):
-    paths = [tmp_path / n for n in ("a.jpg", "a.png", "b.jpg", "sub/a.jpg")]
-    names = [n.as_posix() for n in output_names(paths, tmp_path).values()]
-    assert names == ["a_jpg", "a_png", "b", "sub/a"]
+def test_of_an_animated_picture_the_first_frame(tmp_path):
+    first, second = (Image.new("RGB", (8, 6), colour) for colour in ((250, 0, 0), (0, 0, 250)))
+    first.save(tmp_path / "moving.gif", save_all=True, append_images=[second])
+    assert num_frames(tmp_path / "moving.gif") == 2
+    assert read_image(tmp_path / "moving.gif")[3, 4].tolist() == pytest.approx([250, 0, 0], abs=5)

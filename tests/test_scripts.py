@@ -139,7 +139,7 @@ def test_one_bad_picture_is_reported_and_the_rest_done(checkpoint, pictures, cap
     message = fails(capsys, infer_image.main, *argv)
     assert "broken.png" in message
     assert len(message.splitlines()) == 1
-    assert len(list((checkpoint.parent / "inference_results_image").rglob("*.jpg"))) == 3
+    assert len(list((checkpoint.parent / "inference_results_image").rglob("*_overlay.jpg"))) == 3
 
 
 def test_two_inputs_of_one_stem_both_come_out(checkpoint, pictures):

@@ -1,0 +1,117 @@
+"""Stages of a job that overlap: each in its thread, a few items ahead of the next."""
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from queue import Empty, Queue
+from threading import Event, Thread
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class _End:
+    """The last thing in a queue: the items are over, or failed with an error."""
+
+    def __init__(self, error: BaseException | None = None):
+        self.error = error
+
+
+def in_background(items: Generator[T, None, None], ahead: int = 2) -> Generator[T, None, None]:
+    """The items in their order, made in a thread of their own, at most `ahead` + 1 too early.
+
+    An exception in the thread comes out here. Closing this generator ends the thread and closes
+    `items` in it, before close() returns.
+    """
+    queue, stopped = Queue(ahead), Event()
+
+    def work() -> None:
+        try:
+            with closing(items):
+                for item in items:
+                    queue.put(item)
+                    if stopped.is_set():
+                        return
+            queue.put(_End())
+        except BaseException as error:
+            queue.put(_End(error))
+
+    thread = Thread(target=work, daemon=True)
+    try:
+        thread.start()
+        while not isinstance(item := queue.get(), _End):
+            yield item
+        if item.error is not None:
+            raise item.error
+    finally:
+        stopped.set()
+        while thread.is_alive():
+            _empty(queue)  # a thread that waits for room would never see the event
+            thread.join(0.01)
+
+
+@contextmanager
+def overlapping(
+    source: Generator, *stages: Callable[[Iterator], Generator], ahead: int = 2
+) -> Iterator[Iterator]:
+    """What the last of the stages makes of what the first makes of source, all at work at once.
+
+    When the with-block is left, however it is left, their threads have ended.
+    """
+    with ExitStack() as stack:
+        items = stack.enter_context(closing(in_background(source, ahead)))
+        for stage in stages:
+            items = stack.enter_context(closing(in_background(stage(items), ahead)))
+        yield items
+
+
+def _empty(queue: Queue) -> None:
+    try:
+        while True:
+            queue.get_nowait()
+    except Empty:
+        pass
+
+
+class Stopwatch:
+    """How long each stage of a job worked, besides the job's wall-clock time."""
+
+    def __init__(self, *stages: str):
+        self.seconds = dict.fromkeys(stages, 0.0)
+        self._started = time.perf_counter()
+
+    @contextmanager
+    def working(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - started
+
+    def timed(self, stage: str, function: Callable[..., T]) -> Callable[..., T]:
+        """The function; the time that its calls take counts for the stage."""
+
+        def wrapper(*args, **kwargs) -> T:
+            with self.working(stage):
+                return function(*args, **kwargs)
+
+        return wrapper
+
+    def watch(self, stage: str, items: Iterable[T]) -> Generator[T, None, None]:
+        """The items; the time that each takes to come counts for the stage."""
+        iterator = iter(items)
+        while True:
+            with self.working(stage):
+                item = next(iterator, _End)
+            if item is _End:
+                return
+            yield item
+
+    def summary(self, count: int, unit: str) -> str:
+        """`count` things in so many seconds, and which stage kept the others waiting."""
+        wall = time.perf_counter() - self._started
+        shares = ", ".join(f"{name} {part / wall:.0%}" for name, part in self.seconds.items())
+        return (
+            f"{count} {unit} in {wall:.1f} s, {count / wall:.2f} {unit} per second; "
+            f"busy meanwhile: {shares}"
+        )
