@@ -1,6 +1,7 @@
 """Which pictures go in, and the files that come out of each."""
 
 import io
+import os
 import re
 import sys
 from collections import Counter
@@ -36,8 +37,8 @@ def find_pictures(sources: Sequence[str] | None) -> dict[Path, Path]:
     found = {}
     for source in sources:
         for path, below in _expand(source):
-            found.setdefault(path, below)
-    return found
+            found.setdefault(os.path.abspath(path), (path, below))  # each once, however it is named
+    return dict(found.values())
 
 
 def _expand(source: str) -> list[tuple[Path, Path]]:

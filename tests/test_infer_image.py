@@ -1,0 +1,203 @@
+"""infer_image.py as a user runs it, on drawn pictures of every kind."""
+
+import csv
+
+import numpy as np
+import pytest
+from conftest import draw_pair
+from PIL import Image
+from stand_ins import StubPredictor, fails
+
+import infer_image
+from images import read_image, read_mask
+from pictures import find_pictures, output_names
+
+
+@pytest.fixture
+def stub(monkeypatch) -> StubPredictor:
+    predictor = StubPredictor()
+    monkeypatch.setattr(infer_image, "load_predictor", lambda *args, **kwargs: predictor)
+    return predictor
+
+
+@pytest.fixture
+def photos(in_tmp):
+    """photos/a.png, photos/b.jpg, photos/sub/c.png of different brightness."""
+    folder = in_tmp / "photos"
+    for i, (name, size) in enumerate(
+        [("a.png", (70, 50)), ("b.jpg", (33, 47)), ("sub/c.png", (90, 13))]
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw_pair(i, *size)[0]).save(folder / name)
+    return folder
+
+
+def run(*argv):
+    infer_image.main(list(map(str, argv)))
+
+
+def results(in_tmp):
+    return in_tmp / "outputs" / "inference_results_image"
+
+
+def table(in_tmp):
+    return list(csv.DictReader((results(in_tmp) / "results.csv").open()))
+
+
+def overlays(in_tmp):
+    return sorted(
+        p.relative_to(results(in_tmp)).as_posix() for p in results(in_tmp).rglob("*_overlay.jpg")
+    )
+
+
+def test_every_kind_of_result_is_right(stub, photos, in_tmp):
+    kinds = "overlay,mask,side-by-side,confidence,probabilities"
+    run("--input", photos, "--save", kinds, "--batch", "2")
+    image = read_image(photos / "sub" / "c.png")
+    labels = stub.labels(image)
+    prediction = stub.predict([image])[0]
+    folder = results(in_tmp) / "sub"
+    assert np.array_equal(read_mask(folder / "c_mask.png"), labels)
+    assert read_image(folder / "c_overlay.jpg").shape == image.shape
+    both = read_image(folder / "c_side_by_side.jpg")
+    assert both.shape == (13, 180, 3)
+    assert np.abs(both[:, :90].astype(int) - image).mean() < 25
+    levels = np.asarray(Image.open(folder / "c_confidence.png"))
+    assert np.abs(levels / 255 - prediction.confidence).max() < 0.003
+    stored = np.load(folder / "c_probabilities.npz")["probabilities"]
+    assert np.array_equal(stored, prediction.probabilities)
+
+
+def test_results_csv_and_its_order(stub, photos, in_tmp):
+    run("--input", photos, "--batch", "3")
+    rows = table(in_tmp)
+    assert [row["result"] for row in rows] == ["a", "b", "sub/c"]
+    for row in rows:
+        image = read_image(in_tmp / row["picture"])
+        prediction = stub.predict([image])[0]
+        assert (int(row["height"]), int(row["width"])) == image.shape[:2]
+        assert float(row["bright"]) == pytest.approx((prediction.labels == 1).mean(), abs=1e-6)
+        assert float(row["mean_confidence"]) == pytest.approx(
+            prediction.confidence.mean(), abs=1e-6
+        )
+        assert float(row["dark"]) + float(row["bright"]) + float(row["ignored"]) == pytest.approx(1)
+    run("--input", photos, "--sort-by-confidence")
+    confidences = [float(row["mean_confidence"]) for row in table(in_tmp)]
+    assert confidences == sorted(confidences)
+    assert len(set(confidences)) == 3
+
+
+def test_the_contact_sheet_shows_every_overlay(stub, photos, in_tmp):
+    run("--input", photos)
+    sheet = Image.open(results(in_tmp) / "contact_sheet.jpg")
+    assert sheet.width == 3 * 320
+    run("--input", photos, "--save", "mask", "--out-dir", "masks")
+    assert not (in_tmp / "outputs" / "masks" / "contact_sheet.jpg").exists()
+
+
+def test_files_patterns_and_several_inputs(stub, photos, in_tmp):
+    run("--input", "photos/**/*.png", photos / "b.jpg", photos / "a.png")
+    assert overlays(in_tmp) == ["a_overlay.jpg", "b_overlay.jpg", "sub/c_overlay.jpg"]
+    assert stub.num_images == 3
+
+
+def test_one_name_in_two_folders_or_formats_gives_two_results(stub, in_tmp):
+    for name in ("x/a.png", "y/a.png", "x/b.png", "x/b.jpg", "x/b_jpg.png", "x/B.PNG"):
+        (in_tmp / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(draw_pair(0, 20, 20)[0]).save(in_tmp / name)
+    run("--input", "x", "y")
+    assert len(overlays(in_tmp)) == 6
+    names = output_names(find_pictures(["x", "y"])).values()
+    assert len({str(name).lower() for name in names}) == 6
+
+
+def test_skip_existing_goes_on_where_a_run_stopped(stub, photos, in_tmp, capsys):
+    run("--input", photos)
+    before = table(in_tmp)
+    (results(in_tmp) / "b_overlay.jpg").unlink()
+    stub.num_images = 0
+    run("--input", photos, "--skip-existing")
+    assert stub.num_images == 1
+    assert table(in_tmp) == before
+    assert "2 were there already" in capsys.readouterr().out
+    run("--input", photos, "--skip-existing", "--save", "mask")
+    assert stub.num_images == 4
+    run("--input", photos)
+    assert stub.num_images == 7
+
+
+def test_a_stopped_run_keeps_the_rows_that_it_has(stub, photos, in_tmp, monkeypatch):
+    predict = stub.predict
+
+    def stop_at_the_second(*args):
+        if stub.num_images:
+            raise KeyboardInterrupt
+        return predict(*args)
+
+    monkeypatch.setattr(stub, "predict", stop_at_the_second)
+    with pytest.raises(SystemExit) as stop:
+        run("--input", photos)
+    assert stop.value.code == 130
+    assert [row["result"] for row in table(in_tmp)] == ["a"]
+    monkeypatch.setattr(stub, "predict", predict)
+    run("--input", photos, "--skip-existing")
+    assert [row["result"] for row in table(in_tmp)] == ["a", "b", "sub/c"]
+    assert stub.num_images == 3
+
+
+def test_an_animated_picture_says_what_was_taken(stub, photos, in_tmp, capsys):
+    frames = [Image.new("RGB", (30, 20), colour) for colour in ("red", "blue", "green")]
+    frames[0].save(photos / "moving.gif", save_all=True, append_images=frames[1:])
+    run("--input", photos)
+    assert "moving.gif: the first of its 3 frames or pages is taken" in capsys.readouterr().err
+    assert "moving_overlay.jpg" in overlays(in_tmp)
+
+
+def test_bad_pictures_are_listed_and_the_others_done(stub, photos, in_tmp, capsys):
+    (photos / "empty.png").write_bytes(b"")
+    (photos / "0cut.png").write_bytes((photos / "a.png").read_bytes()[:200])
+    (photos / "wide.png").write_bytes(b"")
+    Image.new("L", (40_000, 1)).save(photos / "wide.png")
+    message = fails(capsys, infer_image.main, "--input", photos)
+    assert [name in message for name in ("empty.png", "0cut.png", "wide.png")] == [True] * 3
+    assert len(message.splitlines()) == 3
+    assert len(overlays(in_tmp)) == len(table(in_tmp)) == 3
+
+
+def test_an_input_is_never_overwritten(stub, photos, in_tmp, capsys):
+    run("--input", photos)
+    folder = results(in_tmp)
+    Image.open(photos / "a.png").save(folder / "a.png")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    message = fails(capsys, infer_image.main, "--input", folder)
+    assert "a_overlay.jpg is an input and would be overwritten" in message
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_wrong_inputs_are_one_line(stub, photos, in_tmp, capsys):
+    def said(*argv):
+        message = fails(capsys, infer_image.main, *argv)
+        assert len(message.splitlines()) == 1
+        return message
+
+    assert "--input is missing" in said()
+    assert "no such file or folder" in said("--input", "photos/gone.png")
+    assert "no pictures in it" in said("--input", "photos/*.tif")
+    (in_tmp / "outputs").write_text("a file in place of the folder")
+    assert "cannot make this folder" in said("--input", photos)
+
+
+def test_a_full_disk_is_one_line_and_no_half_file(stub, photos, in_tmp, capsys):
+    resource = pytest.importorskip("resource")
+    noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)
+    Image.fromarray(noise).save(photos / "noise.png")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        message = fails(capsys, infer_image.main, "--input", photos)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "noise_overlay.jpg: cannot write" in message
+    assert len(message.splitlines()) == 1
+    assert overlays(in_tmp) == ["a_overlay.jpg", "b_overlay.jpg"]
+    assert not list(results(in_tmp).rglob("*.part"))

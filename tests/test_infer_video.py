@@ -1,0 +1,256 @@
+"""infer_video.py as a user runs it, on drawn videos of every kind."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+from conftest import REPO
+from stand_ins import StubPredictor, fails
+from test_video import FPS, grey_frames, make_video, read, sound_packets
+
+import infer_video
+import video_results
+from drawing import class_colours, overlay
+from video import VideoReader
+
+
+@pytest.fixture
+def stub(monkeypatch) -> StubPredictor:
+    predictor = StubPredictor()
+    monkeypatch.setattr(infer_video, "load_predictor", lambda *args, **kwargs: predictor)
+    return predictor
+
+
+def run(source, *more):
+    infer_video.main(["--input", str(source), *map(str, more)])
+
+
+def results(folder):
+    return folder / "outputs" / "inference_results_video"
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("clip.mp4", "libx264", {}),
+        ("clip.mov", "libx264", {"fps": Fraction(30000, 1001)}),
+        ("clip.mkv", "libx264", {}),
+        ("clip.webm", "libvpx", {}),
+        ("clip.avi", "mpeg4", {}),
+        ("sound.mp4", "libx264", {"sound": "aac"}),
+        ("varying.mp4", "libx264", {"ticks": [0, 100, 150, 400, 420, 900, 1000, 1500]}),
+        ("ten_bits.mkv", "libx264", {"pix_fmt": "yuv420p10le"}),
+    ],
+)
+def test_frames_times_size_and_sound_are_the_inputs(stub, in_tmp, name, codec, options):
+    source = make_video(in_tmp / name, grey_frames(8), codec, **options)
+    run(source, "--batch", "3")
+    result = results(in_tmp) / f"{source.stem}.mp4"
+    with VideoReader(source) as before, VideoReader(result) as after:
+        assert (after.width, after.height) == (before.width, before.height)
+        assert after.has_audio == before.has_audio == ("sound" in options)
+        frames = list(zip(before, after, strict=True))
+    assert len(frames) == 8
+    for old, new in frames:
+        assert float(new.time) == pytest.approx(float(old.time), abs=1e-6)
+    assert float(new.time + new.duration) == pytest.approx(float(old.time + old.duration), abs=1e-3)
+    if "sound" in options:
+        assert sound_packets(result) == sound_packets(source)
+
+
+def test_a_turned_video_of_odd_size_comes_out_upright(stub, in_tmp):
+    source = make_video(in_tmp / "in.mov", grey_frames(4, 64, 46), "png", pix_fmt="rgb24")
+    data = bytearray(source.read_bytes())
+    at = data.index(b"tkhd") + 44  # the matrix that a player applies: a quarter turn
+    data[at : at + 36] = np.array(
+        [0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30], ">i4"
+    ).tobytes()  # fmt: skip
+    source.write_bytes(data)
+    run(source)
+    images, times = read(results(in_tmp) / "in.mp4")
+    assert (images[0].shape, len(times)) == ((64, 46, 3), 4)
+
+
+def test_results_are_those_of_frame_by_frame(stub, in_tmp):
+    source = make_video(in_tmp / "in.mp4", grey_frames(10))
+    run(source, "--batch", "4", "--save", "mask,csv", "--crf", "0")
+    shown, _ = read(results(in_tmp) / "in_mask.mp4")
+    rows = list(csv.DictReader((results(in_tmp) / "in.csv").open()))
+    frames, times = read(source)
+    for i, image in enumerate(frames):
+        labels = stub.labels(image)
+        expected = class_colours(labels, stub.classes)
+        assert np.abs(shown[i].astype(int) - expected)[:, ::8].mean() < 12  # 4:2:0 at the border
+        assert int(rows[i]["frame"]) == i
+        assert float(rows[i]["time_s"]) == pytest.approx(float(times[i]))
+        assert float(rows[i]["bright"]) == pytest.approx((labels == 1).mean(), abs=1e-6)
+    assert len(rows) == 10
+
+
+def test_several_outputs_of_one_pass(stub, in_tmp, capsys):
+    source = make_video(in_tmp / "in.mp4", grey_frames(5), sound="aac")
+    run(source, "--save", "overlay,mask,side-by-side,csv", "--alpha", "0.3", "--crf", "5")
+    names = {path.name for path in results(in_tmp).iterdir()}
+    assert names == {"in.mp4", "in_mask.mp4", "in_side_by_side.mp4", "in.csv"}
+    both, _ = read(results(in_tmp) / "in_side_by_side.mp4")
+    frames, _ = read(source)
+    drawn = overlay(frames[4], stub.labels(frames[4]), stub.classes, 0.3)
+    assert np.abs(both[4][:, :64].astype(int) - frames[4]).mean() < 3
+    assert np.abs(both[4][:, 64:].astype(int) - drawn).mean() < 6
+    assert stub.num_images == 5
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1].startswith("5 frames in ")
+    for words in ("frames per second", "decode", "model", "drawing", "encode"):
+        assert words in out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("every", "batch"), [(2, 4), (3, 1), (3, 8), (20, 4)])
+def test_every_nth_frame_and_its_map_until_the_next(stub, in_tmp, every, batch):
+    source = make_video(in_tmp / "in.mp4", grey_frames(10))
+    run(source, "--every", every, "--batch", batch, "--save", "csv")
+    shares = [float(r["bright"]) for r in csv.DictReader((results(in_tmp) / "in.csv").open())]
+    frames, _ = read(source)
+    held = [(stub.labels(frames[i // every * every]) == 1).mean() for i in range(10)]
+    assert shares == pytest.approx(held, abs=1e-6)
+    assert stub.num_images == -(-10 // every)
+    assert stub.largest_batch <= batch
+
+
+def test_start_and_duration(stub, in_tmp):
+    source = make_video(in_tmp / "in.mp4", grey_frames(20))
+    run(source, "--start", "0:00.5", "--duration", "0.8")
+    _, times = read(results(in_tmp) / "in.mp4")
+    assert times == [Fraction(i, 10) for i in range(8)]
+    assert stub.num_images == 8
+
+
+def test_codec_and_quality_reach_the_file(stub, in_tmp):
+    noise = list(np.random.default_rng(0).integers(0, 255, (6, 48, 64, 3), np.uint8))
+    source = make_video(in_tmp / "in.mp4", noise)
+    sizes = []
+    for crf in (5, 45):
+        run(source, "--crf", crf)
+        sizes.append((results(in_tmp) / "in.mp4").stat().st_size)
+    assert sizes[0] > 2 * sizes[1]
+    run(source, "--codec", "mpeg4")
+    with av.open(str(results(in_tmp) / "in.mp4")) as container:
+        assert container.streams.video[0].codec_context.name == "mpeg4"
+
+
+def test_a_window_only_where_there_can_be_one(stub, in_tmp, capsys, monkeypatch):
+    source = make_video(in_tmp / "in.mp4", grey_frames(5))
+    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  GUI:                 NONE\n")
+    run(source, "--show")
+    lines = [line for line in capsys.readouterr().err.splitlines() if "--show" in line]
+    assert len(lines) == 1
+    shown = []
+    monkeypatch.setattr(video_results, "can_open_windows", lambda: True)
+    monkeypatch.setattr(cv2, "imshow", lambda name, image: shown.append(image), raising=False)
+    monkeypatch.setattr(cv2, "waitKey", lambda _: ord("q") if len(shown) == 3 else -1)
+    monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
+    run(source, "--show")
+    assert len(shown) == 3  # then q was pressed
+    assert len(read(results(in_tmp) / "in.mp4")[1]) == 3
+
+
+def test_an_address_is_read_and_gives_a_file_name(stub, in_tmp):
+    source = make_video(in_tmp / "in.mp4", grey_frames(3))
+    run(f"file://{source}")
+    assert video_results.result_stem("rtsp://host:8554/a b?x=1") == "host_8554_a_b_x_1"
+    assert video_results.result_stem("0") == "webcam_0"
+    assert len(list(results(in_tmp).iterdir())) == 1
+
+
+@pytest.mark.parametrize("stage", ["model", "drawing", "encode"])
+def test_an_error_in_any_stage_comes_out_and_leaves_no_file(stub, in_tmp, monkeypatch, stage):
+    def fail(*args, **kwargs):
+        raise ZeroDivisionError
+
+    place = {
+        "model": (stub, "predict"),
+        "drawing": (infer_video, "draw_frame"),
+        "encode": (video_results.VideoResults, "write"),
+    }[stage]
+    monkeypatch.setattr(*place, fail)
+    source = make_video(in_tmp / "in.mp4", grey_frames(30))
+    with pytest.raises(ZeroDivisionError):
+        run(source, "--save", "overlay,csv")
+    assert list(results(in_tmp).iterdir()) == []
+
+
+def test_ctrl_c_leaves_what_was_done(in_tmp):
+    make_video(in_tmp / "in.mp4", grey_frames(30) * 20, sound="aac")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import infer_video; from stand_ins import StubPredictor\n"
+        "stub = StubPredictor(seconds=0.02)\n"
+        "infer_video.load_predictor = lambda *a, **k: print('started', flush=True) or stub\n"
+        "infer_video.main(['--input', 'in.mp4', '--save', 'overlay,csv'])\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(REPO / "tests")],
+        env=os.environ | {"PYTHONPATH": str(REPO)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.readline()
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    _, times = read(results(in_tmp) / "in.mp4")
+    assert 0 < len(times) < 600
+    assert times == [Fraction(i) / FPS for i in range(len(times))]
+    rows = (results(in_tmp) / "in.csv").read_text().splitlines()
+    assert abs(len(rows) - 1 - len(times)) <= 1
+    assert {path.name for path in results(in_tmp).iterdir()} == {"in.mp4", "in.csv"}
+
+
+def test_places_that_take_no_files(stub, in_tmp, capsys):
+    source = make_video(in_tmp / "in.mp4", grey_frames(3))
+    (in_tmp / "outputs").write_text("a file in place of the folder")
+    assert "cannot make this folder" in fails(capsys, infer_video.main, "--input", source)
+    (in_tmp / "outputs").unlink()
+    own = results(in_tmp) / "in.mp4"
+    own.parent.mkdir(parents=True)
+    source.rename(own)
+    before = own.read_bytes()
+    assert "is the input itself" in fails(capsys, infer_video.main, "--input", own)
+    assert own.read_bytes() == before
+    assert "--input is missing" in fails(capsys, infer_video.main)
+
+
+def test_a_full_disk_leaves_nothing_half_done(stub, in_tmp, capsys):
+    resource = pytest.importorskip("resource")
+    noise = list(np.random.default_rng(0).integers(0, 255, (20, 48, 64, 3), np.uint8))
+    source = make_video(in_tmp / "in.mp4", noise)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        argv = ["--input", source, "--save", "overlay,csv"]
+        assert "cannot be written" in fails(capsys, infer_video.main, *argv)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    # The film failed at its very end, when the table was whole.
+    rows = [path.read_text().count("\n") for path in results(in_tmp).iterdir()]
+    assert rows in ([], [21])
+
+
+def test_bad_flags_are_one_line(stub, in_tmp, capsys):
+    for bad in (
+        ["--start", "-1"], ["--start", "x"], ["--duration", "0"], ["--every", "0"],
+        ["--smooth", "1"], ["--smooth", "nan"], ["--crf", "52"], ["--save", "gif"],
+    ):  # fmt: skip
+        with pytest.raises(SystemExit) as stop:
+            run("in.mp4", *bad)
+        assert stop.value.code == 2
+        assert bad[0] in capsys.readouterr().err.splitlines()[-1]
