@@ -347,7 +347,7 @@ def dataset_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also draw outputs/dataset_report/augment.png, pictures as training will see them",
     )
-    _add_image_size(view, (448, 448))
+    _add_image_size(view, None, "; default: 448 448")
     _add_augmentation(view)
     _add_seed(view)
     return parser

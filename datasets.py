@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     data = inspect_data(find_splits(root, folders, args.valid_fraction, args.classes))
     write_report(data)
     if args.show_augment:
-        resize = Resize(args.imgsz, args.keep_ratio)
+        resize = Resize(args.imgsz or config.TRAIN_SIZE, args.keep_ratio)
         write_augment_sheet(data, build_augment(args.augment, resize, args.seed))
     if data.problems:
         raise InputError(summary(data.problems, len(data.scans)))

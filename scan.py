@@ -106,7 +106,11 @@ def keep_scans(pairs: Sequence[Pair], scans: Sequence[Scan]) -> None:
 
 
 def _kept_file(pairs: Sequence[Pair]) -> Path:
-    root = os.path.commonpath([os.path.abspath(path) for pair in pairs for path in pair])
+    paths = [os.path.abspath(path) for pair in pairs for path in pair]
+    try:
+        root = os.path.commonpath(paths)
+    except ValueError:  # images and masks on two drives
+        root = os.path.dirname(paths[0])
     digest = hashlib.sha256(root.encode()).hexdigest()[:8]
     return OUTPUTS / "dataset_scans" / f"{Path(root).name}-{digest}.json"
 

@@ -161,6 +161,17 @@ def test_show_augment_draws_what_the_flags_say(data_dir, in_tmp, capsys):
     assert "augment.png" in capsys.readouterr().out
 
 
+def test_folders_and_classes_by_flags(data_dir, in_tmp, capsys):
+    (in_tmp / "names.txt").write_text("road\ncar\nbike\n")
+    names = ("train-images", "train-masks", "valid-images", "valid-masks")
+    folders = [word for n in names for word in (f"--{n}", str(data_dir / n.replace("-", "_")))]
+    datasets.main([*folders, "--classes", "names.txt"])
+    said = capsys.readouterr().out
+    assert "folders given by hand: 6 pairs to train on, 3 to validate" in said
+    assert "3 classes (names.txt): road, car, bike" in said
+    assert "warning: 1 classes have no pixel in the train split: bike" in said
+
+
 def test_every_flag_of_the_report_has_a_help_text():
     for action in config.dataset_parser()._actions:
         assert action.help, action.option_strings
