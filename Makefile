@@ -1,15 +1,19 @@
-# `make demo` trains and runs on drawn scenes; `make test` runs the suite and the linter.
-# Each makes .venv first where that has not been done. PYTHON chooses the interpreter.
+# `make demo` trains and runs on drawn scenes; `make test` runs the suite and the linter;
+# `make reproduce` scores the published heads. Each makes .venv first where that has not been done.
+# PYTHON chooses the interpreter.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test format
+VOC := input/VOC2012
+ADE := input/ADEChallengeData2016
+
+.PHONY: demo test format reproduce
 
 demo: .venv/.demo-ready
 	$(BIN)/python demo.py
 	$(BIN)/python train.py --data input/demo --backbone dinov2_vitt14 --imgsz 448 336 \
-		--epochs 6 --batch 8 --lr 0.005 --out-dir demo
+		--epochs 6 --lr 0.005 --scheduler --scheduler-epochs 4 --out-dir demo
 	$(BIN)/python infer_image.py --input input/demo/unseen --model outputs/demo/best_model_iou.pth \
 		--out-dir demo/pictures --save overlay,mask
 	$(BIN)/python infer_video.py --input input/demo/walkers.mp4 \
@@ -19,6 +23,17 @@ test: .venv/.test-ready
 	$(BIN)/python -m pytest
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# Needs the network for about 6 GB of weights, a GPU to end within hours, and the two data sets.
+reproduce: .venv/.demo-ready
+	@test -d $(VOC) || { echo "$(VOC) is missing: python datasets.py --download voc2012"; exit 1; }
+	@test -d $(ADE) || { echo "$(ADE) is missing: ADE20K's SceneParsing release, by hand"; exit 1; }
+	for backbone in vits14 vitb14 vitl14 vitg14; do for kind in linear ms; do \
+		$(BIN)/python train.py --test-only --data $(VOC) --out-dir reproduce/$${backbone}_voc2012_$$kind \
+			--model dinov2_$${backbone}_voc2012_$$kind && \
+		$(BIN)/python train.py --test-only --data $(ADE) --out-dir reproduce/$${backbone}_ade20k_$$kind \
+			--model dinov2_$${backbone}_ade20k_$$kind || exit 1; \
+	done; done
 
 format: .venv/.test-ready
 	$(BIN)/ruff check --fix .

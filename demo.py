@@ -23,9 +23,9 @@ from video_writer import VideoWriter
 FOLDER = Path("input/demo")
 WEIGHTS = Path(config.THIS_REPO) / "weights" / "dinov2_vitt14.pth"
 SIZE = (448, 336)  # width, height in pixels
-PERSON_HEIGHT = (70, 220)  # pixels
+PERSON_HEIGHT = (120, 280)  # pixels
 # Numbers of pictures and the seed of the first; pretraining uses seeds from 0 up to some millions.
-SPLITS = {"train": (160, 10**8), "valid": (40, 2 * 10**8), "unseen": (12, 3 * 10**8)}
+SPLITS = {"train": (120, 10**8), "valid": (30, 2 * 10**8), "unseen": (12, 3 * 10**8)}
 VIDEO_SEED = 4 * 10**8
 VIDEO_SECONDS, VIDEO_FPS = 6, 15
 
@@ -60,6 +60,7 @@ def draw_video(path: Path) -> None:
 
 # Side of the pictures in pixels, pictures per step, steps: small pictures first.
 PRETRAIN_STAGES = ((112, 96, 2400), (224, 32, 1200))
+PRETRAIN_PERSON_HEIGHT = (70, 220)  # pixels; small pictures show parts of people
 PRETRAIN_LR = 1e-3
 STEPS_PER_REPORT = 40
 
@@ -79,7 +80,7 @@ class SceneStream(IterableDataset):
             else (self.first_seed + worker.id, worker.num_workers)
         )
         while True:
-            image, kinds = render(random_scene(seed, self.side, self.side, PERSON_HEIGHT))
+            image, kinds = render(random_scene(seed, self.side, self.side, PRETRAIN_PERSON_HEIGHT))
             yield to_tensor(image), torch.from_numpy(kinds)
             seed += step
 
