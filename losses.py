@@ -14,13 +14,13 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 FOCUS = 2.0  # focal loss: the power by which well-classified pixels lose their weight
 
 
-def build_criterion(name: str, class_weights: Tensor | None = None) -> Criterion:
-    """`ce`, `ce+dice` or `focal`; class_weights (K,) weigh each pixel by its target's class."""
-    return {
-        "ce": partial(cross_entropy, weights=class_weights),
-        "ce+dice": partial(_ce_and_dice, weights=class_weights),
-        "focal": partial(focal, weights=class_weights),
-    }[name]
+def build_criterion(
+    name: str, pixels: Sequence[int] | None = None, device: torch.device | None = None
+) -> Criterion:
+    """`ce`, `ce+dice` or `focal`; weighted by class_weights where pixels per class are given."""
+    weights = None if pixels is None else class_weights(pixels).to(device)
+    losses = {"ce": cross_entropy, "ce+dice": _ce_and_dice, "focal": focal}
+    return partial(losses[name], weights=weights)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -207,7 +207,9 @@ def write_augment_sheet(data: SegmentationData, augment: Augment) -> None:
             varied, labels = augment(image, target, draw)
             picture, _, blended = _panels(varied, labels, np.zeros(labels.shape, bool), data)
             panels += [picture, blended]
-        rows.append(_captioned(panels, f"{pair.image.name}: three variations, what is hatched is ignored"))
+        rows.append(
+            _captioned(panels, f"{pair.image.name}: three variations, what is hatched is ignored")
+        )
     path = output_folder("dataset_report") / "augment.png"
     write_image(path, _stacked(rows))
     print(f"written to {path}")

@@ -40,7 +40,10 @@ class Run:
     rows: list[dict[str, float]] = field(default_factory=list)
 
     def record(self, lr: float, train: dict, valid: dict, trained: dict[str, Tensor]) -> None:
-        """Say and write what one more epoch changes: history, curves, improved checkpoints."""
+        """Say and write what one more epoch changes: history, curves, improved checkpoints.
+
+        train, valid: what train_one_epoch and evaluate returned.
+        """
         row = {"epoch": len(self.rows) + 1, "lr": lr}
         for split, scores in (("train", train), ("valid", valid)):
             row |= {f"{split}_{name}": scores[name] for name in CURVES.values()}
@@ -48,6 +51,8 @@ class Run:
                 f"{split.capitalize()} loss: {scores['loss']:.4f}, "
                 f"pixel accuracy: {scores['pixel_acc']:.4f}, mIoU: {scores['miou']:.4f}"
             )
+        if warning := collapse_warning(self.checkpoint["classes"], valid):
+            print(warning)
         best_loss, best_iou = self._best("valid_loss", min), self._best("valid_miou", max)
         self.rows.append(row)
         if row["valid_loss"] < best_loss:

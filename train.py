@@ -14,11 +14,11 @@ from evaluation import test
 from files import output_folder
 from geometry import Resize
 from layouts import find_splits
-from losses import build_criterion, class_weights
+from losses import build_criterion
 from model import build_model, fingerprint
 from official import start_from_head
 from predictor import load_predictor
-from runs import Run, checkpoint_header, collapse_warning, iou_table
+from runs import Run, checkpoint_header, iou_table
 from utils import progress, seed_everything, select_device
 
 
@@ -51,10 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(start_from_head(args.init_head, spec, model.head, classes))
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, args.lr, weight_decay=config.WEIGHT_DECAY)
-    weights = (
-        class_weights(data.pixels("train")).to(device) if args.class_weights == "auto" else None
-    )
-    criterion = build_criterion(args.loss, weights)
+    pixels = data.pixels("train") if args.class_weights == "auto" else None
+    criterion = build_criterion(args.loss, pixels, device)
     milestones = args.scheduler_epochs if args.scheduler else []
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, config.LR_DECAY)
 
@@ -76,8 +74,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         batches = progress(valid_loader, "Validation")
         valid_scores = evaluate(model, batches, classes.num_classes, resize, device, criterion)
         run.record(scheduler.get_last_lr()[0], train_scores, valid_scores, model.trained())
-        if warning := collapse_warning(classes.names, valid_scores):
-            print(warning)
         run.save_preview(pictures, targets, predict_labels(model, pictures.to(device)).cpu())
         scheduler.step()
         print(f"Learning rate of the next epoch: {scheduler.get_last_lr()[0]:g}")

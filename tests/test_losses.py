@@ -43,10 +43,10 @@ def test_dice_leaves_out_classes_without_a_pixel():
     assert dice(with_third, targets).item() == pytest.approx(dice(logits, targets).item())
 
 
-@pytest.mark.parametrize("weights", [None, torch.tensor([0.2, 1.0, 5.0])])
+@pytest.mark.parametrize("pixels", [None, [900, 90, 10]])
 @pytest.mark.parametrize("name", config.LOSSES)
-def test_ignored_pixels_change_nothing(name, weights):
-    criterion = build_criterion(name, weights)
+def test_ignored_pixels_change_nothing(name, pixels):
+    criterion = build_criterion(name, pixels)
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 3, 4, 6, generator=generator, requires_grad=True)
     targets = torch.randint(0, 3, (2, 4, 6), generator=generator)
@@ -61,7 +61,7 @@ def test_ignored_pixels_change_nothing(name, weights):
 @pytest.mark.parametrize("name", config.LOSSES)
 def test_nothing_but_ignored_pixels_is_zero_not_nan(name):
     logits = torch.randn(1, 2, 3, 3, requires_grad=True)
-    loss = build_criterion(name, torch.ones(2))(logits, torch.full((1, 3, 3), 255))
+    loss = build_criterion(name, [9, 1])(logits, torch.full((1, 3, 3), 255))
     assert loss.item() == 0
     loss.backward()
     assert logits.grad.abs().sum() == 0
@@ -79,6 +79,15 @@ def test_right_answers_cost_least(name):
 def test_the_losses_differ():
     values = {build_criterion(name)(*example()).item() for name in config.LOSSES}
     assert len(values) == len(config.LOSSES)
+
+
+@pytest.mark.parametrize("name", config.LOSSES)
+def test_pixels_weigh_the_rare_class_more(name):
+    plain, weighted = build_criterion(name), build_criterion(name, [900, 100])
+    logits = torch.zeros(1, 2, 1, 2)
+    logits[0, :, 0, 1] = torch.tensor([3.0, -3.0])  # the rare one's pixel is wrong
+    targets = torch.tensor([[[0, 1]]])
+    assert weighted(logits, targets) > 1.2 * plain(logits, targets)
 
 
 def test_class_weights_by_hand():
