@@ -62,7 +62,9 @@ def load_m2f(
     shapes = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     check_state(state, shapes, f"{path} is not {NAME}")
     for name, value in state.items():
-        state[name] = value.to(device, dtype if value.is_floating_point() else value.dtype)
+        floating = value.is_floating_point()
+        # A counter is copied: as a view of the file it would keep all of it mapped.
+        state[name] = value.to(device, dtype) if floating else value.to(device, copy=True)
     module.load_state_dict(state, strict=True, assign=True)
     return module.requires_grad_(False).eval(), ADE20K, protocol, PAPER_MIOU
 
