@@ -1,0 +1,76 @@
+"""DINOv2's position embedding of any size as plain arithmetic, which exporters can follow.
+
+torch's bicubic resizing is linear along each axis: one matrix per axis, made here from the size
+itself. vit.py uses torch's own, which is quicker and as exact.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def resized_positions(backbone: nn.Module, tokens: Tensor, width: int, height: int) -> Tensor:
+    """What backbone.interpolate_pos_encoding gives for pictures of height x width pixels."""
+    table = backbone.pos_embed.float()
+    side = math.isqrt(table.shape[1] - 1)
+    grid = table[0, 1:].reshape(side, side, -1)
+    lengths = [length // backbone.patch_size for length in (height, width)]
+    unchanged = [_is_equal(length, side) for length in lengths]
+    if backbone.interpolate_antialias:  # torch leaves an axis that keeps its length alone
+        weights, kept = antialiased_weights, unchanged
+    else:
+        weights, kept = bicubic_weights, 2 * [unchanged[0] & unchanged[1]]
+    rows, columns = (
+        torch.where(
+            keep, _identity(length, side), weights(side, length, backbone.interpolate_offset)
+        )
+        for keep, length in zip(kept, lengths, strict=True)
+    )
+    resized = torch.einsum("rs,std,ct->rcd", rows, grid, columns).flatten(0, 1)
+    return torch.cat([table[:, :1], resized[None]], dim=1).to(tokens.dtype)
+
+
+def _is_equal(length: int, other: int) -> Tensor:
+    """As a tensor: an `if` would settle it while exporting."""
+    return torch.scalar_tensor(length) == other
+
+
+def _identity(rows: int, columns: int) -> Tensor:
+    return (torch.arange(rows)[:, None] == torch.arange(columns)).float()
+
+
+def _inputs_per_output(in_size: int, out_size: int, offset: float) -> Tensor:
+    return in_size / (torch.scalar_tensor(out_size, dtype=torch.float32) + offset)
+
+
+def _cubic(distance: Tensor, a: float) -> Tensor:
+    """Keys' cubic convolution (1981)."""
+    x = distance.abs()
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return torch.where(x <= 1, near, torch.where(x < 2, far, 0.0))
+
+
+def bicubic_weights(in_size: int, out_size: int, offset: float) -> Tensor:
+    """(out_size, in_size) as F.interpolate's bicubic by the factor (out_size + offset) / in_size.
+
+    Beyond the border the outermost input repeats.
+    """
+    centres = (torch.arange(out_size) + 0.5) * _inputs_per_output(in_size, out_size, offset) - 0.5
+    inputs, first = torch.arange(in_size), centres.floor()
+    weights = torch.zeros(1, in_size)
+    for step in (-1, 0, 1, 2):
+        taken = (first + step).clamp(0, in_size - 1)
+        share = _cubic(centres - first - step, a=-0.75)
+        weights = weights + share[:, None] * (taken[:, None] == inputs)
+    return weights
+
+
+def antialiased_weights(in_size: int, out_size: int, offset: float) -> Tensor:
+    """The same with antialias=True: wider where the table shrinks, cut off at the border."""
+    scale = _inputs_per_output(in_size, out_size, offset)
+    centres = (torch.arange(out_size) + 0.5) * scale
+    distances = torch.arange(in_size) + 0.5 - centres[:, None]
+    weights = _cubic(distances / scale.clamp(min=1), a=-0.5)
+    return weights / weights.sum(dim=1, keepdim=True)
