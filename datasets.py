@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+import commands
 import config
 from augment import Augment, build_augment
 from checks import SegmentationData, inspect_data, summary
@@ -118,7 +119,7 @@ def _init_worker(_: int) -> None:
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    args = config.dataset_parser().parse_args(argv)
+    args = commands.dataset_parser().parse_args(argv)
     root = download(args.download) if args.download else args.data
     folders = (args.train_images, args.train_masks, args.valid_images, args.valid_masks)
     data = inspect_data(find_splits(root, folders, args.valid_fraction, args.classes))

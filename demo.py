@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+import commands
 import config
 from engine import train_one_epoch
 from errors import exits_cleanly
@@ -118,7 +119,7 @@ def _warmup_cosine(progress: float, warmup: float = 0.02) -> float:
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    args = config.demo_parser().parse_args(argv)
+    args = commands.demo_parser().parse_args(argv)
     if args.pretrain:
         pretrain(WEIGHTS, select_device(args.device), args.workers)
         return

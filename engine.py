@@ -1,15 +1,24 @@
 """The training and evaluation loops: the algorithm, nothing else."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from config import IGNORE_INDEX
+from config import IGNORE_INDEX, LR_DECAY, WEIGHT_DECAY
 from geometry import Resize
 from losses import Criterion, cross_entropy
 from metrics import ConfusionMatrix
 from resampling import upsample
+
+
+def build_optimizer(
+    model: nn.Module, lr: float, milestones: Sequence[int]
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """AdamW on what is trainable; the rate falls to LR_DECAY of itself after each milestone."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trainable, lr, weight_decay=WEIGHT_DECAY)
+    return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, LR_DECAY)
 
 
 def to_labels(logits: Tensor) -> Tensor:

@@ -10,13 +10,13 @@ class InputError(Exception):
 
 
 def exits_cleanly(main: Callable) -> Callable:
-    """Turn InputError into one line on stderr and exit code 1, Ctrl-C into exit code 130."""
+    """Turn errors that a user can mend into one line on stderr and exit code 1, Ctrl-C into 130."""
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs):
         try:
             return main(*args, **kwargs)
-        except InputError as error:
+        except (InputError, FloatingPointError) as error:
             sys.exit(f"error: {error}")
         except KeyboardInterrupt:
             print("\ninterrupted", file=sys.stderr)

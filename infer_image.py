@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-import config
+import commands
 from errors import exits_cleanly
 from files import output_folder
 from official import list_models
@@ -24,7 +24,7 @@ from utils import progress, select_device
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    args = config.infer_image_parser().parse_args(argv)
+    args = commands.infer_image_parser().parse_args(argv)
     if args.list_models:
         print(list_models())
         return
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = output_folder(args.out_dir)
     check_no_input_is_lost(names, folder, args.save)
     device = select_device(args.device)
-    options = config.predictor_options(args)
+    options = commands.predictor_options(args)
     predictor = load_predictor(args.model, device, args.min_confidence, **options)
     classes = predictor.classes
     table = ResultsTable(folder, classes, keep=args.skip_existing)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-import config
+import commands
 from errors import InputError, exits_cleanly
 from files import output_folder
 from official import list_models
@@ -16,14 +16,14 @@ from video_results import VideoResults, Window, draw_frame
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    args = config.infer_video_parser().parse_args(argv)
+    args = commands.infer_video_parser().parse_args(argv)
     if args.list_models:
         print(list_models())
         return
     if args.input is None:
         raise InputError("--input is missing; give a video file, a webcam's number or an address")
     device = select_device(args.device)
-    options = config.predictor_options(args)
+    options = commands.predictor_options(args)
     predictor = load_predictor(args.model, device, args.min_confidence, **options)
     classes = predictor.classes
     folder = output_folder(args.out_dir)

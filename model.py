@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchinfo import summary
 
+import commands
 import config
 from errors import InputError, exits_cleanly
 from resampling import PATCH_SIZE, center_padding
@@ -211,11 +212,24 @@ def build_model(spec: config.ModelConfig) -> SegmentationModel:
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    args = config.model_parser().parse_args(argv)
-    spec = config.ModelConfig(
-        args.backbone, args.head, args.num_classes, args.weights, args.hub_repo
-    )
-    print(summary(build_model(spec), (1, 3, *args.imgsz), depth=2))
+    args = commands.model_parser().parse_args(argv)
+    if args.dynamic and not args.export:
+        raise InputError("--dynamic says how to export; give --export FILE too")
+    from export import Exportable, export_model, load_trained  # not above: it imports this file
+
+    if args.model:
+        chosen = load_trained(args.model, args.weights, args.hub_repo)
+    else:
+        weights = args.weights or "none"
+        spec = config.ModelConfig(
+            args.backbone, args.head, args.num_classes, weights, args.hub_repo
+        )
+        chosen = Exportable(build_model(spec), (640, 640))
+    size = args.imgsz or chosen.image_size
+    if args.export:
+        print(export_model(args.export, chosen, size, args.dynamic))
+    else:
+        print(summary(chosen.model, (1, 3, *size), depth=2))
 
 
 if __name__ == "__main__":

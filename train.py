@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-import torch
-
+import commands
 import config
 from augment import build_augment
 from checks import load_data
 from datasets import build_loaders, preview_batch
-from engine import evaluate, predict_labels, train_one_epoch
+from engine import build_optimizer, evaluate, predict_labels, train_one_epoch
 from errors import exits_cleanly
 from evaluation import test
 from files import output_folder
@@ -24,14 +23,14 @@ from utils import progress, seed_everything, select_device
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    args = config.train_parser().parse_args(argv)
+    args = commands.train_parser().parse_args(argv)
     seed_everything(args.seed)
     device = select_device(args.device)
     folders = (args.train_images, args.train_masks, args.valid_images, args.valid_masks)
     data = load_data(find_splits(args.data, folders, args.valid_fraction, args.classes))
     print(data)
     if args.test_only:
-        predictor = load_predictor(args.model, device, **config.predictor_options(args))
+        predictor = load_predictor(args.model, device, **commands.predictor_options(args))
         print(test(predictor, data, output_folder(args.out_dir)))
         return
     resize = Resize(args.imgsz or config.TRAIN_SIZE, args.keep_ratio)
@@ -42,26 +41,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     pictures, targets = preview_batch(valid_loader.dataset, 4)
 
     classes = data.classes
-    spec = config.ModelConfig(
-        args.backbone, args.head, classes.num_classes, args.weights or "pretrained", args.hub_repo,
-        args.fine_tune,
-    )  # fmt: skip
+    spec = commands.model_config(args, classes.num_classes)
     model = build_model(spec).to(device)
     if args.init_head:
         print(start_from_head(args.init_head, spec, model.head, classes))
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, args.lr, weight_decay=config.WEIGHT_DECAY)
+    milestones = args.scheduler_epochs if args.scheduler else []
+    optimizer, scheduler = build_optimizer(model, args.lr, milestones)
     pixels = data.pixels("train") if args.class_weights == "auto" else None
     criterion = build_criterion(args.loss, pixels, device)
-    milestones = args.scheduler_epochs if args.scheduler else []
-    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, config.LR_DECAY)
 
-    recipe = {
-        "batch": args.batch, "lr": args.lr, "milestones": milestones, "seed": args.seed,
-        "augment": args.augment, "loss": args.loss, "class_weights": args.class_weights,
-    }  # fmt: skip
     header = checkpoint_header(spec, fingerprint(model.backbone), classes, resize)
-    run = Run(output_folder(args.out_dir), header, recipe)
+    run = Run(output_folder(args.out_dir), header, commands.recipe(args))
     if args.resume:
         run.resume(args.epochs, model, optimizer, scheduler)
     for epoch in range(len(run.rows) + 1, args.epochs + 1):

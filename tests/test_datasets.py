@@ -9,7 +9,7 @@ import torch
 from conftest import draw_pair
 from PIL import Image
 
-import config
+import commands
 import datasets
 import train
 from augment import build_augment
@@ -173,11 +173,11 @@ def test_folders_and_classes_by_flags(data_dir, in_tmp, capsys):
 
 
 def test_every_flag_of_the_report_has_a_help_text():
-    for action in config.dataset_parser()._actions:
+    for action in commands.dataset_parser()._actions:
         assert action.help, action.option_strings
     for bad in ("0", "1", "-0.1", "x"):
         with pytest.raises(SystemExit):
-            config.dataset_parser().parse_args(["--valid-fraction", bad])
+            commands.dataset_parser().parse_args(["--valid-fraction", bad])
 
 
 def test_the_fraction_counts(tmp_path, in_tmp):

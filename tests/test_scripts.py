@@ -11,7 +11,7 @@ import torch
 from conftest import REPO, draw_pair, shared_data
 from PIL import Image
 
-import config
+import commands
 import infer_image
 import infer_video
 import train
@@ -271,8 +271,8 @@ def test_importing_does_nothing(in_tmp):
 
 @pytest.mark.parametrize(
     "parser",
-    [config.model_parser, config.train_parser, config.infer_image_parser,
-     config.infer_video_parser, config.demo_parser],
+    [commands.model_parser, commands.train_parser, commands.infer_image_parser,
+     commands.infer_video_parser, commands.demo_parser],
 )  # fmt: skip
 def test_every_flag_has_a_help_text(parser):
     for action in parser()._actions:
@@ -280,7 +280,7 @@ def test_every_flag_has_a_help_text(parser):
 
 
 def test_image_size_is_width_height_or_one_number():
-    parse = config.train_parser().parse_args
+    parse = commands.train_parser().parse_args
     assert parse(["--imgsz", "640", "320"]).imgsz == (320, 640)
     assert parse(["--imgsz", "518"]).imgsz == (518, 518)
     for bad in (["0"], ["1", "2", "3"], ["-4", "5"]):
@@ -289,13 +289,13 @@ def test_image_size_is_width_height_or_one_number():
 
 
 def test_the_articles_commands_parse():
-    train_flags = config.train_parser().parse_args
+    train_flags = commands.train_parser().parse_args
     train_flags("--lr 0.001 --batch 20 --imgsz 640 640 --epochs 65 --scheduler "
                 "--scheduler-epochs 50".split())  # fmt: skip
     train_flags("--epochs 20 --imgsz 640 640 --out-dir fine_tuning --batch 2 --fine-tune".split())
     model_flags = "--imgsz 640 640 --model outputs/best_model_iou.pth".split()
-    config.infer_image_parser().parse_args(["--input", "input/images", *model_flags])
-    config.infer_video_parser().parse_args(["--input", "video.mp4", *model_flags])
+    commands.infer_image_parser().parse_args(["--input", "input/images", *model_flags])
+    commands.infer_video_parser().parse_args(["--input", "video.mp4", *model_flags])
 
 
 def test_penn_fudan_trains(in_tmp, capsys):
