@@ -52,7 +52,7 @@ def draw_frame(
 class VideoResults:
     """The files of one video, all at once; each takes its name when the with-block ends.
 
-    They are whole, or after Ctrl-C as far as they got; any other exception leaves none.
+    They are whole, or after Ctrl-C as far as they got; of another exception's run none stays.
 
     Attributes:
         paths: the files by kind.
@@ -74,11 +74,11 @@ class VideoResults:
         self.num_frames, self.changes, self._last = 0, 0.0, None
         self._classes, self._stack, self._films, self._table = classes, ExitStack(), {}, None
         with self._stack as stack:  # what is open is closed again where the next cannot be
-            for kind, path in self.paths.items():
-                if kind == "csv":
-                    self._table = stack.enter_context(ShareTable(path, classes))
-                else:
-                    writer = VideoWriter(path, reader, crf=crf, codec=codec)
+            if "csv" in kinds:  # the first to open and last to close: gone if a film cannot end
+                self._table = stack.enter_context(ShareTable(self.paths["csv"], classes))
+            for kind in kinds:
+                if kind != "csv":
+                    writer = VideoWriter(self.paths[kind], reader, crf=crf, codec=codec)
                     self._films[kind] = stack.enter_context(writer)
             self._stack = stack.pop_all()
 

@@ -240,9 +240,7 @@ def test_a_full_disk_leaves_nothing_half_done(stub, in_tmp, capsys):
         assert "cannot be written" in fails(capsys, infer_video.main, *argv)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    # The film failed at its very end, when the table was whole.
-    rows = [path.read_text().count("\n") for path in results(in_tmp).iterdir()]
-    assert rows in ([], [21])
+    assert list(results(in_tmp).iterdir()) == []
 
 
 def test_bad_flags_are_one_line(stub, in_tmp, capsys):
