@@ -158,8 +158,8 @@ def _load_from_hub(hub_repo: str, name: str, pretrained: bool) -> nn.Module:
         raise InputError(f"--hub-repo {hub_repo}: {error.filename} is missing") from error
     except OSError as error:
         raise InputError(
-            f"cannot fetch {hub_repo} from GitHub ({error}); pass --hub-repo DIR with a clone of "
-            "it, or --hub-repo . for this repository's own code"
+            f"cannot fetch {hub_repo} or its weights ({error}); without a network pass "
+            "--hub-repo . for this repository's own code, and --weights FILE for the backbone's"
         ) from error
     except RuntimeError as error:
         if "Cannot find callable" not in str(error):
