@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from conftest import draw_pair, load_golden, shared_data
 from PIL import Image
+from stand_ins import fails
 from test_m2f_config import CONFIG_FITTING, TINY, written
-from test_scripts import fails
 from test_sliding import decided_model
+from test_video import grey_frames, make_video
 
 import infer_image
 import infer_video
@@ -30,6 +31,7 @@ from protocol import Protocol, ShortSide
 from resampling import window_spans
 from sliding import View, run_windows, strips
 from utils import load_tensors, select_dtype
+from video import VideoReader
 
 CPU = torch.device("cpu")
 
@@ -286,6 +288,10 @@ def test_the_scripts_take_it(weights, data_dir, tmp_path, in_tmp, capsys):
     assert "in the paper 60.2 %" in capsys.readouterr().out
     message = fails(capsys, infer_video.main, "--input", "no.mp4", *model, "--weights", "none")
     assert "its own backbone" in message
+    clip = make_video(tmp_path / "clip.mp4", grey_frames(3))
+    infer_video.main(["--input", str(clip), *model, "--imgsz", "64", "--dtype", "bfloat16"])
+    with VideoReader(in_tmp / "outputs/inference_results_video/clip.mp4") as result:
+        assert len(list(result)) == 3
 
 
 @pytest.mark.network
