@@ -70,7 +70,7 @@ class Predictor:
                 confidence[rows] = scores.amax(dim=0).cpu().numpy()
                 labels[rows][confidence[rows] < self.min_confidence] = config.IGNORE_INDEX
             if probabilities is not None:
-                probabilities[:, rows] = scores.cpu().numpy()
+                probabilities[:, rows] = scores.half().cpu().numpy()  # numpy casts slowly
         return Prediction(labels, confidence, probabilities)
 
 
