@@ -3,7 +3,8 @@
 import os
 import re
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import cv2
 import numpy as np
 
 from drawing import class_colours, overlay, side_by_side
+from errors import InputError
 from presets import Classes
 from tables import ShareTable
 from video import VideoReader
 from video_maps import MappedFrame
-from video_writer import VideoWriter
+from video_writer import VideoWriter, origin, origin_of
 
 ENDINGS = {
     "overlay": ".mp4",
@@ -25,13 +27,29 @@ ENDINGS = {
 }
 
 
-def result_stem(source: str) -> str:
-    """A file name without extension for a file, a webcam's number or an address."""
-    if source.isdigit():
-        return f"webcam_{source}"
-    if "://" in source:
-        return re.sub(r"\W+", "_", source.split("://", 1)[1]).strip("_") or "stream"
-    return Path(source).stem
+def result_stem(source: str, is_live: bool = False) -> str:
+    """A file name without extension for a file, a webcam's number or an address.
+
+    What is live cannot be had again: its name has the date and time, and replaces nothing.
+    """
+    if source.isdigit() and is_live:
+        stem = f"webcam_{source}"
+    elif "://" in source:
+        stem = re.sub(r"\W+", "_", source.split("://", 1)[1]).strip("_") or "stream"
+    else:
+        stem = Path(source).stem
+    return f"{stem}_{time.strftime('%Y%m%d_%H%M%S')}" if is_live else stem
+
+
+def check_no_other_video(paths: Iterable[Path], reader: VideoReader) -> None:
+    """Raise InputError where a result would replace that of another video of the same name."""
+    for path in paths:
+        found = origin_of(path) if path.suffix == ".mp4" else None
+        if found and found.startswith("made of ") and found != origin(reader):
+            raise InputError(
+                f"{path} is there already, {found}; this is {origin(reader)[len('made of ') :]}: "
+                "choose another --out-dir"
+            )
 
 
 def draw_frame(
@@ -69,8 +87,9 @@ class VideoResults:
         crf: int,
         codec: str,
     ):
-        stem = result_stem(reader.source)
+        stem = result_stem(reader.source, reader.is_live)
         self.paths = {kind: folder / f"{stem}{ENDINGS[kind]}" for kind in kinds}
+        check_no_other_video((folder / f"{stem}{ending}" for ending in ENDINGS.values()), reader)
         self.num_frames, self.changes, self._last = 0, 0.0, None
         self._classes, self._stack, self._films, self._table = classes, ExitStack(), {}, None
         with self._stack as stack:  # what is open is closed again where the next cannot be
@@ -90,11 +109,11 @@ class VideoResults:
 
     def write(self, mapped: MappedFrame, drawn: dict[str, np.ndarray]) -> None:
         """Append a frame; drawn: see draw_frame."""
-        (_, time, duration), labels = mapped
+        (_, start, duration), labels = mapped
         for kind, writer in self._films.items():
-            writer.write(drawn[kind], time, duration)
+            writer.write(drawn[kind], start, duration)
         if self._table:
-            self._table.write(self.num_frames, float(time), labels)
+            self._table.write(self.num_frames, float(start), labels)
         if self._last is not None and labels is not self._last:
             self.changes += float((labels != self._last).mean())
         self._last = labels

@@ -11,25 +11,14 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.container import OutputContainer
 
 from errors import InputError
-from video import (
-    BT709,
-    EXACT,
-    VideoReader,
-    open_source,
-    read_packets,
-    seek,
-    sound_stream,
-    usual_matrix,
-)
+from sound_track import SoundTrack
+from video import BT709, EXACT, VideoReader, usual_matrix
 
 CODEC = "libx264"
 FALLBACK_CODECS = ("libopenh264", "h264_videotoolbox", "h264_mf", "mpeg4")
 CRF_CODECS = ("libx264", "libx265", "libsvtav1")  # the others are given a bit rate
-MP4_SOUND = ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac")  # kept as it is, the rest as AAC
-AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 
 
 class VideoWriter:
@@ -144,6 +133,8 @@ class VideoWriter:
             ticks = self._time_base.denominator
             options["movie_timescale"] = str(ticks * max(1, 1000 // ticks))
         self._container = av.open(f"file:{self._part}", "w", container_options=options)
+        if self._reader:
+            self._container.metadata["comment"] = origin(self._reader)
         self._stream = stream = self._container.add_stream(self._codec, rate=self._fps)
         stream.width, stream.height = width + width % 2, height + height % 2
         stream.pix_fmt = "yuv420p"
@@ -200,69 +191,17 @@ class VideoWriter:
             os.replace(self._part, self.path)
 
 
-class SoundTrack:
-    """The sound of reader's clip on its way into output: copied, or as AAC where MP4 needs it."""
+def origin(reader: VideoReader) -> str:
+    """What a written file says of its source: the name and, to tell two of one name, the size."""
+    path = Path(reader.source)
+    return f"made of {path.name}, {path.stat().st_size} bytes" if path.is_file() else reader.source
 
-    def __init__(self, reader: VideoReader, output: OutputContainer):
-        self._reader, self._output = reader, output
-        # Opened a second time, so that neither sound nor pictures have to wait in memory.
-        self._input = open_source(reader.source)
-        self._source = source = sound_stream(self._input)
-        if source.codec_context.codec.canonical_name in MP4_SOUND:
-            self._stream = output.add_stream_from_template(source)
-            self._packets = self._copy()
-        else:
-            rate = source.rate if source.rate in AAC_RATES else 48000
-            self._stream = output.add_stream("aac", rate=rate, bit_rate=160_000)
-            self._stream.layout = "mono" if source.channels == 1 else "stereo"
-            self._packets = self._encode()
-        if reader.is_trimmed:
-            seek(self._input, reader.start_time)
-        self._next = None
 
-    def close(self) -> None:
-        self._input.close()
-
-    def write(self, until: Fraction | None) -> None:
-        """Write what starts before until, in seconds of the clip; None: all there is."""
-        while True:
-            self._next = self._next or next(self._packets, None)
-            packet = self._next
-            if packet is None or (until is not None and packet.pts * packet.time_base >= until):
-                return
-            self._next = None
-            try:
-                self._output.mux(packet)
-            except OSError:  # the disk
-                raise
-            except av.FFmpegError:  # damaged sound: the pictures go on
-                continue
-
-    def _clip(self) -> Iterator[av.Packet]:
-        """Yield the packets of the clip, their times counted from its start."""
-        reader, base, last_pts = self._reader, self._source.time_base, None
-        shift = round(reader.start_time / base)
-        for packet in read_packets(self._input, self._source):
-            pts = packet.dts if packet.pts is None else packet.pts
-            if pts is None or (reader.is_trimmed and pts * base < reader.start_time):
-                continue
-            if reader.end_time is not None and pts * base >= reader.end_time:
-                return
-            if last_pts is None or pts > last_pts:  # damage may turn time back
-                last_pts, packet.pts, packet.dts = pts, pts - shift, pts - shift
-                yield packet
-
-    def _copy(self) -> Iterator[av.Packet]:
-        for packet in self._clip():
-            packet.stream = self._stream
-            yield packet
-
-    def _encode(self) -> Iterator[av.Packet]:
-        for packet in self._clip():
-            with suppress(av.FFmpegError):
-                for frame in self._source.codec_context.decode(packet):
-                    yield from self._stream.encode(frame)
-        yield from self._stream.encode(None)
+def origin_of(path: Path) -> str | None:
+    """What a file says that it was made of; None where it says nothing."""
+    with suppress(av.FFmpegError, OSError), av.open(f"file:{path}") as container:
+        return container.metadata.get("comment")
+    return None
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import REPO
 from stand_ins import StubPredictor, fails
-from test_video import FPS, grey_frames, make_video, read, sound_packets
+from test_video import FPS, grey_frames, make_video, noise_frames, read, sound_packets
 
 import infer_video
 import video_results
@@ -165,8 +165,22 @@ def test_an_address_is_read_and_gives_a_file_name(stub, in_tmp):
     source = make_video(in_tmp / "in.mp4", grey_frames(3))
     run(f"file://{source}")
     assert video_results.result_stem("rtsp://host:8554/a b?x=1") == "host_8554_a_b_x_1"
-    assert video_results.result_stem("0") == "webcam_0"
+    assert video_results.result_stem("0", is_live=True).startswith("webcam_0_20")
     assert len(list(results(in_tmp).iterdir())) == 1
+
+
+def test_two_videos_of_one_name_do_not_replace_each_other(stub, in_tmp, capsys):
+    first = make_video(in_tmp / "in.mp4", grey_frames(3))
+    second = make_video(in_tmp / "in.mov", noise_frames(3), "mpeg4")
+    run(first)
+    run(first, "--save", "overlay,csv")  # again: its own result
+    before = (results(in_tmp) / "in.mp4").read_bytes()
+    for kinds in ("overlay", "csv"):
+        message = fails(capsys, infer_video.main, "--input", second, "--save", kinds)
+        assert "made of in.mp4, " in message
+        assert "this is in.mov, " in message
+    assert (results(in_tmp) / "in.mp4").read_bytes() == before
+    run(second, "--out-dir", "other")
 
 
 @pytest.mark.parametrize("stage", ["model", "drawing", "encode"])
