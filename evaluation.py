@@ -17,7 +17,7 @@ from masks import MaskEncoding
 from metrics import ConfusionMatrix
 from pairing import Pair
 from predictor import Predictor
-from presets import Classes
+from presets import PRESETS, Classes
 from runs import iou_table
 from scan import read_pair
 from utils import progress
@@ -27,7 +27,8 @@ def test(predictor: Predictor, data: SegmentationData, folder: Path) -> str:
     """Score a model on the validation pairs; writes into folder, returns what to say."""
     check_same_classes(predictor.classes, data.classes)
     matrix = score(predictor, data.splits.valid, data.encoding)
-    return report(matrix, data.classes, folder, predictor.paper_miou)
+    on_its_own_data = PRESETS.get(str(data.splits.classes)) == predictor.classes
+    return report(matrix, data.classes, folder, predictor.paper_miou if on_its_own_data else None)
 
 
 def score(predictor: Predictor, pairs: Sequence[Pair], encoding: MaskEncoding) -> ConfusionMatrix:

@@ -80,3 +80,17 @@ def test_a_head_that_does_not_fit_is_refused():
         start_from_head(HEAD.name, ModelConfig("dinov2_vitb14", "ms", 2), module, PERSON)
     with pytest.raises(InputError, match="not a published head"):
         start_from_head("mine", ModelConfig("dinov2_vits14", "linear", 2), module, PERSON)
+
+
+@pytest.mark.parametrize("own_data", [True, False])
+def test_the_papers_number_is_for_the_papers_data(data_dir, in_tmp, capsys, own_data):
+    """A published head on a folder that is called VOC, and on one that only has its classes."""
+    torch.save(published_content(HEAD), in_tmp / f"{HEAD.name}_head.pth")
+    names = list(VOC2012.names)
+    (data_dir / "dataset.yaml").write_text(f"ALL_CLASSES: {names}\n")
+    classes = ["--classes", "voc2012"] if own_data else []
+    train.main(
+        ["--data", str(data_dir), "--test-only", "--model", str(in_tmp / f"{HEAD.name}_head.pth"),
+         "--weights", "none", "--imgsz", "56", *classes]
+    )  # fmt: skip
+    assert ("in the paper 81.1 %" in capsys.readouterr().out) == own_data
