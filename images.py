@@ -1,11 +1,13 @@
 """Pictures in and out: any file to RGB or to class ids, and back."""
 
 import io
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from drawing import colour_table
 from errors import InputError
@@ -33,10 +35,11 @@ def _open(path: Path) -> Image.Image:
         image.load()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a readable picture ({error}); replace it") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{path}: too large to decode safely ({error})") from error
+    except Exception as error:  # damaged files fail in many ways, struct.error and others
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not a readable picture ({reason}); replace it") from error
     return image
 
 
@@ -46,9 +49,12 @@ def read_image(path: Path, upright: bool = True) -> np.ndarray:
     Turned by its EXIF orientation where it is to be upright; 16-bit scaled to 8; grey, palette and
     CMYK converted; alpha dropped.
     """
-    image = _open(path)
-    if upright:
-        image = ImageOps.exif_transpose(image)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's of large pictures and of damage it can bear
+        image = _open(path)
+        if upright:
+            with suppress(Exception):  # where the tags are damaged the picture stays as it lies
+                image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit greyscale, which convert() would clip at 255
         grey = (np.asarray(image, np.float32) / 257).round().clip(0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
@@ -58,9 +64,12 @@ def read_image(path: Path, upright: bool = True) -> np.ndarray:
 
 
 def num_frames(path: Path) -> int:
-    """How many frames or pages a readable picture's file holds."""
-    with Image.open(path) as image:
-        return getattr(image, "n_frames", 1)
+    """How many frames or pages a readable picture's file holds; 1 where only the first is whole."""
+    with warnings.catch_warnings(), suppress(Exception):  # damaged files fail in many ways
+        warnings.simplefilter("ignore")
+        with Image.open(path) as image:
+            return getattr(image, "n_frames", 1)
+    return 1
 
 
 def read_mask(path: Path) -> np.ndarray:

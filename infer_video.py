@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     classes = predictor.classes
     folder = output_folder(args.out_dir)
 
+    drawings = (*args.save, "overlay") if args.show else args.save
     watch = Stopwatch("decode", "model", "drawing", "encode")
     predict = watch.timed("model", predictor.predict)
     draw = watch.timed("drawing", draw_frame)
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         overlapping(
             watch.watch("decode", reader),
             lambda frames: map_frames(frames, predict, args.batch, args.every, smoother),
-            lambda maps: ((m, draw(m, classes, args.save, args.alpha)) for m in maps),
+            lambda maps: ((m, draw(m, classes, drawings, args.alpha)) for m in maps),
             ahead=args.batch,
         ) as drawn_frames,
     ):

@@ -146,11 +146,10 @@ class Window:
             cv2.destroyAllWindows()
 
     def show(self, drawn: dict[str, np.ndarray]) -> bool:
-        """Show the last picture of draw_frame; True once the user has pressed q."""
-        if not self._is_open or not drawn:
+        """Show the overlay of draw_frame; True once the user has pressed q."""
+        if not self._is_open:
             return False
-        *_, image = drawn.values()
-        cv2.imshow("segmentation (q: stop)", image[..., ::-1])
+        cv2.imshow("segmentation (q: stop)", drawn["overlay"][..., ::-1])
         return cv2.waitKey(1) & 0xFF == ord("q")
 
 

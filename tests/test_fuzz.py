@@ -79,7 +79,7 @@ def test_mutated_pictures(in_tmp, monkeypatch, capsys):
     write_pictures(in_tmp / "photos", np.random.default_rng(0))
     kinds = "overlay,mask,side-by-side,confidence"
     with pytest.raises(SystemExit) as stop, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", UserWarning)
         infer_image.main(["--input", "photos", "--save", kinds, "--batch", "4"])
     lines = stop.value.code.splitlines()
     assert all(line.startswith("error: photos/bad") for line in lines), lines

@@ -59,6 +59,18 @@ def test_exif_orientation_is_obeyed(tmp_path, orientation):
     assert np.array_equal(read_image(tmp_path / "turned.png"), upright)
 
 
+def test_a_damaged_orientation_leaves_the_picture_as_it_lies(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "a.webp"
+    Image.fromarray(gradient()).save(path, exif=exif, lossless=True)
+    assert read_image(path).shape == (9, 6, 3)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"MM\0\x2a") + 3] ^= 0x10  # the magic number of the tags
+    path.write_bytes(data)
+    assert np.array_equal(read_image(path), gradient())
+
+
 def test_masks_give_indices_not_colours(tmp_path):
     labels = np.array([[0, 1, 2, 255]], np.uint8)
     write_mask(tmp_path / "mask.png", labels, [(0, 0, 0), (255, 0, 0), (0, 255, 0)])

@@ -124,6 +124,19 @@ def test_every_nth_frame_and_its_map_until_the_next(stub, in_tmp, every, batch):
     assert stub.largest_batch <= batch
 
 
+def test_smoothing_lessens_the_flicker(stub, in_tmp, capsys):
+    levels = [100, 108] * 10
+    frames = [np.full((48, 64, 3), level, np.uint8) for level in levels]
+    source = make_video(in_tmp / "in.mp4", frames)
+    changes = []
+    for strength in ("0", "0.8"):
+        run(source, "--smooth", strength, "--save", "csv")
+        line = next(x for x in capsys.readouterr().out.splitlines() if "change class" in x)
+        changes.append(float(line.split()[1].rstrip("%")))
+    assert changes[0] > 1
+    assert changes[1] < changes[0] / 2
+
+
 def test_start_and_duration(stub, in_tmp):
     source = make_video(in_tmp / "in.mp4", grey_frames(20))
     run(source, "--start", "0:00.5", "--duration", "0.8")
@@ -156,9 +169,9 @@ def test_a_window_only_where_there_can_be_one(stub, in_tmp, capsys, monkeypatch)
     monkeypatch.setattr(cv2, "imshow", lambda name, image: shown.append(image), raising=False)
     monkeypatch.setattr(cv2, "waitKey", lambda _: ord("q") if len(shown) == 3 else -1)
     monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
-    run(source, "--show")
+    run(source, "--show", "--save", "mask")
     assert len(shown) == 3  # then q was pressed
-    assert len(read(results(in_tmp) / "in.mp4")[1]) == 3
+    assert len(read(results(in_tmp) / "in_mask.mp4")[1]) == 3
 
 
 def test_an_address_is_read_and_gives_a_file_name(stub, in_tmp):
