@@ -24,8 +24,8 @@ class Smoother:
     """Exponential mean of the class probabilities over frames; begins anew at a scene cut.
 
     The mean is `strength` of the mean before and the rest of the new frame. A cut is where the
-    grey thumbnails of two successive frames differ by more than SCENE_CUT on average. Holds one
-    float32 per class and pixel.
+    grey thumbnails of two frames, one segmented after the other, differ by more than SCENE_CUT on
+    average. Holds one float32 per class and pixel.
     """
 
     def __init__(self, strength: float, min_confidence: float = 0.0):
