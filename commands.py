@@ -235,7 +235,11 @@ def infer_video_parser() -> argparse.ArgumentParser:
         "each frame), joined by commas",
     )
     kept.add_argument(
-        "--crf", type=crf, default=18, help="quality of the film, 0 (lossless) to 51 (worst)"
+        "--crf",
+        type=crf,
+        default=18,
+        help="quality, 0 (lossless) to 51 (worst), of libx264, libx265 and libsvtav1; "
+        "other codecs are given a bit rate",
     )
     kept.add_argument("--codec", default="libx264", help="FFmpeg's name of the encoder")
     kept.add_argument("--show", action="store_true", help="show the frames in a window too")
