@@ -95,11 +95,14 @@ class Kinds(argparse.Action):
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults, except those that say nothing."""
+    """Shows defaults as they would be typed, except those that say nothing."""
 
     def _get_help_string(self, action):
-        if action.default is None or action.default is False:
+        if action.default in (None, False, ""):
             return action.help
+        if isinstance(action.default, tuple | list):
+            joint = "," if isinstance(action.default[0], str) else " "
+            return f"{action.help} (default: {joint.join(map(str, action.default))})"
         return super()._get_help_string(action)
 
 
