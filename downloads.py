@@ -152,23 +152,23 @@ def unpack(archive: Path, source: Source, folder: Path) -> None:
     Raises InputError for paths that lead out of the archive, links, more than max_bytes, and
     damage; all names and sizes are looked at before the first byte is written.
     """
-    workplace = folder.with_name(f".{folder.name}.unpacking")
-    shutil.rmtree(workplace, ignore_errors=True)
+    staging = folder.with_name(f".{folder.name}.unpacking")
+    shutil.rmtree(staging, ignore_errors=True)
     try:
         with _open_archive(archive) as opened:
             members = list(_members(opened))
             _refuse_unsafe(members, archive, source.max_bytes)
             for member in tqdm(members, "unpacking", unit="file", leave=False):
-                _write(member, workplace)
-        if not (workplace / source.inside).is_dir():
+                _write(member, staging)
+        if not (staging / source.inside).is_dir():
             raise InputError(f"{archive}: holds no {source.inside}/; it is another archive")
-        os.replace(workplace / source.inside, folder)
+        os.replace(staging / source.inside, folder)
     except OSError as error:
         raise InputError(f"{archive}: cannot be unpacked to {folder} ({error})") from error
     except DAMAGE as error:
         raise InputError(f"{archive}: damaged ({error}); delete it and download again") from error
     finally:
-        shutil.rmtree(workplace, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _open_archive(path: Path) -> zipfile.ZipFile | tarfile.TarFile:
@@ -204,9 +204,9 @@ def _refuse_unsafe(members: list[Member], archive: Path, max_bytes: int) -> None
         )
 
 
-def _write(member: Member, workplace: Path) -> None:
+def _write(member: Member, staging: Path) -> None:
     """One file, of the size that the archive claims and not a byte more."""
-    target = workplace / member.name.replace("\\", "/")
+    target = staging / member.name.replace("\\", "/")
     target.parent.mkdir(parents=True, exist_ok=True)
     left = member.size
     with member.open() as source, target.open("wb") as file:

@@ -1,5 +1,6 @@
 """The published heads' protocol against MMSegmentation's, on a tiny backbone."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -131,14 +132,15 @@ def test_final_maps(golden):
 
 def test_the_usual_mistakes_would_be_seen(golden):
     """Cutting the padding off instead of stretching it moves probabilities far beyond tolerance."""
-    from dataclasses import replace
-
     protocol = replace(build_protocol(golden), stretch=False)
+    if protocol.crop % golden["vit_config"]["patch_size"] == 0:
+        pytest.skip("these windows need no padding")
     classes = default_classes(golden["protocol"]["num_classes"])
     predictor = Predictor(build_model(golden), classes, protocol, CPU)
     ours = predictor.predict(pictures(golden)[:1], keep=("probabilities",))[0]
     stored = golden["expected"][0]["prob_final"].numpy()
-    assert np.abs(ours.probabilities - stored).max() > 0.05
+    limit = golden["tolerance"]["exact_resize"]["prob_atol"]
+    assert np.abs(ours.probabilities - stored).max() > 100 * limit
 
 
 def test_window_starts_of_many_lengths():

@@ -1,29 +1,16 @@
 """Our Mask2Former against stored numbers of the official code, with random weights."""
 
-import os
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import load_golden
 
 from mask2former import Mask2Former, Mask2FormerConfig, attention_mask, semantic_scores
 from vit_adapter import MSDeformAttn
 
-REPO = Path(__file__).resolve().parents[1]
 CROP = (slice(None), slice(8, 24), slice(8, 24))  # where the files keep a part of a large map
-
-
-def load_golden(name):
-    if "GOLDEN_DIR" in os.environ:
-        folders = [Path(os.environ["GOLDEN_DIR"])]
-    else:
-        folders = [REPO / "tests" / "golden", REPO.parent / "shared" / "data" / "golden"]
-    for folder in folders:
-        if (folder / name).is_file():
-            return torch.load(folder / name, map_location="cpu", weights_only=True)
-    pytest.skip(f"no golden file {name}")
 
 
 @pytest.fixture(autouse=True)
