@@ -10,13 +10,14 @@ from torch.utils.data import DataLoader, IterableDataset
 
 import commands
 import config
+from canvas import KINDS
 from engine import train_one_epoch
 from errors import exits_cleanly
 from files import write_atomically
 from images import write_image, write_mask
 from model import LinearHead, SegmentationModel, load_backbone
 from presets import PERSON
-from scenes import KINDS, random_scene, render
+from scenes import random_scene, render
 from transforms import to_tensor
 from utils import progress, save_tensors, select_device
 from video_writer import VideoWriter

@@ -10,11 +10,10 @@ from random import Random
 import cv2
 import numpy as np
 
+from canvas import KINDS, Canvas
 from figures import (
     CLUTTER,
     FIGURES,
-    KINDS,
-    Canvas,
     Thing,
     muted_colour,
     shade,

@@ -4,7 +4,8 @@ import torch
 from PIL import Image
 
 import demo
-from figures import FIGURES, KINDS, Canvas, Thing
+from canvas import KINDS, Canvas
+from figures import FIGURES, Thing
 from layouts import find_splits
 from scenes import random_scene, render
 from video import VideoReader
