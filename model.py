@@ -161,10 +161,16 @@ def _load_from_hub(hub_repo: str, name: str, pretrained: bool) -> nn.Module:
             f"cannot fetch {hub_repo} or its weights ({error}); without a network pass "
             "--hub-repo . for this repository's own code, and --weights FILE for the backbone's"
         ) from error
-    except RuntimeError as error:
-        if "Cannot find callable" not in str(error):
+    except Exception as error:  # a cut or foreign file of weights fails in many ways
+        if "Cannot find callable" in str(error):
+            raise InputError(f"--hub-repo {hub_repo} does not offer the backbone {name}") from error
+        if not pretrained:
             raise
-        raise InputError(f"--hub-repo {hub_repo} does not offer the backbone {name}") from error
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        raise InputError(
+            f"the weights of {name} cannot be loaded ({reason}); delete their file in "
+            f"{torch.hub.get_dir()}/checkpoints, so that it is fetched again"
+        ) from error
 
 
 def _init_random_weights(backbone: nn.Module, seed: int = 0) -> None:
@@ -182,7 +188,8 @@ def _load_weights_file(backbone: nn.Module, path: str) -> None:
     """A DINOv2 or Web-DINO file, bare or under "state_dict", "model" or "teacher"; strict."""
     state_dict = load_tensors(Path(path))
     for key in ("state_dict", "model", "teacher"):
-        state_dict = state_dict.get(key, state_dict)
+        if isinstance(state_dict.get(key), dict):
+            state_dict = state_dict[key]
     state_dict = flatten_block_chunks(
         {name.removeprefix("backbone."): value for name, value in state_dict.items()}
     )

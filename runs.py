@@ -91,6 +91,8 @@ class Run:
         """Go on from last.pth, as if the run had never stopped; another run's is refused."""
         path = self.folder / "last.pth"
         content = load_checkpoint(path)
+        if "recipe" not in content:
+            raise InputError(f"{path} holds no state to go on from; train anew without --resume")
         for ours, theirs in ((self.checkpoint, content), (self.recipe, content["recipe"])):
             for name, value in ours.items():
                 if theirs.get(name) != value:

@@ -80,11 +80,14 @@ class View:
 
 
 class _Share:
-    """A window's weights (pixels, patches) without the pixels that it does not reach."""
+    """A window's weights (pixels, patches) without the pixels that it does not reach.
+
+    A picture of very few pixels can leave a window between them, with none at all.
+    """
 
     def __init__(self, weights: Tensor):
-        reached = weights.any(dim=1).nonzero().flatten()
-        self.first, self.last = int(reached[0]), int(reached[-1]) + 1
+        reached = weights.any(dim=1).nonzero().flatten().tolist() or [0, -1]
+        self.first, self.last = reached[0], reached[-1] + 1
         self.weights = weights[self.first : self.last]
 
 

@@ -166,6 +166,9 @@ def load_checkpoint(path: Path) -> dict:
     for name, kind in CHECKPOINT_FIELDS.items():
         if not isinstance(content.get(name), kind):
             raise InputError(f"{path}: its field {name!r} is missing or no {kind.__name__}")
+    size = content["image_size"]
+    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        raise InputError(f"{path}: its image_size {size} is not a height and a width in pixels")
     if len(content["palette"]) != len(content["classes"]):
         raise InputError(f"{path}: {len(content['classes'])} classes, other number of colours")
     return content

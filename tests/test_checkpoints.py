@@ -64,6 +64,8 @@ def test_the_predictor_needs_the_checkpoint_alone(run):
         ({"version": 99}, "format version 99"),
         ({"classes": None}, "'classes' is missing"),
         ({"palette": [[0, 0, 0]]}, "2 classes"),
+        ({"image_size": ["a", 3]}, "not a height and a width"),
+        ({"image_size": [14]}, "not a height and a width"),
         ({"backbone": "resnet"}, "unknown backbone 'resnet'"),
         ({"head": "big"}, "unknown backbone .* or head 'big'"),
         ({"fingerprint": "0"}, "trained on other backbone weights"),
@@ -142,6 +144,12 @@ def test_resuming_another_run_is_refused(run):
         other.resume(9, model, optimizer, scheduler)
     with pytest.raises(InputError, match=r"has all its 1 epochs"):
         run.resume(1, model, optimizer, scheduler)
+
+
+def test_a_checkpoint_without_resume_state_is_refused(run):
+    (run.folder / "best_model_iou.pth").rename(run.folder / "last.pth")
+    with pytest.raises(InputError, match=r"last\.pth holds no state to go on from"):
+        run.resume(9, None, None, None)
 
 
 def test_device():

@@ -182,6 +182,21 @@ def test_user_errors_name_the_remedy(tmp_path):
         load_backbone("dinov2_vitt14", 1, weights=str(tmp_path / "other.pth"))
 
 
+def test_a_cut_file_in_the_hub_folder_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    path = tmp_path / "checkpoints" / "dinov2_vits14_pretrain.pth"
+    torch.save({"cls_token": torch.zeros(1, 1, 384)}, path)
+    with pytest.raises(InputError, match=r"cannot be loaded .*Missing key.*delete their file") as e:
+        load_backbone("dinov2_vits14", 1, hub_repo=str(REPO))
+    assert "\n" not in str(e.value)
+    for content in (path.read_bytes()[:300], b"hello"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"weights") as e:
+            load_backbone("dinov2_vits14", 1, hub_repo=str(REPO))
+        assert "\n" not in str(e.value)
+
+
 def test_without_a_network_the_error_says_what_to_do(monkeypatch):
     def offline(*args, **kwargs):
         raise OSError("Network is unreachable")

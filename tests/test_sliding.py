@@ -99,6 +99,14 @@ def test_slide_with_one_window_equals_whole(stretch):
     assert np.array_equal(probabilities(slide, image), probabilities(whole, image))
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (3, 1), (2, 7)])
+def test_pictures_of_a_few_pixels(size):
+    """So few that whole windows fall between them once the picture is resized."""
+    protocol = Protocol(ShortSide(640), crop=40, stride=28, ratios=(1.0, 1.73), flip=True)
+    labels = predictor(protocol, batch_size=64).predict([picture(0, *size)])[0].labels
+    assert labels.shape == size
+
+
 def test_flip_of_a_flipped_picture_is_its_own_map():
     image = picture(height=56, width=70)
     protocol = replace(WHOLE, flip=True)
