@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import REPO, draw_pair, shared_data
 from PIL import Image
+from stand_ins import fails
 
 import commands
 import infer_image
@@ -39,16 +40,6 @@ def pictures(tmp_path):
         (folder / name).parent.mkdir(exist_ok=True)
         Image.fromarray(draw_pair(1, *size)[0]).save(folder / name)
     return folder
-
-
-def fails(capsys, main, *argv):
-    """The one line that a failing script says."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in argv])
-    assert stop.value.code not in (0, None)
-    message = str(stop.value.code)
-    assert "Traceback" not in message + capsys.readouterr().err
-    return message
 
 
 def test_a_run_leaves_the_files_that_the_readme_lists(data_dir, in_tmp, capsys):
