@@ -1,0 +1,134 @@
+"""One process, or many that torchrun started: who am I, and what do we know together?
+
+Every function works in a single process too, where nothing is communicated.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from errors import InputError
+from utils import select_device
+
+T = TypeVar("T")
+
+
+def rank() -> int:
+    """Number of this process among all machines' processes, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this is the one process that writes files and speaks."""
+    return rank() == 0
+
+
+@contextmanager
+def session(device_name: str = "auto") -> Iterator[torch.device]:
+    """The device of this process; under torchrun, the processes joined meanwhile.
+
+    All but the main process are silent on stdout. The death of another one ends this one.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield select_device(device_name)
+        return
+    device = _device_of_rank(device_name, int(os.environ["LOCAL_RANK"]))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    # gloo too where there is CUDA: for what is said between CPUs, such as the wish to stop.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        with open(os.devnull, "w") as silence, redirect_stdout(sys.stdout if is_main() else silence):
+            yield device
+    except RuntimeError as error:
+        if not _is_lost_connection(error):
+            raise
+        reason = str(error).splitlines()[0][:200]
+        raise InputError(
+            f"process {rank()} of {world_size()} lost the others ({reason}); the process that "
+            "failed first says why, or was killed; --resume goes on from last.pth"
+        ) from error
+    dist.destroy_process_group()
+
+
+def _device_of_rank(name: str, local_rank: int) -> torch.device:
+    """The machine's GPU of that number where it has GPUs and the name names no other device."""
+    if name not in ("auto", "cuda"):
+        return select_device(name)
+    gpus = torch.cuda.device_count()
+    if gpus == 0:
+        return select_device(name)
+    if local_rank >= gpus:
+        raise InputError(f"{gpus} GPUs here, too few for --nproc_per_node; start one for each GPU")
+    return torch.device("cuda", local_rank)
+
+
+def _is_lost_connection(error: RuntimeError) -> bool:
+    words = ("connection closed", "connection reset", "broken pipe", "gloo", "nccl", "timed out")
+    return isinstance(error, dist.DistError) or any(w in str(error).lower() for w in words)
+
+
+class _AllReduce(torch.autograd.Function):
+    """The processes' sum; every process's result depends on every process's value."""
+
+    @staticmethod
+    def forward(ctx, value: Tensor) -> Tensor:
+        value = value.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(value)
+        return value
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return _AllReduce.apply(gradient)
+
+
+def global_sum(value: Tensor) -> Tensor:
+    """The sum of the processes' values; gradients flow through it."""
+    return value if world_size() == 1 else _AllReduce.apply(value)
+
+
+def any_of_us(flag: bool) -> bool:
+    """Whether the flag is raised in any process."""
+    if world_size() == 1:
+        return flag
+    raised = torch.tensor(int(flag))
+    dist.all_reduce(raised, dist.ReduceOp.MAX)
+    return bool(raised)
+
+
+def from_main(make: Callable[[], T]) -> T:
+    """What the main process makes, given to all: plain data and tensors on the CPU."""
+    if world_size() == 1:
+        return make()
+    shared = [make() if is_main() else None]
+    dist.broadcast_object_list(shared)
+    return shared[0]
+
+
+def gathered(value: T) -> list[T]:
+    """Every process's value, in order, for all: plain data and tensors on the CPU."""
+    if world_size() == 1:
+        return [value]
+    values = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+@contextmanager
+def main_first() -> Iterator[None]:
+    """The main process goes through the with-block before the others do."""
+    if world_size() > 1 and not is_main():
+        dist.barrier()
+    yield
+    if world_size() > 1 and is_main():
+        dist.barrier()
