@@ -1,25 +1,28 @@
 """Segment pictures with a trained checkpoint or a published head."""
 
 import sys
+from collections import ChainMap
 from collections.abc import Sequence
+from pathlib import Path
 
 import commands
+import distributed
 from errors import exits_cleanly
 from files import output_folder
 from official import list_models
 from pictures import (
     check_no_input_is_lost,
     find_pictures,
-    is_done,
     output_names,
     read_pictures,
     save_prediction,
+    still_to_do,
     write_contact_sheet,
 )
 from pipeline import Stopwatch, overlapping
 from predictor import load_predictor
 from tables import ResultsTable
-from utils import progress, select_device
+from utils import progress
 
 
 @exits_cleanly
@@ -31,39 +34,46 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = output_names(find_pictures(args.input))
     folder = output_folder(args.out_dir)
     check_no_input_is_lost(names, folder, args.save)
-    device = select_device(args.device)
-    options = commands.predictor_options(args)
-    predictor = load_predictor(args.model, device, args.min_confidence, **options)
-    classes = predictor.classes
-    table = ResultsTable(folder, classes, keep=args.skip_existing)
-    todo = [p for p in names if not (p in table and is_done(folder / names[p], args.save))]
+    with distributed.session(args.device) as device:
+        with distributed.main_first():  # what has to be downloaded is so once
+            options = commands.predictor_options(args)
+            predictor = load_predictor(args.model, device, args.min_confidence, **options)
+        classes = predictor.classes
+        table = ResultsTable(folder, classes, keep=args.skip_existing)
+        todo = distributed.from_main(lambda: still_to_do(names, table, folder, args.save))
+        mine = todo[distributed.rank() :: distributed.world_size()]
 
-    problems: list[str] = []
-    watch = Stopwatch("decode", "model", "drawing and saving")
-    predict = watch.timed("model", predictor.predict)
-    keep = (*args.save, "confidence")
-    with (
-        progress(None, "Segmenting", len(todo)) as bar,
-        overlapping(
-            watch.watch("decode", read_pictures(todo, args.batch, problems)),
-            lambda batches: ((b, predict([image for _, image in b], keep)) for b in batches),
-        ) as segmented,
-    ):
-        for batch, predictions in segmented:
-            for (path, image), prediction in zip(batch, predictions, strict=True):
-                with watch.working("drawing and saving"):
-                    target = folder / names[path]
-                    save_prediction(target, image, prediction, classes, args.save, args.alpha)
-                    table.add(path, names[path], prediction)
-                bar.update()
-    table.finish(args.sort_by_confidence)
-    write_contact_sheet(folder, table.rows.values())
-    print(f"{len(todo) - len(problems)} of {len(names)} pictures segmented, results in {folder}")
-    if len(todo) < len(names):
-        print(f"{len(names) - len(todo)} were there already")
-    print(watch.summary(len(todo) - len(problems), "pictures"))
-    if problems:
-        sys.exit("\n".join(f"error: {problem}" for problem in problems))
+        problems: dict[Path, str] = {}
+        watch = Stopwatch("decode", "model", "drawing and saving")
+        predict = watch.timed("model", predictor.predict)
+        keep = (*args.save, "confidence")
+        with (
+            progress(None, "Segmenting", len(mine)) as bar,
+            overlapping(
+                watch.watch("decode", read_pictures(mine, args.batch, problems)),
+                lambda batches: ((b, predict([image for _, image in b], keep)) for b in batches),
+            ) as segmented,
+        ):
+            for batch, predictions in segmented:
+                for (path, image), prediction in zip(batch, predictions, strict=True):
+                    with watch.working("drawing and saving"):
+                        target = folder / names[path]
+                        save_prediction(target, image, prediction, classes, args.save, args.alpha)
+                        table.add(path, names[path], prediction)
+                    bar.update()
+        table.finish(args.sort_by_confidence)
+        problems = dict(ChainMap(*distributed.gathered(problems)))
+        if distributed.is_main():
+            write_contact_sheet(folder, table.rows.values())
+        num_done = len(todo) - len(problems)
+        print(f"{num_done} of {len(names)} pictures segmented, results in {folder}")
+        if len(todo) < len(names):
+            print(f"{len(names) - len(todo)} were there already")
+        print(watch.summary(num_done, "pictures"))
+        said = [f"error: {problems[path]}" for path in todo if path in problems]
+        failure = "\n".join(said) if distributed.is_main() else ""
+    if failure:
+        sys.exit(failure)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from glob import glob
 from pathlib import Path
 
@@ -96,6 +96,13 @@ def is_done(target: Path, kinds: Iterable[str]) -> bool:
     return all(path.is_file() for path in result_paths(target, kinds).values())
 
 
+def still_to_do(
+    names: Mapping[Path, Path], done: Container[Path], folder: Path, kinds: Collection[str]
+) -> list[Path]:
+    """The pictures that are not done: without a place in `done`, or a file missing."""
+    return [p for p, name in names.items() if not (p in done and is_done(folder / name, kinds))]
+
+
 def check_no_input_is_lost(
     names: Mapping[Path, Path], folder: Path, kinds: Collection[str]
 ) -> None:
@@ -110,15 +117,15 @@ def check_no_input_is_lost(
 
 
 def read_pictures(
-    paths: Iterable[Path], batch_size: int, problems: list[str]
+    paths: Iterable[Path], batch_size: int, problems: dict[Path, str]
 ) -> Iterator[list[tuple[Path, np.ndarray]]]:
-    """Batches of (path, RGB picture); what cannot be read is added to problems and left out."""
+    """Batches of (path, RGB picture); why one cannot be read is added to problems."""
     batch = []
     for path in paths:
         try:
             batch.append((path, _read(path)))
         except InputError as error:
-            problems.append(str(error))
+            problems[path] = str(error)
         if len(batch) == batch_size:
             yield batch
             batch = []

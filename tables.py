@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+import distributed
 from config import IGNORE_INDEX
 from errors import InputError
 from files import write_atomically
@@ -27,6 +28,9 @@ class ResultsTable:
 
     Rows are appended as they come, so that a run that is stopped anyhow has those it has done;
     `finish` puts them in order. keep: rows of an earlier run stay, if it was of the same classes.
+
+    Where there are several processes, the main one begins the file and knows the rows kept; until
+    `finish` each knows only its own besides. No other may add a row before the file has begun.
     """
 
     def __init__(self, folder: Path, classes: Classes, keep: bool):
@@ -34,8 +38,10 @@ class ResultsTable:
         shares = [*classes.names, "ignored"]
         self._header = ["picture", "result", "width", "height", "mean_confidence", *shares]
         self._num_classes = classes.num_classes
-        self.rows = self._read() if keep else {}
-        self._write(self.rows.values())
+        self.rows = {}
+        if distributed.is_main():
+            self.rows = self._read() if keep else {}
+            self._write(self.rows.values())
 
     def _read(self) -> dict[str, list[str]]:
         with suppress(OSError, UnicodeDecodeError, csv.Error):
@@ -53,17 +59,22 @@ class ResultsTable:
         numbers = [f"{value:.6f}" for value in (prediction.confidence.mean(), *shares)]
         row = [str(path), name.as_posix(), str(width), str(height), *numbers]
         self.rows[str(path)] = row
-        try:
+        try:  # a row goes to the end of the file in one piece, whoever else adds one
             with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.writer(file, lineterminator="\n").writerow(row)
         except OSError as error:
             raise InputError(f"{self.path}: cannot write ({error.strerror})") from error
 
     def finish(self, least_confident_first: bool) -> None:
-        by_confidence = sorted(self.rows.values(), key=lambda row: float(row[4]))
-        rows = by_confidence if least_confident_first else [self.rows[k] for k in sorted(self.rows)]
+        """Put the rows of all processes in order: by path, or by confidence and then path."""
+        for rows in distributed.gathered(self.rows):  # the main one's first: a new row beats a kept
+            self.rows |= rows
+        rows = [self.rows[path] for path in sorted(self.rows)]
+        if least_confident_first:
+            rows.sort(key=lambda row: float(row[4]))
         self.rows = {row[0]: row for row in rows}
-        self._write(rows)
+        if distributed.is_main():
+            self._write(rows)
 
     def _write(self, rows: Iterable[list[str]]) -> None:
         text = io.StringIO()
