@@ -35,8 +35,21 @@ HUE = 18  # of OpenCV's 180, either way
 
 
 def build_augment(name: str, resize: Resize, seed: int) -> Augment:
-    """`articles` or `scale`, see config.AUGMENTS."""
-    return {"articles": ArticlesAugment, "scale": ScaleAugment}[name](resize, seed)
+    """`articles`, `scale` or `none`, see config.AUGMENTS."""
+    kinds = {"articles": ArticlesAugment, "scale": ScaleAugment, "none": NoAugment}
+    return kinds[name](resize, seed)
+
+
+class NoAugment:
+    """Pictures and masks fitted to the network's size, each draw alike."""
+
+    def __init__(self, resize: Resize, seed: int):
+        self.resize = resize
+
+    def __call__(
+        self, image: np.ndarray, target: np.ndarray, draw: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return fit_image(image, self.resize), fit_target(target, self.resize)
 
 
 class ArticlesAugment:

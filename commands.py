@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from config import DOWNLOADS, LOSSES, PICTURE_KINDS, VIDEO_KINDS, ModelConfig
+from errors import InputError
 from flags import (
     HelpFormatter,
     Kinds,
@@ -11,12 +12,16 @@ from flags import (
     add_backbone_source,
     add_data_flags,
     add_device,
+    add_fine_tuning,
     add_image_size,
     add_model_flags,
     add_seed,
     add_used_model,
     add_workers,
+    count,
     crf,
+    not_negative,
+    positive,
     positive_int,
     seconds,
     share,
@@ -62,24 +67,46 @@ def train_parser() -> argparse.ArgumentParser:
     add_model_flags(parser, None, "; default: pretrained")
     start = parser.add_argument_group("what is trained")
     start.add_argument(
-        "--fine-tune", action="store_true", help="train the backbone too, not the head alone"
-    )
-    start.add_argument(
         "--init-head",
         metavar="NAME",
         help="begin from a published head: rows of classes of the same name are taken over",
     )
+    start.add_argument(
+        "--fine-tune", action="store_true", help="train the backbone too, not the head alone"
+    )
+    add_fine_tuning(start)
     recipe = parser.add_argument_group("recipe")
     add_image_size(recipe, None, "; default: 448 448")
     add_augmentation(recipe)
-    recipe.add_argument("--batch", type=positive_int, default=8, help="pictures per step")
+    recipe.add_argument(
+        "--batch", type=positive_int, default=8, help="pictures per step (and per process)"
+    )
+    recipe.add_argument(
+        "--grad-accum",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="batches whose gradients make one step",
+    )
     recipe.add_argument("--epochs", type=positive_int, default=20, help="passes over the data")
-    recipe.add_argument("--lr", type=float, default=1e-3, help="learning rate of AdamW")
+    recipe.add_argument(
+        "--patience",
+        type=positive_int,
+        metavar="N",
+        help="end earlier, after N epochs without a better mIoU",
+    )
+    recipe.add_argument("--lr", type=positive, default=1e-3, help="learning rate of AdamW")
+    recipe.add_argument(
+        "--warmup", type=not_negative, default=0.0, metavar="EPOCHS", help="let the rate rise first"
+    )
     recipe.add_argument(
         "--scheduler", action="store_true", help="multiply the rate by 0.1 at --scheduler-epochs"
     )
     recipe.add_argument(
         "--scheduler-epochs", type=positive_int, nargs="+", default=[30], help="when, in epochs"
+    )
+    recipe.add_argument(
+        "--clip-grad", type=positive, metavar="NORM", help="largest norm of a step's gradient"
     )
     recipe.add_argument(
         "--loss",
@@ -94,15 +121,49 @@ def train_parser() -> argparse.ArgumentParser:
         choices=("none", "auto"),
         help="auto: weigh classes in the loss by 1 / sqrt(share of the training pixels)",
     )
+    recipe.add_argument(
+        "--cache-features",
+        type=count,
+        default=0,
+        metavar="N",
+        help="compute the frozen backbone's features once, of N variations of each training "
+        "picture, and train on these; 0: anew in each epoch",
+    )
     run = parser.add_argument_group("run")
     run.add_argument("--out-dir", default="", metavar="NAME", help="folder below outputs/")
     run.add_argument(
-        "--resume", action="store_true", help="continue from last.pth in the output folder"
+        "--resume",
+        nargs="?",
+        const=True,
+        metavar="FILE",
+        help="go on from last.pth in the output folder, or from another such file",
+    )
+    run.add_argument(
+        "--save-every",
+        type=positive,
+        default=10.0,
+        metavar="MINUTES",
+        help="write last.pth within an epoch too",
     )
     add_device(run)
-    run.add_argument("--amp", action="store_true", help="compute in bfloat16 where it is safe")
+    run.add_argument(
+        "--amp",
+        action="store_true",
+        help="compute in bfloat16 where it is safe, in float16 on chips without",
+    )
+    run.add_argument(
+        "--compile", action="store_true", help="let torch.compile make the backbone faster"
+    )
     add_workers(run)
     add_seed(run)
+    run.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="the same bits each time on CUDA too, slower; on a CPU it is always so",
+    )
+    run.add_argument(
+        "--tensorboard", action="store_true", help="log scores for TensorBoard too, if installed"
+    )
     test = parser.add_argument_group("test")
     test.add_argument(
         "--test-only",
@@ -268,8 +329,25 @@ def model_config(args: argparse.Namespace, num_classes: int) -> ModelConfig:
     )
 
 
-def recipe(args: argparse.Namespace) -> dict:
+def check_training(args: argparse.Namespace) -> None:
+    """Raise InputError for flags of train.py that contradict each other."""
+    if args.fine_tune and args.cache_features:
+        raise InputError("--cache-features needs a frozen backbone: leave it out, or --fine-tune")
+    for name in ("backbone_lr", "layer_decay", "unfreeze_blocks", "checkpoint_activations"):
+        if getattr(args, name) and not args.fine_tune:
+            flag = "--" + name.replace("_", "-")
+            raise InputError(f"{flag} says how to --fine-tune; add that, or leave it out")
+
+
+def milestones(args: argparse.Namespace) -> list[int]:
+    return args.scheduler_epochs if args.scheduler else []
+
+
+def recipe(args: argparse.Namespace, processes: int) -> dict:
     """The settings of train.py that a resumed run must share."""
-    names = ("batch", "lr", "seed", "augment", "loss", "class_weights", "init_head")
-    milestones = args.scheduler_epochs if args.scheduler else []
-    return {"milestones": milestones, **{name: getattr(args, name) for name in names}}
+    names = (
+        "grad_accum", "lr", "warmup", "clip_grad", "loss", "class_weights", "augment", "seed",
+        "init_head", "cache_features", "amp", "backbone_lr", "layer_decay", "unfreeze_blocks",
+    )  # fmt: skip
+    settings = {name: getattr(args, name) for name in names}
+    return settings | {"pictures_per_step": args.batch * processes, "milestones": milestones(args)}

@@ -1,6 +1,8 @@
 """Image and mask pairs as tensors. `python datasets.py --data DIR` reports on a data set."""
 
+import signal
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import cv2
 import torch
@@ -11,6 +13,7 @@ import commands
 import config
 from augment import Augment, build_augment
 from checks import SegmentationData, inspect_data, summary
+from distributed import rank, world_size
 from downloads import download
 from errors import InputError, exits_cleanly
 from geometry import Resize
@@ -54,24 +57,35 @@ class SegmentationDataset(Dataset):
         return to_tensor(image), torch.from_numpy(target)
 
 
-class EpochSampler(Sampler[int]):
-    """Each epoch all pictures once, shuffled, as draws that no other epoch has.
+class EpochBatches(Sampler[list[int]]):
+    """Each epoch all pictures once, shuffled, in batches of draws that no other epoch has.
 
-    The draws depend on seed and epoch alone; count the epochs with `epoch`.
+    The draws depend on seed and epoch alone. A batch has batch_size draws for each process, the
+    last one what is left; each process gets its share, which may be nothing.
+
+    epoch: counted from 1. start: batches of the epoch that are left out.
     """
 
-    def __init__(self, num_pairs: int, seed: int):
+    def __init__(self, num_pairs: int, batch_size: int, seed: int):
         self.num_pairs = num_pairs
+        self.batch_size = batch_size * world_size()
         self.seed = seed
-        self.epoch = 0
+        self.epoch = 1
+        self.start = 0
 
     def __len__(self) -> int:
-        return self.num_pairs
+        return max(0, -(-self.num_pairs // self.batch_size) - self.start)
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[list[int]]:
+        for number in range(self.start, self.start + len(self)):
+            yield self.batch(number)[rank() :: world_size()]
+
+    def batch(self, number: int) -> list[int]:
+        """The draws of all processes in a batch of this epoch."""
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         order = torch.randperm(self.num_pairs, generator=generator)
-        yield from (order + self.epoch * self.num_pairs).tolist()
+        chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
+        return (chosen + self.epoch * self.num_pairs).tolist()
 
 
 def build_loaders(
@@ -85,36 +99,56 @@ def build_loaders(
 ) -> tuple[DataLoader, DataLoader]:
     """Loaders of augmented training batches and of validation batches (see SegmentationDataset).
 
-    The training loader's sampler is an EpochSampler. Validation targets come as a list, each of
-    its own size.
+    The training loader's batch_sampler is an EpochBatches. Validation targets come as a list, each
+    of its own size; each process gets its share of them.
     """
     train = SegmentationDataset(data.splits.train, data.encoding, resize, augment)
     valid = SegmentationDataset(data.splits.valid, data.encoding, resize)
     shared = {
-        "batch_size": batch_size,
         "num_workers": workers,
         "persistent_workers": workers > 0,
         "pin_memory": pin_memory,
-        "worker_init_fn": _init_worker,
+        "worker_init_fn": init_worker,
     }
+    batches = EpochBatches(len(train), batch_size, seed)
+    collate = partial(collate_targets_of_one_size, image_size=resize.image_size)
     return (
-        DataLoader(train, sampler=EpochSampler(len(train), seed), **shared),
-        DataLoader(valid, collate_fn=_collate_own_sizes, **shared),
+        DataLoader(train, batch_sampler=batches, collate_fn=collate, **shared),
+        DataLoader(
+            valid, batch_size, sampler=share(len(valid)), collate_fn=collate_own_sizes, **shared
+        ),
     )
 
 
-def preview_batch(dataset: SegmentationDataset, count: int) -> tuple[Tensor, list[Tensor]]:
-    """The first items, as the validation loader would give them."""
-    return _collate_own_sizes([dataset[i] for i in range(min(count, len(dataset)))])
+def share(count: int) -> range:
+    """Which of `count` items are this process's; each belongs to just one."""
+    return range(rank(), count, world_size())
 
 
-def _collate_own_sizes(items: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
+def collate_targets_of_one_size(
+    items: list[tuple[Tensor, Tensor]], image_size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Images (B, 3, H, W) and targets (B, H, W); B may be 0."""
+    if not items:
+        return torch.empty(0, 3, *image_size), torch.empty(0, *image_size, dtype=torch.uint8)
+    return default_collate(items)
+
+
+def collate_own_sizes(items: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
     images, targets = zip(*items, strict=True)
     return default_collate(images), list(targets)
 
 
-def _init_worker(_: int) -> None:
+def preview_batch(dataset: Dataset, count: int) -> tuple[Tensor, list[Tensor]]:
+    """The first items, as the validation loader would give them."""
+    return collate_own_sizes([dataset[i] for i in range(min(count, len(dataset)))])
+
+
+def init_worker(_: int) -> None:
     cv2.setNumThreads(0)  # the workers are the parallelism
+    # Ctrl-C and a cluster's SIGTERM reach workers too; when to end is the main process's to say.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @exits_cleanly

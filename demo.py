@@ -11,15 +11,18 @@ from torch.utils.data import DataLoader, IterableDataset
 import commands
 import config
 from canvas import KINDS
-from engine import train_one_epoch
+from engine import Tally, train_one_epoch
 from errors import exits_cleanly
 from files import write_atomically
+from heads import LinearHead
 from images import write_image, write_mask
-from model import LinearHead, SegmentationModel, load_backbone
+from losses import Criterion
+from model import SegmentationModel, load_backbone
+from optimizers import Updater
 from presets import PERSON
 from scenes import random_scene, render
 from transforms import to_tensor
-from utils import progress, save_tensors, select_device
+from utils import amp_dtype, progress, save_tensors, select_device
 from video_writer import VideoWriter
 
 FOLDER = Path("input/demo")
@@ -94,6 +97,7 @@ def pretrain(path: Path, device: torch.device, workers: int) -> None:
     head = LinearHead(4 * backbone.embed_dim, len(KINDS))
     model = SegmentationModel(backbone, head, fine_tune=True).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PRETRAIN_LR, weight_decay=0.05)
+    updater = Updater(optimizer, device=device, amp=amp_dtype(device))
     pictures = sum(batch * steps for _, batch, steps in PRETRAIN_STAGES)
     seen = 0
     for side, batch, steps in PRETRAIN_STAGES:
@@ -103,7 +107,8 @@ def pretrain(path: Path, device: torch.device, workers: int) -> None:
             for group in optimizer.param_groups:
                 group["lr"] = PRETRAIN_LR * _warmup_cosine(seen / pictures)
             some = (next(batches) for _ in range(STEPS_PER_REPORT))
-            scores = train_one_epoch(model, some, optimizer, len(KINDS), device, amp=True)
+            tally = Tally(len(KINDS))
+            scores = train_one_epoch(model, some, updater, Criterion(), tally, device)
             seen += batch * STEPS_PER_REPORT
             print(
                 f"{seen:7d} of {pictures} pictures, {side} px: "

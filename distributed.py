@@ -48,7 +48,10 @@ def session(device_name: str = "auto") -> Iterator[torch.device]:
     # gloo too where there is CUDA: for what is said between CPUs, such as the wish to stop.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        with open(os.devnull, "w") as silence, redirect_stdout(sys.stdout if is_main() else silence):
+        with (
+            open(os.devnull, "w") as silence,
+            redirect_stdout(sys.stdout if is_main() else silence),
+        ):
             yield device
     except RuntimeError as error:
         if not _is_lost_connection(error):
@@ -97,13 +100,13 @@ def global_sum(value: Tensor) -> Tensor:
     return value if world_size() == 1 else _AllReduce.apply(value)
 
 
-def any_of_us(flag: bool) -> bool:
-    """Whether the flag is raised in any process."""
+def largest(value: int) -> int:
+    """The largest of the processes' values."""
     if world_size() == 1:
-        return flag
-    raised = torch.tensor(int(flag))
-    dist.all_reduce(raised, dist.ReduceOp.MAX)
-    return bool(raised)
+        return value
+    shared = torch.tensor(value)
+    dist.all_reduce(shared, dist.ReduceOp.MAX)
+    return int(shared)
 
 
 def from_main(make: Callable[[], T]) -> T:

@@ -1,100 +1,171 @@
 """The training and evaluation loops: the algorithm, nothing else."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
-from config import IGNORE_INDEX, LR_DECAY, WEIGHT_DECAY
+from config import IGNORE_INDEX
+from distributed import global_sum, world_size
 from geometry import Resize
-from losses import Criterion, cross_entropy
+from losses import Criterion
 from metrics import ConfusionMatrix
-from resampling import upsample
+from optimizers import Updater, without_sync
+from resampling import to_labels, upsample
+
+READ_EVERY = 32  # steps between two looks at the losses, each of which makes a GPU wait
 
 
-def build_optimizer(
-    model: nn.Module, lr: float, milestones: Sequence[int]
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """AdamW on what is trainable; the rate falls to LR_DECAY of itself after each milestone."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr, weight_decay=WEIGHT_DECAY)
-    return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, LR_DECAY)
+class NotFinite(FloatingPointError):
+    """A loss became infinite or not a number in batch `batch` of the epoch, counted from 0."""
+
+    def __init__(self, value: float, batch: int):
+        super().__init__(f"the loss became {value} in step {batch + 1}; try a lower --lr")
+        self.value = value
+        self.batch = batch
 
 
-def to_labels(logits: Tensor) -> Tensor:
-    """(B, K, H, W) -> (B, H, W) int64 class ids."""
-    if logits.shape[1] == 2:
-        return (logits[:, 1] > logits[:, 0]).long()
-    return logits.max(dim=1).indices  # on a CPU several times faster than argmax
+class Tally:
+    """What has been counted of an epoch's batches so far, over all processes.
+
+    Losses stay on the device; they are read, and found out if they are not finite, READ_EVERY
+    steps, and before anything is made of them.
+    """
+
+    def __init__(self, num_classes: int):
+        self.batches = 0
+        self.matrix = ConfusionMatrix(num_classes, IGNORE_INDEX)
+        self._loss_sum, self._samples = 0.0, 0
+        self._unread: list[tuple[Tensor, int]] = []
+
+    def add(self, loss: Tensor, samples: int) -> None:
+        """loss: as Criterion.of_grid gives it."""
+        self._unread.append((loss.detach(), samples))
+        self.batches += 1
+        nothing_waits = loss.device.type == "cpu" and world_size() == 1
+        if nothing_waits or len(self._unread) == READ_EVERY:
+            self._read()
+
+    def _read(self) -> None:
+        if not self._unread:
+            return
+        losses = global_sum(torch.stack([loss for loss, _ in self._unread])) / world_size()
+        samples = global_sum(torch.tensor([count for _, count in self._unread]))
+        first = self.batches - len(self._unread)
+        self._unread.clear()
+        for batch, (loss, count) in enumerate(zip(losses.tolist(), samples.tolist(), strict=True)):
+            if not math.isfinite(loss):
+                raise NotFinite(loss, first + batch)
+            self._loss_sum += loss * count
+            self._samples += count
+
+    def scores(self) -> dict[str, float | Tensor]:
+        """`loss` (mean over samples), `pixel_acc` and `miou` of the predictions made on the way."""
+        self._read()
+        matrix = ConfusionMatrix(self.matrix.num_classes, IGNORE_INDEX)
+        matrix.counts = global_sum(self.matrix.counts)
+        return {"loss": self._loss_sum / max(self._samples, 1), **matrix.compute()}
+
+    def state_dict(self) -> dict:
+        """The same in every process."""
+        self._read()
+        counts = global_sum(self.matrix.counts)
+        return {
+            "batches": self.batches,
+            "loss_sum": self._loss_sum,
+            "samples": self._samples,
+            "counts": counts,
+        }
+
+    def load_state_dict(self, state: dict, is_main: bool = True) -> None:
+        """The main process takes over what all had counted, the others begin with nothing."""
+        self.batches = state["batches"]
+        self._loss_sum, self._samples = state["loss_sum"], state["samples"]
+        if is_main:
+            self.matrix.counts = state["counts"]
 
 
 def train_one_epoch(
-    model: nn.Module,
+    network: nn.Module,
     loader: Iterable[tuple[Tensor, Tensor]],
-    optimizer: torch.optim.Optimizer,
-    num_classes: int,
+    updater: Updater,
+    criterion: Criterion,
+    tally: Tally,
     device: torch.device,
-    criterion: Criterion = cross_entropy,
-    amp: bool = False,
-) -> dict[str, float]:
+    after_step: Callable[[], None] = lambda: None,
+) -> dict[str, float | Tensor]:
     """One pass over (inputs, targets) batches; targets are (B, H, W) class ids at image size.
 
-    Returns `loss` (mean over samples), `pixel_acc` and `miou` of the predictions made on the way.
+    network: the model with images as inputs, or its head with features (B, C, h, w). tally: of
+    the epoch's batches that loader leaves out because an earlier run has seen them. after_step is
+    called when weights and tally agree. Returns the tally's scores.
     """
-    model.train()
-    matrix = ConfusionMatrix(num_classes, IGNORE_INDEX)
-    total_loss, samples = 0.0, 0
-    for inputs, targets in loader:
-        inputs = inputs.to(device, non_blocking=True)
-        targets = targets.to(device, non_blocking=True).long()
-        with torch.autocast(device.type, torch.bfloat16, enabled=amp):
-            logits = model(inputs)
-        logits = upsample(logits.float(), targets.shape[-2:])
-        loss = criterion(logits, targets)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss became {loss.item()}; try a lower --lr")
+    network.train()
+    for batches in _groups(loader, updater.accumulate):
+        for i, (inputs, targets) in enumerate(batches, 1):
+            inputs = inputs.to(device, non_blocking=True)
+            targets = targets.to(device, non_blocking=True)
+            with without_sync(network, is_last=i == len(batches)):
+                with autocast(device, updater.amp):
+                    logits = network(inputs)
+                loss = criterion.of_grid(logits.float(), targets, tally.matrix)
+                updater.backward(loss / len(batches))
+            tally.add(loss, len(targets))
+        updater.step()
+        after_step()
+    return tally.scores()
 
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
 
-        total_loss += loss.item() * len(targets)
-        samples += len(targets)
-        matrix.update(to_labels(logits.detach()), targets)
-    return {"loss": total_loss / max(samples, 1), **matrix.compute()}
+def _groups(loader: Iterable, size: int) -> Iterator[list]:
+    batches = iter(loader)
+    while group := list(islice(batches, size)):
+        yield group
 
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module,
+    network: nn.Module,
     loader: Iterable[tuple[Tensor, list[Tensor]]],
     num_classes: int,
     resize: Resize,
     device: torch.device,
-    criterion: Criterion = cross_entropy,
+    criterion: Criterion,
+    amp: torch.dtype | None = None,
 ) -> dict[str, float | Tensor]:
     """Scores at each target's own size: logits are resized, labels never.
 
     loader gives inputs fitted by `resize` and a list of targets (H', W'), each of its own size.
     Returns `loss` (mean over samples), `pixel_acc`, `miou`, `iou` (K,) and `predicted` (K,), the
-    number of pixels that each class was given.
+    number of pixels that each class was given, all of them over all processes.
     """
-    model.eval()
+    network.eval()
     matrix = ConfusionMatrix(num_classes, IGNORE_INDEX)
     losses = []
     for inputs, targets in loader:
-        for logits, target in zip(model(inputs.to(device)), targets, strict=True):
-            target = target.to(device).long()[None]
+        with autocast(device, amp):
+            batch = network(inputs.to(device, non_blocking=True))
+        for logits, target in zip(batch, targets, strict=True):
+            target = target.to(device, non_blocking=True)[None]
             size = tuple(target.shape[-2:])
             logits = upsample(logits[None].float(), resize.content_size(size), size)
-            losses.append(criterion(logits, target).item())
+            losses.append(criterion(logits, target))
             matrix.update(to_labels(logits), target)
-    scores = {"loss": sum(losses) / max(len(losses), 1), **matrix.compute()}
+    matrix.counts = global_sum(matrix.counts)
+    losses = torch.stack(losses).tolist() if losses else []
+    loss_sum, samples = global_sum(torch.tensor([sum(losses), len(losses)], dtype=torch.float64))
+    scores = {"loss": (loss_sum / samples.clamp(min=1)).item(), **matrix.compute()}
     return scores | {"predicted": matrix.matrix.sum(0)}
 
 
 @torch.inference_mode()
-def predict_labels(model: nn.Module, images: Tensor) -> Tensor:
-    """Class ids (B, H, W) int64 of normalised images (B, 3, H, W), in their own size."""
-    model.eval()
-    return to_labels(upsample(model(images).float(), images.shape[-2:]))
+def predict_labels(network: nn.Module, inputs: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Class ids (B, *image_size) int64 of inputs as `evaluate` takes them, without resizing."""
+    network.eval()
+    return to_labels(upsample(network(inputs).float(), image_size))
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
+    """Compute in dtype where that is safe; None: in float32."""
+    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)

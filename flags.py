@@ -37,6 +37,26 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
+def positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def not_negative(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
+    return value
+
+
 def share(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
@@ -98,7 +118,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows defaults as they would be typed, except those that say nothing."""
 
     def _get_help_string(self, action):
-        if action.default in (None, False, ""):
+        if action.default in (None, False, "") or "default" in action.help:
             return action.help
         if isinstance(action.default, tuple | list):
             joint = "," if isinstance(action.default[0], str) else " "
@@ -175,13 +195,41 @@ def add_augmentation(group) -> None:
         default="articles",
         choices=AUGMENTS,
         help="articles: flip, brightness and contrast, rotation; scale: the published heads' "
-        "random scale, crop, flip and colours, proportions kept",
+        "random scale, crop, flip and colours, proportions kept; none: each epoch alike",
     )
     group.add_argument(
         "--keep-ratio",
         action="store_true",
         help="keep pictures' proportions and pad to --imgsz, in training, validation and "
         "inference, instead of stretching them",
+    )
+
+
+def add_fine_tuning(group) -> None:
+    """How the backbone is trained, with --fine-tune."""
+    group.add_argument(
+        "--backbone-lr",
+        type=positive,
+        metavar="LR",
+        help="learning rate of the backbone's last block; default: a tenth of --lr",
+    )
+    group.add_argument(
+        "--layer-decay",
+        type=positive,
+        metavar="FACTOR",
+        help="each block learns so many times as fast as the next one, 0.9 say; default: 1",
+    )
+    group.add_argument(
+        "--unfreeze-blocks",
+        type=positive_int,
+        metavar="N",
+        help="train only the backbone's last N blocks; default: all",
+    )
+    group.add_argument(
+        "--checkpoint-activations",
+        action="store_true",
+        help="keep less for the backward pass and compute it again: half the memory, a third more "
+        "time",
     )
 
 

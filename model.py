@@ -11,11 +11,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torchinfo import summary
 
 import commands
 import config
 from errors import InputError, exits_cleanly
+from heads import HEAD_CLASSES
 from resampling import PATCH_SIZE, center_padding
 from utils import load_tensors
 from vit import flatten_block_chunks
@@ -28,54 +30,6 @@ def pad_to_multiple(images: Tensor, multiple: int = PATCH_SIZE) -> Tensor:
     return F.pad(images, (left, right, top, bottom))
 
 
-class LinearHead(nn.Module):
-    """BatchNorm and a 1x1 convolution: `ms` on four blocks, `linear` on one.
-
-    The layout and the initial values of DINOv2's published segmentation heads.
-    """
-
-    def __init__(self, channels: int, num_classes: int):
-        super().__init__()
-        self.bn = nn.BatchNorm2d(channels)
-        self.conv_seg = pixel_classifier(channels, num_classes)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.conv_seg(self.bn(features))
-
-
-class TokenHead(nn.Module):
-    """A 1x1 convolution on four blocks, without normalisation."""
-
-    def __init__(self, channels: int, num_classes: int):
-        super().__init__()
-        self.conv_seg = pixel_classifier(channels, num_classes)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.conv_seg(features)
-
-
-class ConvHead(nn.Module):
-    """3x3 convolution to 256 channels, ReLU, 1x1 convolution, on the last block."""
-
-    def __init__(self, channels: int, num_classes: int, hidden: int = 256):
-        super().__init__()
-        self.conv = nn.Conv2d(channels, hidden, kernel_size=3, padding=1)
-        self.conv_seg = pixel_classifier(hidden, num_classes)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.conv_seg(F.relu(self.conv(features)))
-
-
-def pixel_classifier(channels: int, num_classes: int) -> nn.Conv2d:
-    conv = nn.Conv2d(channels, num_classes, kernel_size=1)
-    nn.init.normal_(conv.weight, std=0.01)
-    nn.init.zeros_(conv.bias)
-    return conv
-
-
-HEAD_CLASSES = {"ms": LinearHead, "linear": LinearHead, "token": TokenHead, "conv": ConvHead}
-
-
 class SegmentationModel(nn.Module):
     """`head(backbone(images))`: (B, 3, H, W) of any size -> logits (B, K, ceil(H/14), ceil(W/14)).
 
@@ -86,8 +40,30 @@ class SegmentationModel(nn.Module):
     def __init__(self, backbone: nn.Module, head: nn.Module, fine_tune: bool = False):
         super().__init__()
         self.backbone = backbone.requires_grad_(fine_tune)
+        if hasattr(backbone, "mask_token"):  # for pretraining; it would wait for gradients in vain
+            backbone.mask_token.requires_grad_(False)
         self.head = head
         self.fine_tune = fine_tune
+
+    def set_up_training(
+        self, unfreeze_blocks: int | None, checkpoint_activations: bool, compile_backbone: bool
+    ) -> None:
+        """How the backbone takes part in training.
+
+        unfreeze_blocks: train only so many of its last blocks, and the final norm. With
+        checkpoint_activations each block keeps its input alone for the backward pass and computes
+        the rest again.
+        """
+        blocks = transformer_blocks(self.backbone)
+        if unfreeze_blocks:
+            self.backbone.requires_grad_(False)
+            for module in (self.backbone.norm, *blocks[-unfreeze_blocks:]):
+                module.requires_grad_(True)
+        if checkpoint_activations:
+            for block in blocks:
+                block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        if compile_backbone:
+            self.backbone.compile()
 
     def train(self, mode: bool = True) -> "SegmentationModel":
         super().train(mode)
@@ -113,6 +89,11 @@ class SegmentationModel(nn.Module):
         """Take back what trained() gave; raises RuntimeError on any other keys or shapes."""
         frozen = {} if self.fine_tune else self.backbone.state_dict(prefix="backbone.")
         self.load_state_dict(frozen | state_dict, strict=True)
+
+
+def transformer_blocks(backbone: nn.Module) -> list[nn.Module]:
+    """In order; the official code may keep them in chunks filled up with nn.Identity."""
+    return [module for module in backbone.blocks.modules() if hasattr(module, "attn")]
 
 
 def load_backbone(

@@ -86,7 +86,7 @@ def find_head(model: str) -> tuple[OfficialHead, Path | None] | None:
 
 
 def load_head_weights(head: OfficialHead, path: Path | None = None) -> dict[str, Tensor]:
-    """The state dict for model.LinearHead, downloaded into torch.hub's folder where path is None.
+    """The state dict for heads.LinearHead, downloaded into torch.hub's folder where path is None.
 
     The published layout is {"meta", "state_dict", "optimizer"} with keys `decode_head.*`; a bare
     state dict is taken too. Names and shapes must be exactly those of the head.

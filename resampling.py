@@ -41,20 +41,36 @@ def unpadding_weights(grid: int, size: int, out_size: int) -> Tensor:
 
 
 def upsample(
-    logits: Tensor, image_size: Sequence[int], size: Sequence[int] | None = None
+    logits: Tensor,
+    image_size: Sequence[int],
+    size: Sequence[int] | None = None,
+    rows: slice = slice(None),
 ) -> Tensor:
     """Logits of the padded patch grid (B, K, h, w) -> (B, K, *size), the padding cut off.
 
     image_size: (H, W) of the picture in the middle of the grid. size: (H', W'), image_size by
-    default.
+    default. rows: which of the H' rows are wanted.
     """
-    rows, cols = (
-        unpadding_weights(grid, length, out_length).to(logits)
+    vertical, horizontal = (
+        _on_device(unpadding_weights(grid, length, out_length), logits.device, logits.dtype)
         for grid, length, out_length in zip(
             logits.shape[-2:], image_size, size or image_size, strict=True
         )
     )
-    return rows @ logits @ cols.T
+    return vertical[rows] @ logits @ horizontal.T
+
+
+@lru_cache(maxsize=128)
+def _on_device(weights: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Kept there: copying it anew for each batch would make a GPU wait."""
+    return weights.to(device, dtype)
+
+
+def to_labels(logits: Tensor) -> Tensor:
+    """(B, K, H, W) -> (B, H, W) int64 class ids."""
+    if logits.shape[1] == 2:
+        return (logits[:, 1] > logits[:, 0]).long()
+    return logits.max(dim=1).indices  # on a CPU several times faster than argmax
 
 
 def window_spans(length: int, crop: int, stride: int) -> list[tuple[int, int]]:

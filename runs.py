@@ -1,4 +1,4 @@
-"""The folder of a training run: history, curves, checkpoints, and what is said of each epoch."""
+"""The folder of a training run: history, checkpoints, and what is said of each epoch."""
 
 import csv
 import io
@@ -6,38 +6,51 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
 from torch import Tensor
 
 from config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
-from drawing import overlay
+from curves import draw_curve, draw_preview
+from distributed import is_main
 from errors import InputError
 from files import write_atomically
 from geometry import Resize
 from images import write_image
-from model import SegmentationModel
 from presets import Classes
-from transforms import fit_target, to_image
 from utils import CHECKPOINT_FORMAT, CHECKPOINT_VERSION, load_checkpoint, save_tensors
 
-PREVIEW_WIDTH = 1200  # pixels
 CURVES = {"loss": "loss", "accuracy": "pixel_acc", "miou": "miou"}  # file name -> score
+FILES = {
+    "best_model_iou.pth": "checkpoint of the best validation mIoU",
+    "best_model_loss.pth": "checkpoint of the lowest validation loss",
+    "final_model.pth": "checkpoint of the last epoch",
+    "last.pth": "what --resume goes on from",
+    "history.csv": "scores of each epoch",
+    "loss.png": "curve",
+    "accuracy.png": "curve",
+    "miou.png": "curve",
+    "run.json": "command, versions, seed, device",
+    "valid_preds": "validation pictures, targets, predictions, by epoch",
+    "tensorboard": "tensorboard --logdir",
+}
 
 
 @dataclass
 class Run:
     """Keeps history.csv, the curves and the checkpoints of `folder` up to date.
 
+    Under torchrun every process knows the history, the main one alone writes.
+
     checkpoint: what every checkpoint of this run says besides epoch, metrics and weights.
-    recipe: the settings that a resumed run must share.
+    recipe: the settings that a resumed run must share. board: a TensorBoard SummaryWriter.
     """
 
     folder: Path
     checkpoint: dict
     recipe: dict
     rows: list[dict[str, float]] = field(default_factory=list)
+    board: Any = None
 
     def record(self, lr: float, train: dict, valid: dict, trained: dict[str, Tensor]) -> None:
         """Say and write what one more epoch changes: history, curves, improved checkpoints.
@@ -61,39 +74,47 @@ class Run:
         if row["valid_miou"] > best_iou:
             print(f"Best validation mIoU: {row['valid_miou']:.4f}, saved")
             self.save("best_model_iou.pth", trained)
-        self._write_history()
-        self._draw_curves()
+        if is_main():
+            self._write_history()
+            for file, score in CURVES.items():
+                write_atomically(self.folder / f"{file}.png", draw_curve(self.rows, score, file))
+        if self.board is not None:
+            for name, value in row.items():
+                self.board.add_scalar(name, value, row["epoch"])
+            self.board.flush()
 
     def _best(self, name: str, choose: Callable) -> float:
         """The best value so far; the worst possible before the first epoch."""
         worst = math.inf if choose is min else -math.inf
         return choose((row[name] for row in self.rows), default=worst)
 
+    def best(self) -> dict[str, float]:
+        """The row of the best mIoU, the first of equals."""
+        return max(self.rows, key=lambda row: row["valid_miou"])
+
+    def epochs_since_best(self) -> int:
+        return len(self.rows) - self.best()["epoch"]
+
     def save(self, name: str, trained: dict[str, Tensor], **more) -> None:
-        """A checkpoint of the last recorded epoch."""
-        row = self.rows[-1]
+        """A checkpoint of the last recorded epoch, if any."""
+        if not is_main():
+            return
+        row = self.rows[-1] if self.rows else {"epoch": 0}
         content = {"format": CHECKPOINT_FORMAT, "version": CHECKPOINT_VERSION, **self.checkpoint}
         content |= {"epoch": row["epoch"], "metrics": row, "model_state_dict": trained}
         save_tensors(self.folder / name, content | more)
 
-    def save_last(self, trained: dict[str, Tensor], optimizer, scheduler) -> None:
-        """last.pth: a checkpoint and what it takes to go on from it."""
-        self.save(
-            "last.pth",
-            trained,
-            recipe=self.recipe,
-            history=self.rows,
-            optimizer_state_dict=optimizer.state_dict(),
-            scheduler_state_dict=scheduler.state_dict(),
-        )
+    def save_last(self, trained: dict[str, Tensor], **state) -> None:
+        """last.pth: a checkpoint, and the state that it takes to go on from it."""
+        self.save("last.pth", trained, recipe=self.recipe, history=self.rows, **state)
 
-    def resume(self, epochs: int, model: SegmentationModel, optimizer, scheduler) -> None:
-        """Go on from last.pth, as if the run had never stopped; another run's is refused."""
-        path = self.folder / "last.pth"
+    def load_last(self, path: Path, epochs: int) -> dict:
+        """What save_last wrote; InputError if another run did or it has all its epochs."""
         content = load_checkpoint(path)
-        if "recipe" not in content:
+        recipe, history = content.get("recipe"), content.get("history")
+        if not isinstance(recipe, dict) or not isinstance(history, list):
             raise InputError(f"{path} holds no state to go on from; train anew without --resume")
-        for ours, theirs in ((self.checkpoint, content), (self.recipe, content["recipe"])):
+        for ours, theirs in ((self.checkpoint, content), (self.recipe, recipe)):
             for name, value in ours.items():
                 if theirs.get(name) != value:
                     raise InputError(
@@ -101,18 +122,22 @@ class Run:
                         "the same settings, or train into another --out-dir"
                     )
         if content["epoch"] >= epochs:
-            raise InputError(f"{path} has all its {epochs} epochs; pass a larger --epochs")
-        model.load_trained(content["model_state_dict"])
-        optimizer.load_state_dict(content["optimizer_state_dict"])
-        scheduler.load_state_dict(content["scheduler_state_dict"])
-        self.rows = content["history"]
+            raise InputError(
+                f"{path} has {content['epoch']} epochs already; pass a larger --epochs"
+            )
+        return content
 
     def summary(self) -> str:
-        best = max(self.rows, key=lambda row: row["valid_miou"])
-        return (
-            f"best mIoU {best['valid_miou']:.4f} in epoch {best['epoch']}, "
-            f"{self.folder / 'best_model_iou.pth'}"
-        )
+        """The best epoch, and a line for every file of the run."""
+        best = self.best()
+        lines = [f"best mIoU {best['valid_miou']:.4f} in epoch {best['epoch']}; in {self.folder}:"]
+        for name, what in FILES.items():
+            path = self.folder / name
+            if path.is_dir():
+                lines.append(f"  {name + '/':<20} {len(list(path.iterdir())):>6} files  {what}")
+            elif path.is_file():
+                lines.append(f"  {name:<20} {path.stat().st_size / 1024:>9.1f} KB  {what}")
+        return "\n".join(lines)
 
     def _write_history(self) -> None:
         text = io.StringIO()
@@ -121,39 +146,24 @@ class Run:
         writer.writerows(self.rows)
         write_atomically(self.folder / "history.csv", text.getvalue().encode())
 
-    def _draw_curves(self) -> None:
-        from matplotlib.figure import Figure  # not pyplot, which may want a screen
-
-        epochs = [row["epoch"] for row in self.rows]
-        for file, score in CURVES.items():
-            figure = Figure(figsize=(8, 5), layout="tight")
-            axes = figure.add_subplot(xlabel="epoch", ylabel=file)
-            for split in ("train", "valid"):
-                values = [row[f"{split}_{score}"] for row in self.rows]
-                axes.plot(epochs, values, marker=".", label=split)
-            axes.grid(alpha=0.3)
-            axes.legend()
-            png = io.BytesIO()
-            figure.savefig(png, dpi=100)
-            write_atomically(self.folder / f"{file}.png", png.getvalue())
-
     def save_preview(self, images: Tensor, targets: Sequence[Tensor], preds: Tensor) -> None:
         """A row per validation picture: image (3, H, W), target (H', W'), prediction (H, W)."""
         header = self.checkpoint
         resize = Resize(tuple(header["image_size"]), header["keep_ratio"])
         classes = Classes(header["classes"], header["palette"])
-        rows = []
-        for image, target, pred in zip(images, targets, preds, strict=True):
-            picture = to_image(image)
-            drawn = [
-                overlay(picture, labels, classes)
-                for labels in (fit_target(target.numpy(), resize), pred.byte().numpy())
-            ]
-            rows.append(np.hstack([picture, *drawn]))
-        grid = np.vstack(rows)
-        scale = min(1.0, PREVIEW_WIDTH / grid.shape[1])
-        grid = cv2.resize(grid, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        grid = draw_preview(images, targets, preds, classes, resize)
         write_image(self.folder / "valid_preds" / f"epoch_{len(self.rows):03d}.jpg", grid)
+
+
+def open_board(folder: Path, epochs_done: int) -> Any:
+    """TensorBoard's writer; what an earlier run logged of later epochs is hidden."""
+    if not is_main():
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InputError("--tensorboard: pip install tensorboard first, or leave it out") from error
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=epochs_done + 1)
 
 
 def checkpoint_header(

@@ -1,6 +1,7 @@
 """Device, seed, and files of tensors: written whole or not at all, read without trusting them."""
 
 import io
+import os
 import pickle
 import random
 import shutil
@@ -74,8 +75,44 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def make_deterministic() -> None:
+    """Let torch take only algorithms that give the same bits each time; some are slower."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may not
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+
+
+def random_states() -> dict:
+    """Of every generator that code may draw from, as plain data."""
+    kind, keys, *position = np.random.get_state()  # noqa: NPY002
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, keys.tolist(), *position),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+    }
+
+
+def set_random_states(states: dict) -> None:
+    version, keys, position = states["python"]
+    random.setstate((version, tuple(keys), position))
+    np.random.set_state(tuple(states["numpy"]))  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    if len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def amp_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the chip has it, else float16."""
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16
+
+
 def progress(items: Iterable, name: str, total: int | None = None) -> tqdm:
-    return tqdm(items, name, total, leave=False, dynamic_ncols=True)
+    """A bar, in one of torchrun's processes alone."""
+    hidden = os.environ.get("RANK", "0") != "0"
+    return tqdm(items, name, total, leave=False, dynamic_ncols=True, disable=hidden)
 
 
 def save_tensors(path: Path, content: dict) -> None:

@@ -135,21 +135,19 @@ def test_nothing_is_written_outside_the_output_folder(in_tmp):
 
 
 def test_resuming_another_run_is_refused(run):
-    model = build_model(config.ModelConfig("dinov2_vitt14", "ms", 2, "none"))
-    optimizer = torch.optim.AdamW(model.head.parameters(), 0.1)
-    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [])
-    run.save_last(model.trained(), optimizer, scheduler)
+    run.save_last({})
+    last = run.folder / "last.pth"
     other = Run(run.folder, run.checkpoint, recipe={"lr": 0.2})
     with pytest.raises(InputError, match=r"made with lr 0.1, not 0.2"):
-        other.resume(9, model, optimizer, scheduler)
-    with pytest.raises(InputError, match=r"has all its 1 epochs"):
-        run.resume(1, model, optimizer, scheduler)
+        other.load_last(last, epochs=9)
+    with pytest.raises(InputError, match=r"has 1 epochs already"):
+        run.load_last(last, epochs=1)
+    assert run.load_last(last, epochs=2)["history"] == run.rows
 
 
 def test_a_checkpoint_without_resume_state_is_refused(run):
-    (run.folder / "best_model_iou.pth").rename(run.folder / "last.pth")
-    with pytest.raises(InputError, match=r"last\.pth holds no state to go on from"):
-        run.resume(9, None, None, None)
+    with pytest.raises(InputError, match=r"best_model_iou\.pth holds no state to go on from"):
+        run.load_last(run.folder / "best_model_iou.pth", epochs=9)
 
 
 def test_device():

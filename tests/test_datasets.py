@@ -12,12 +12,14 @@ from PIL import Image
 import commands
 import datasets
 import train
+import training
 from augment import build_augment
 from checks import load_data
-from datasets import EpochSampler, SegmentationDataset, build_loaders
+from datasets import EpochBatches, SegmentationDataset, build_loaders
 from engine import evaluate
 from geometry import Resize
 from layouts import find_splits
+from losses import Criterion
 from predictor import load_predictor
 from runs import collapse_warning
 
@@ -49,15 +51,37 @@ def test_training_items_are_draws(data):
 
 
 def test_every_epoch_draws_each_picture_once_in_its_own_order():
-    sampler = EpochSampler(7, seed=3)
+    sampler = EpochBatches(7, 3, seed=3)
     draws = []
     for epoch in (1, 2):
         sampler.epoch = epoch
-        draws.append(list(sampler))
+        assert [len(batch) for batch in sampler] == [3, 3, 1]
+        draws.append([draw for batch in sampler for draw in batch])
         assert sorted(d % 7 for d in draws[-1]) == list(range(7))
     assert not set(draws[0]) & set(draws[1])
     assert [d % 7 for d in draws[0]] != [d % 7 for d in draws[1]]
-    assert list(sampler) == draws[1]
+    assert [draw for batch in sampler for draw in batch] == draws[1]
+
+
+def test_an_epoch_goes_on_after_the_batches_that_were_seen():
+    sampler = EpochBatches(7, 3, seed=3)
+    whole = list(sampler)
+    for start in range(4):
+        sampler.start = start
+        assert list(sampler) == whole[start:]
+        assert len(sampler) == len(whole) - start
+
+
+@pytest.mark.parametrize("num_pairs", [1, 2, 5, 8])
+def test_processes_share_each_batch_out(monkeypatch, num_pairs):
+    whole = list(EpochBatches(num_pairs, 4, seed=3))
+    monkeypatch.setattr(datasets, "world_size", lambda: 2)
+    shares = []
+    for rank in (0, 1):
+        monkeypatch.setattr(datasets, "rank", lambda rank=rank: rank)
+        shares.append(list(EpochBatches(num_pairs, 2, seed=3)))
+        assert datasets.share(num_pairs) == range(rank, num_pairs, 2)
+    assert [sorted(a + b) for a, b in zip(*shares, strict=True)] == [sorted(b) for b in whole]
 
 
 def test_workers_change_nothing(data):
@@ -104,7 +128,7 @@ def test_evaluation_finds_pictures_in_their_padding(size):
     image = np.where(mask[..., None] == 1, np.uint8(250), np.uint8(10)).repeat(3, 2)
     tensor = datasets.eval_transform(image, resize)[None]
     loader = [(tensor, [torch.from_numpy(mask)])]
-    scores = evaluate(ColourOracle(), loader, 2, resize, torch.device("cpu"))
+    scores = evaluate(ColourOracle(), loader, 2, resize, torch.device("cpu"), Criterion())
     assert scores["miou"] > 0.95
     assert scores["predicted"].sum() == mask.size
 
@@ -116,6 +140,7 @@ def test_evaluation_finds_pictures_in_their_padding(size):
         (["--loss", "focal"], True),
         (["--class-weights", "auto"], True),
         (["--augment", "scale"], True),
+        (["--augment", "none"], True),
         (["--keep-ratio"], True),
         (["--loss", "ce", "--class-weights", "none", "--augment", "articles"], False),
     ],
@@ -146,7 +171,7 @@ def test_training_warns_of_a_collapse(data_dir, in_tmp, capsys, monkeypatch):
     def blind(*args):
         return scores([99, 0], [0.6, 0.0]) | {"loss": 1.0, "miou": 0.3, "pixel_acc": 0.6}
 
-    monkeypatch.setattr(train, "evaluate", blind)
+    monkeypatch.setattr(training, "evaluate", blind)
     train.main(["--data", str(data_dir), *TINY, "--epochs", "1"])
     assert "warning: every pixel was predicted as background" in capsys.readouterr().out
 

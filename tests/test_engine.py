@@ -2,12 +2,15 @@ import math
 
 import pytest
 import torch
-from test_model import small_model
+from test_model import StripeBackbone, small_model
 from torch import nn
 
-from engine import evaluate, predict_labels, to_labels, train_one_epoch
+from engine import NotFinite, Tally, evaluate, predict_labels, to_labels, train_one_epoch
 from geometry import Resize
-from losses import cross_entropy
+from heads import TokenHead
+from losses import Criterion
+from model import SegmentationModel
+from optimizers import Updater
 
 CPU = torch.device("cpu")
 
@@ -21,16 +24,23 @@ def batches(count=3, size=28):
         yield images, targets.to(torch.uint8)
 
 
+def train(model, loader=None, optimizer=None, tally=None, **options):
+    """One epoch on the CPU; three classes."""
+    optimizer = optimizer or torch.optim.AdamW(model.head.parameters(), 0.1)
+    updater = Updater(optimizer, **options)
+    return train_one_epoch(model, loader or batches(), updater, Criterion(), tally or Tally(3), CPU)
+
+
 def test_loss_is_the_mean_over_pixels_that_count():
     logits = torch.tensor([[[[2.0, 0.0, 5.0]], [[0.0, 0.0, 5.0]]]])  # (1, 2, 1, 3)
     targets = torch.tensor([[[0, 1, 255]]])
     expected = (math.log(1 + math.exp(-2)) + math.log(2)) / 2
-    assert cross_entropy(logits, targets).item() == pytest.approx(expected)
+    assert Criterion()(logits, targets).item() == pytest.approx(expected)
 
 
 def test_loss_of_an_all_ignored_batch_is_zero_not_nan():
     logits = torch.randn(1, 2, 3, 3, requires_grad=True)
-    loss = cross_entropy(logits, torch.full((1, 3, 3), 255))
+    loss = Criterion()(logits, torch.full((1, 3, 3), 255))
     assert loss.item() == 0
     loss.backward()
     assert logits.grad.abs().sum() == 0
@@ -46,9 +56,9 @@ def test_training_learns_and_leaves_the_backbone_bit_identical():
     model = small_model()
     before = {k: v.clone() for k, v in model.backbone.state_dict().items()}
     optimizer = torch.optim.AdamW(model.head.parameters(), 0.1)
-    first = train_one_epoch(model, batches(), optimizer, 3, CPU)
+    first = train(model, optimizer=optimizer)
     for _ in range(5):
-        last = train_one_epoch(model, batches(), optimizer, 3, CPU)
+        last = train(model, optimizer=optimizer)
     assert last["loss"] < 0.6 * first["loss"]
     assert last["miou"] > first["miou"]
     after = model.backbone.state_dict()
@@ -59,16 +69,15 @@ def test_fine_tuning_moves_the_backbone():
     model = small_model(fine_tune=True)
     before = model.backbone.proj.weight.clone()
     optimizer = torch.optim.AdamW(model.parameters(), 0.01)
-    train_one_epoch(model, batches(), optimizer, 3, CPU)
+    train(model, optimizer=optimizer)
     assert not torch.equal(before, model.backbone.proj.weight)
 
 
 def test_mixed_precision_trains_to_about_the_same_loss():
     losses = []
-    for amp in (False, True):
+    for amp in (None, torch.bfloat16):
         model = small_model()
-        optimizer = torch.optim.AdamW(model.head.parameters(), 0.1)
-        losses.append(train_one_epoch(model, batches(), optimizer, 3, CPU, amp=amp)["loss"])
+        losses.append(train(model, amp=amp)["loss"])
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
@@ -76,8 +85,56 @@ def test_mixed_precision_trains_to_about_the_same_loss():
 def test_a_loss_that_is_not_finite_stops_the_run():
     model = small_model()
     nn.init.constant_(model.head.conv_seg.weight, math.inf)
-    with pytest.raises(FloatingPointError, match="--lr"):
-        train_one_epoch(model, batches(), torch.optim.SGD(model.head.parameters()), 3, CPU)
+    with pytest.raises(NotFinite, match="--lr"):
+        train(model)
+
+
+def test_the_step_of_a_loss_that_is_not_finite_is_known():
+    poisoned = list(batches(40))
+    poisoned[33][0].fill_(math.nan)
+    with pytest.raises(NotFinite) as error:
+        train(small_model(), poisoned)
+    assert error.value.batch == 33
+
+
+def test_accumulated_batches_make_the_step_of_one_large_batch():
+    """Without BatchNorm, whose statistics are those of each batch."""
+    weights = []
+    images, targets = next(batches(1))
+    for loader, accumulate in (
+        ([(images, targets)], 1),
+        ([(images[:2], targets[:2]), (images[2:], targets[2:])], 2),
+    ):
+        torch.manual_seed(0)
+        model = SegmentationModel(StripeBackbone(), TokenHead(8, 3))
+        optimizer = torch.optim.SGD(model.head.parameters(), 0.1)
+        train(model, loader, optimizer, accumulate=accumulate)
+        weights.append(model.head.conv_seg.weight.detach())
+    torch.testing.assert_close(*weights)
+
+
+def test_gradients_are_clipped():
+    model = small_model()
+    before = model.head.conv_seg.weight.detach().clone()
+    optimizer = torch.optim.SGD(model.head.parameters(), 1.0)
+    train(model, list(batches(1)), optimizer, clip_grad=1e-3)
+    moved = (model.head.conv_seg.weight - before).norm().item()
+    assert 0 < moved <= 1.001e-3
+
+
+def test_a_tally_goes_on_where_another_stopped():
+    loader = list(batches(4))
+    whole, parts = Tally(3), Tally(3)
+    expected = train(small_model(), loader, tally=whole)
+    model = small_model()
+    optimizer = torch.optim.AdamW(model.head.parameters(), 0.1)
+    train(model, loader[:2], optimizer, parts)
+    resumed = Tally(3)
+    resumed.load_state_dict(parts.state_dict())
+    scores = train(model, loader[2:], optimizer, resumed)
+    assert resumed.batches == 4
+    assert scores["loss"] == expected["loss"]
+    assert scores["miou"] == expected["miou"]
 
 
 def test_scores_do_not_depend_on_the_batch_size():
@@ -87,7 +144,7 @@ def test_scores_do_not_depend_on_the_batch_size():
     scores = []
     for size in (1, 3, 7):
         loader = [(images[i : i + size], targets[i : i + size]) for i in range(0, 7, size)]
-        scores.append(evaluate(model, loader, 3, Resize((28, 42)), CPU))
+        scores.append(evaluate(model, loader, 3, Resize((28, 42)), CPU, Criterion()))
     for other in scores[1:]:
         assert other["miou"] == scores[0]["miou"]
         assert other["loss"] == pytest.approx(scores[0]["loss"])
@@ -106,16 +163,16 @@ def test_a_perfect_model_scores_one_at_the_masks_own_size():
     targets = torch.zeros(1, 84, 112, dtype=torch.uint8)
     targets[:, 28:56] = 2  # class 1 never occurs
     images = targets[:, None, ::2, ::2].float().repeat(1, 3, 1, 1)  # half the masks' size
-    scores = evaluate(Oracle(), [(images, list(targets))], 3, Resize((42, 56)), CPU)
+    scores = evaluate(Oracle(), [(images, list(targets))], 3, Resize((42, 56)), CPU, Criterion())
     assert scores["miou"] > 0.9
     assert math.isnan(scores["iou"][1])
     scores = evaluate(
-        Oracle(), [(images, [t[::2, ::2] for t in targets])], 3, Resize((42, 56)), CPU
+        Oracle(), [(images, [t[::2, ::2] for t in targets])], 3, Resize((42, 56)), CPU, Criterion()
     )
     assert scores["miou"] == 1.0
 
 
 def test_predicted_labels_have_the_pictures_size():
-    labels = predict_labels(small_model(), torch.randn(2, 3, 30, 45))
+    labels = predict_labels(small_model(), torch.randn(2, 3, 30, 45), (30, 45))
     assert labels.shape == (2, 30, 45)
     assert labels.max() < 3

@@ -12,8 +12,8 @@ import train
 from config import ModelConfig
 from errors import InputError
 from evaluation import check_same_classes, report
+from heads import LinearHead
 from metrics import ConfusionMatrix
-from model import LinearHead
 from official import OFFICIAL_HEADS, start_from_head
 from presets import PERSON, VOC2012, Classes
 

@@ -13,7 +13,8 @@ import export
 import model
 from errors import InputError
 from export import Exportable, PictureModel, export_model
-from model import LinearHead, SegmentationModel
+from heads import LinearHead
+from model import SegmentationModel
 from positions import resized_positions
 from presets import default_classes
 from transforms import to_tensor

@@ -9,7 +9,8 @@ import torch
 from conftest import load_golden
 
 from geometry import Resize
-from model import LinearHead, SegmentationModel
+from heads import LinearHead
+from model import SegmentationModel
 from predictor import Predictor
 from presets import default_classes
 from protocol import Protocol, ShortSide, scaled

@@ -7,7 +7,11 @@ import torch
 from torch.nn import functional as F
 
 import config
-from losses import build_criterion, class_weights, cross_entropy, dice, focal
+import losses
+from heads import LinearHead
+from losses import Criterion, build_criterion, class_weights, dice, dice_sums
+from metrics import ConfusionMatrix
+from resampling import to_labels, upsample
 
 
 def example():
@@ -18,29 +22,79 @@ def example():
 
 def test_cross_entropy_by_hand():
     expected = -(math.log(0.8) + math.log(0.5)) / 2
-    assert cross_entropy(*example()).item() == pytest.approx(expected)
+    assert Criterion("ce")(*example()).item() == pytest.approx(expected)
     weighted = -(1 * math.log(0.8) + 3 * math.log(0.5)) / 4
     weights = torch.tensor([1.0, 3.0])
-    assert cross_entropy(*example(), weights).item() == pytest.approx(weighted)
+    assert Criterion("ce", weights)(*example()).item() == pytest.approx(weighted)
 
 
 def test_focal_by_hand():
     terms = (0.2**2 * -math.log(0.8), 0.5**2 * -math.log(0.5))
-    assert focal(*example()).item() == pytest.approx(sum(terms) / 2)
-    weights = torch.tensor([1.0, 3.0])
-    assert focal(*example(), weights).item() == pytest.approx((terms[0] + 3 * terms[1]) / 4)
+    assert Criterion("focal")(*example()).item() == pytest.approx(sum(terms) / 2)
+    criterion = Criterion("focal", torch.tensor([1.0, 3.0]))
+    assert criterion(*example()).item() == pytest.approx((terms[0] + 3 * terms[1]) / 4)
 
 
 def test_dice_by_hand():
     # Probabilities of class 0: 0.8 and 0.5, of class 1: 0.2 and 0.5.
     scores = (2 * 0.8 / (1.3 + 1), 2 * 0.5 / (0.7 + 1))
-    assert dice(*example()).item() == pytest.approx(1 - sum(scores) / 2)
+    assert dice(dice_sums(*example())).item() == pytest.approx(1 - sum(scores) / 2)
 
 
 def test_dice_leaves_out_classes_without_a_pixel():
     logits, targets = example()
     with_third = torch.cat([logits, torch.full_like(logits[:, :1], -50)], dim=1)
-    assert dice(with_third, targets).item() == pytest.approx(dice(logits, targets).item())
+    expected = dice(dice_sums(logits, targets)).item()
+    assert dice(dice_sums(with_third, targets)).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("num_classes", [2, 5])
+@pytest.mark.parametrize("name", ["ce", "focal"])
+def test_the_losses_are_those_of_torch(name, num_classes):
+    logits = torch.randn(2, num_classes, 6, 7)
+    targets = torch.randint(0, num_classes, (2, 6, 7))
+    targets[0, :3] = 255
+    losses = F.cross_entropy(logits, targets, ignore_index=255, reduction="none")
+    if name == "focal":
+        losses = (1 - torch.exp(-losses)) ** 2 * losses
+    expected = losses.sum() / (targets != 255).sum()
+    assert Criterion(name)(logits, targets).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("strip_bytes", [1, 4 * 2 * 3 * 42, 2**20])  # a row, two rows, all images
+@pytest.mark.parametrize("pixels", [None, [900, 90, 10]])
+@pytest.mark.parametrize("name", config.LOSSES)
+def test_strips_give_the_loss_gradient_and_counts_of_the_whole(
+    name, pixels, strip_bytes, monkeypatch
+):
+    monkeypatch.setitem(losses.STRIP_BYTES, "cpu", strip_bytes)
+    criterion = build_criterion(name, pixels)
+    grid = torch.randn(3, 3, 2, 3, requires_grad=True)
+    targets = torch.randint(0, 3, (3, 25, 42), dtype=torch.uint8)
+    targets[:, 20:] = 255
+    upsampled = upsample(grid, (25, 42))
+    expected = criterion(upsampled, targets)
+    (gradient,) = torch.autograd.grad(2 * expected, grid)
+    whole, matrix = ConfusionMatrix(3), ConfusionMatrix(3)
+    whole.update(to_labels(upsampled), targets)
+
+    loss = criterion.of_grid(grid, targets, matrix)
+    (2 * loss).backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    torch.testing.assert_close(grid.grad, gradient, rtol=1e-4, atol=1e-7)
+    assert torch.equal(matrix.matrix, whole.matrix)
+
+
+def test_an_empty_batch_has_zero_loss_and_zero_gradients():
+    """The share of a process in a last batch of fewer pictures than processes."""
+    head = LinearHead(4, 3)
+    logits = head(torch.empty(0, 4, 2, 3))
+    loss = Criterion("ce").of_grid(
+        logits, torch.empty(0, 28, 42, dtype=torch.uint8), ConfusionMatrix(3)
+    )
+    loss.backward()
+    assert loss.item() == 0
+    assert head.conv_seg.weight.grad.abs().sum() == 0
 
 
 @pytest.mark.parametrize("pixels", [None, [900, 90, 10]])

@@ -9,9 +9,8 @@ from torch import nn
 import config
 import model as model_module
 from errors import InputError
+from heads import HEAD_CLASSES, LinearHead
 from model import (
-    HEAD_CLASSES,
-    LinearHead,
     SegmentationModel,
     build_model,
     fingerprint,

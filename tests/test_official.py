@@ -11,7 +11,7 @@ from PIL import Image
 
 import infer_image
 from errors import InputError
-from model import LinearHead
+from heads import LinearHead
 from official import OFFICIAL_HEADS, find_head, list_models, load_head_weights
 from predictor import load_predictor
 from presets import ADE20K, VOC2012, voc_palette
