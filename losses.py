@@ -11,6 +11,7 @@ from distributed import global_sum, world_size
 from metrics import ConfusionMatrix
 from resampling import to_labels, upsample
 
+SOME_WEIGHT = 1e-6  # of pixels; below it there are none, and nothing may be divided by it
 FOCUS = 2.0  # focal loss: the power by which well-classified pixels lose their weight
 # Logits at full size that are worked on at a time: what a CPU's cache holds, what a GPU can spare.
 STRIP_BYTES = {"cpu": 2 * 2**20}
@@ -27,7 +28,7 @@ class Criterion:
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The loss of logits of the targets' size; 0 where all pixels are ignored."""
-        loss = self._total(logits, targets) / self._weight(targets)
+        loss = self._total(logits, targets) / self._weight(targets).clamp(min=SOME_WEIGHT)
         return loss + dice(dice_sums(logits, targets)) if self.with_dice else loss
 
     def of_grid(self, logits: Tensor, targets: Tensor, matrix: ConfusionMatrix) -> Tensor:
@@ -36,7 +37,7 @@ class Criterion:
         A mean over the pixels of all processes' batches, scaled so that the mean of the processes'
         gradients is what one process with the whole batch would have.
         """
-        scale = world_size() / global_sum(self._weight(targets))
+        scale = world_size() / global_sum(self._weight(targets)).clamp(min=SOME_WEIGHT)
         if not self.with_dice:
             return _TotalInStrips.apply(logits, targets, self._total, matrix) * scale
         logits = upsample(logits, targets.shape[-2:])
@@ -51,10 +52,11 @@ class Criterion:
         return losses.sum()
 
     def _weight(self, targets: Tensor) -> Tensor:
+        """The sum of the counted pixels' weights; 0 without any."""
         counted = targets != IGNORE_INDEX
         if self.class_weights is None:
-            return counted.sum().float().clamp(min=1)
-        return (self.class_weights[_without_ignored(targets)] * counted).sum().clamp(min=1e-6)
+            return counted.sum().float()
+        return (self.class_weights[_without_ignored(targets)] * counted).sum()
 
 
 class _TotalInStrips(torch.autograd.Function):

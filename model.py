@@ -72,7 +72,9 @@ class SegmentationModel(nn.Module):
         return self
 
     def extract(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> features (B, L*D, h, w), blocks in order."""
+        """(B, 3, H, W) -> features (B, L*D, h, w), blocks in order; B may be 0."""
+        if len(images) == 0:  # more than most backbones can take, the official code among them
+            return self.extract(images.new_zeros(1, *images.shape[1:]))[:0]
         # Not inference_mode: the head's backward must be able to save these tensors.
         with torch.set_grad_enabled(self.fine_tune and torch.is_grad_enabled()):
             return torch.cat(self.backbone(pad_to_multiple(images)), dim=1)
