@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from config import DOWNLOADS, LOSSES, PICTURE_KINDS, VIDEO_KINDS, ModelConfig
+from config import DOWNLOADS, HEADS, LOSSES, PICTURE_KINDS, VIDEO_KINDS, ModelConfig
 from errors import InputError
 from flags import (
     HelpFormatter,
@@ -204,6 +204,27 @@ def demo_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def benchmark_parser() -> argparse.ArgumentParser:
+    parser = _parser("Time training and inference with random weights, into one table.")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="data set; default: pictures drawn for it"
+    )
+    add_model_flags(parser, "none")
+    add_image_size(parser, (640, 640))
+    parser.add_argument("--batch", type=positive_int, default=4, help="pictures per step")
+    parser.add_argument("--pictures", type=positive_int, default=8, help="pictures per job")
+    parser.add_argument("--rounds", type=positive_int, default=3, help="the median counts")
+    add_device(parser)
+    parser.add_argument("--amp", action="store_true", help="ours in 16 bits, the usual loop not")
+    parser.add_argument("--compile", action="store_true", help="compile the backbone")
+    add_workers(parser)
+    add_seed(parser)
+    parser.add_argument(
+        "--json", action="store_true", help="write outputs/benchmark/benchmark.json too"
+    )
+    return parser
+
+
 def _infer_parser(description: str, out_dir: str, batch: int) -> argparse.ArgumentParser:
     parser = _parser(description)
     model = parser.add_argument_group("model")
@@ -339,8 +360,28 @@ def check_training(args: argparse.Namespace) -> None:
             raise InputError(f"{flag} says how to --fine-tune; add that, or leave it out")
 
 
-def milestones(args: argparse.Namespace) -> list[int]:
-    return args.scheduler_epochs if args.scheduler else []
+def updater_options(args: argparse.Namespace, batches_per_epoch: int) -> dict:
+    """What optimizers.build_updater takes besides the model, the device and its number type."""
+    return {
+        "lr": args.lr,
+        "backbone_lr": args.backbone_lr or args.lr / 10,
+        "layer_decay": args.layer_decay or 1.0,
+        "batches_per_epoch": batches_per_epoch,
+        "warmup_epochs": args.warmup,
+        "milestones": args.scheduler_epochs if args.scheduler else [],
+        "accumulate": args.grad_accum,
+        "clip_grad": args.clip_grad,
+    }
+
+
+def feature_facts(args: argparse.Namespace) -> dict:
+    """Settings that decide what the backbone's features are, besides data, weights and size."""
+    return {
+        "backbone": args.backbone,
+        "blocks": HEADS[args.head],
+        "augment": args.augment,
+        "seed": args.seed,
+    }
 
 
 def recipe(args: argparse.Namespace, processes: int) -> dict:
@@ -350,4 +391,5 @@ def recipe(args: argparse.Namespace, processes: int) -> dict:
         "init_head", "cache_features", "amp", "backbone_lr", "layer_decay", "unfreeze_blocks",
     )  # fmt: skip
     settings = {name: getattr(args, name) for name in names}
-    return settings | {"pictures_per_step": args.batch * processes, "milestones": milestones(args)}
+    milestones = args.scheduler_epochs if args.scheduler else []
+    return settings | {"pictures_per_step": args.batch * processes, "milestones": milestones}

@@ -109,6 +109,11 @@ def largest(value: int) -> int:
     return int(shared)
 
 
+def any_of_us(flag: bool) -> bool:
+    """Whether the flag is raised in any process."""
+    return bool(largest(int(flag)))
+
+
 def from_main(make: Callable[[], T]) -> T:
     """What the main process makes, given to all: plain data and tensors on the CPU."""
     if world_size() == 1:

@@ -43,6 +43,27 @@ def _layers_above(name: str, n_blocks: int) -> int:
     return n_blocks - 1 - int(block[1]) if block else n_blocks
 
 
+def build_updater(
+    model: nn.Module,
+    device: torch.device,
+    amp: torch.dtype | None,
+    *,
+    lr: float,
+    backbone_lr: float,
+    layer_decay: float,
+    batches_per_epoch: int,
+    warmup_epochs: float,
+    milestones: Sequence[int],
+    accumulate: int,
+    clip_grad: float | None,
+) -> "Updater":
+    """An Updater for a SegmentationModel; see build_optimizer, build_schedule and Updater."""
+    optimizer = build_optimizer(model, lr, backbone_lr, layer_decay)
+    steps_per_epoch = -(-batches_per_epoch // accumulate)
+    schedule = build_schedule(optimizer, steps_per_epoch, warmup_epochs, milestones)
+    return Updater(optimizer, schedule, device, amp, accumulate, clip_grad)
+
+
 def build_schedule(
     optimizer: torch.optim.Optimizer,
     steps_per_epoch: int,

@@ -1,7 +1,6 @@
 """Train a segmentation head on a DINOv2 backbone."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import commands
 import config
@@ -11,13 +10,14 @@ from datasets import build_loaders, preview_batch
 from distributed import main_first, session, world_size
 from errors import exits_cleanly
 from evaluation import test
+from features import cached_loaders, cached_valid_loader
 from files import output_folder
 from geometry import Resize
 from layouts import find_splits
 from losses import build_criterion
 from model import build_model, fingerprint
 from official import start_from_head
-from optimizers import Updater, build_optimizer, build_schedule
+from optimizers import build_updater
 from predictor import load_predictor
 from run_facts import write_run_facts
 from runs import Run, checkpoint_header, open_board
@@ -42,43 +42,41 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(test(predictor, data, output_folder(args.out_dir)))
             return
 
+        classes = data.classes
         resize = Resize(args.imgsz or config.TRAIN_SIZE, args.keep_ratio)
-        train_loader, valid_loader = build_loaders(
-            data, resize, build_augment(args.augment, resize, args.seed), args.batch, args.workers,
-            args.seed, pin_memory=device.type == "cuda",
-        )  # fmt: skip
-        spec = commands.model_config(args, data.classes.num_classes)
+        augment = build_augment(args.augment, resize, args.seed)
+        pinned = device.type == "cuda"
+        loaders = build_loaders(data, resize, augment, args.batch, args.workers, args.seed, pinned)
+        preview, _ = preview_batch(loaders[1].dataset, 4)
+
+        spec = commands.model_config(args, classes.num_classes)
         with main_first():
             model = build_model(spec).to(device)
+        header = checkpoint_header(spec, fingerprint(model.backbone), classes, resize)
         if args.init_head:
-            print(start_from_head(args.init_head, spec, model.head, data.classes))
-        header = checkpoint_header(spec, fingerprint(model.backbone), data.classes, resize)
+            print(start_from_head(args.init_head, spec, model.head, classes))
         model.set_up_training(args.unfreeze_blocks, args.checkpoint_activations, args.compile)
+        amp = amp_dtype(device) if args.amp else None
+        options = commands.updater_options(args, len(loaders[0]))
+        updater = build_updater(model, device, amp, **options)
         pixels = data.pixels("train") if args.class_weights == "auto" else None
         criterion = build_criterion(args.loss, pixels, device)
 
-        backbone_lr, layer_decay = args.backbone_lr or args.lr / 10, args.layer_decay or 1.0
-        optimizer = build_optimizer(model, args.lr, backbone_lr, layer_decay)
-        steps_per_epoch = -(-len(train_loader) // args.grad_accum)
-        milestones = commands.milestones(args)
-        schedule = build_schedule(optimizer, steps_per_epoch, args.warmup, milestones)
-        amp = amp_dtype(device) if args.amp else None
-        updater = Updater(optimizer, schedule, device, amp, args.grad_accum, args.clip_grad)
-
-        folder = output_folder(args.out_dir)
-        run = Run(folder, header, commands.recipe(args, world_size()))
-        pictures, targets = preview_batch(valid_loader.dataset, 4)
+        if args.cache_features:
+            facts = commands.feature_facts(args)
+            loaders = cached_loaders(model, loaders, args.cache_features, facts, device, amp)
+        elif not args.fine_tune:
+            loaders = loaders[0], cached_valid_loader(model, loaders[1], device, amp) or loaders[1]
+        run = Run(output_folder(args.out_dir), header, commands.recipe(args, world_size()))
         trainer = Trainer(
-            model, train_loader, valid_loader, updater, criterion, resize, device, run,
-            (pictures, pictures, targets), data.splits.train, save_every=60 * args.save_every,
+            model, *loaders, updater, criterion, resize, device, run, preview, data.splits.train,
+            save_every=60 * args.save_every,
         )  # fmt: skip
         if args.resume:
-            trainer.resume(
-                folder / "last.pth" if args.resume is True else Path(args.resume), args.epochs
-            )
+            trainer.resume(args.resume, args.epochs)
         if args.tensorboard:
-            run.board = open_board(folder, len(run.rows))
-        write_run_facts(folder, args.seed, device)
+            run.board = open_board(run.folder, len(run.rows))
+        write_run_facts(run.folder, args.seed, device)
         trainer.fit(args.epochs, args.patience)
         run.save("final_model.pth", model.trained())
         print(trainer.test())

@@ -1,0 +1,133 @@
+"""Timing jobs against each other in one run, and the table of what came out."""
+
+import platform
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import psutil
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from utils import progress
+
+SAMPLE_EVERY = 0.02  # seconds between two looks at the memory
+
+
+@dataclass
+class Job:
+    """`run()` handles `pictures` pictures and may return the seconds that count, if not all do."""
+
+    name: str
+    pictures: int
+    run: Callable[[], float | None]
+    seconds: list[float] = field(default_factory=list)  # per picture, one of each round
+    peak_bytes: int = 0
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+class Bench:
+    """Runs jobs in turn, several rounds of them, so that noise falls on all alike."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.jobs: dict[str, Job] = {}
+
+    def add(self, name: str, pictures: int, run: Callable[[], float | None]) -> None:
+        self.jobs[name] = Job(name, pictures, run)
+
+    def run(self, rounds: int) -> None:
+        """One round to warm up, then those that count."""
+        turns = [(number, job) for number in range(rounds + 1) for job in self.jobs.values()]
+        for number, job in progress(turns, "Benchmark"):
+            with self._peak_memory(job):
+                self._synchronize()
+                started = time.perf_counter()
+                own_seconds = job.run()
+                self._synchronize()
+                seconds = own_seconds or time.perf_counter() - started
+            if number:
+                job.seconds.append(seconds / job.pictures)
+
+    def _synchronize(self) -> None:
+        if self.device.type in ("cuda", "mps"):
+            getattr(torch, self.device.type).synchronize()
+
+    @contextmanager
+    def _peak_memory(self, job: Job):
+        """Of the GPU where there is one, else of this process and those that it starts."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            yield
+            job.peak_bytes = max(job.peak_bytes, torch.cuda.max_memory_allocated(self.device))
+            return
+        ended = threading.Event()
+        watcher = threading.Thread(target=_watch_memory, args=(job, ended), daemon=True)
+        watcher.start()
+        yield
+        ended.set()
+        watcher.join()
+
+    def table(self, limit: str, plain: dict[str, str]) -> str:
+        """limit: the job that nothing can beat; plain: for a job the usual way of doing it."""
+        lines = [
+            "| job | s per picture | times the forward | faster than usual | peak memory |",
+            "|---|---|---|---|---|",
+        ]
+        for job in self.jobs.values():
+            usual = plain.get(job.name)
+            gain = f"{self.jobs[usual].median / job.median:.2f}x" if usual else ""
+            lines.append(
+                f"| {job.name} | {job.median:.4f} | {job.median / self.jobs[limit].median:.3f} | "
+                f"{gain} | {job.peak_bytes / 1e9:.2f} GB |"
+            )
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, dict]:
+        return {
+            job.name: {"seconds per picture": job.seconds, "peak bytes": job.peak_bytes}
+            for job in self.jobs.values()
+        }
+
+
+def _watch_memory(job: Job, ended: threading.Event) -> None:
+    me = psutil.Process()
+    while not ended.wait(SAMPLE_EVERY):
+        resident = 0
+        for process in (me, *me.children(recursive=True)):
+            try:
+                resident += process.memory_info().rss
+            except psutil.Error:  # it has ended meanwhile
+                continue
+        job.peak_bytes = max(job.peak_bytes, resident)
+
+
+def count_flops(function: Callable[[], object]) -> int:
+    """Floating-point operations of matrix products and attention, a multiply-add being two."""
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations per second that a large square matrix product reaches here."""
+    side = 8192 if device.type == "cuda" else 2048
+    a, b = torch.randn(2, side, side, device=device).to(dtype)
+    bench = Bench(device)
+    bench.add("product", 1, lambda: a @ b)
+    bench.run(rounds=5)
+    return 2 * side**3 / min(bench.jobs["product"].seconds)
+
+
+def machine(device: torch.device) -> str:
+    chip = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    return (
+        f"{chip or platform.machine()} ({device}), {torch.get_num_threads()} CPU threads, "
+        f"torch {torch.__version__}, {time.strftime('%Y-%m-%d')}"
+    )

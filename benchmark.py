@@ -1,0 +1,134 @@
+"""Time training and inference against the backbone's forward pass and against the usual loop."""
+
+import json
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+
+import commands
+import config
+from augment import build_augment
+from bench_jobs import Workload, sample_data, script_seconds, write_inputs
+from bench_table import Bench, count_flops, machine, matrix_rate
+from datasets import build_loaders
+from errors import exits_cleanly
+from files import output_folder, write_atomically
+from geometry import Resize
+from model import build_model, fingerprint
+from runs import Run, checkpoint_header
+from utils import amp_dtype, seed_everything, select_device
+
+RECIPE_EPOCHS = 65  # of the articles' person segmentation
+LIMIT = "backbone forward"
+USUAL = {
+    "train step": "train step, usual",
+    "head step": "head step, usual",
+    "cached train step": "train step, usual",
+    "evaluation": "evaluation, usual",
+    "cached evaluation": "evaluation, usual",
+}
+
+
+def report(bench: Bench, num_train: int, num_valid: int) -> dict[str, float]:
+    """The ratios that matter, for a data set of so many pictures."""
+    seconds = {name: job.median for name, job in bench.jobs.items()}
+
+    def epoch(train: str, valid: str) -> float:
+        return num_train * seconds[train] + num_valid * seconds[valid]
+
+    usual = RECIPE_EPOCHS * epoch("train step, usual", "evaluation, usual")
+    cached = epoch("cached train step", "cached evaluation")
+    ratios = {
+        "train step / (forward + head step)": seconds["train step"]
+        / (seconds[LIMIT] + seconds["head step"]),
+        "head step / usual head step": seconds["head step"] / seconds["head step, usual"],
+        "epoch without cache / cached epoch": epoch("train step", "evaluation") / cached,
+        "folder / forward": seconds["picture folder"] / seconds[LIMIT],
+        "video / forward": seconds["video"] / seconds[LIMIT],
+        "hours of the usual recipe": usual / 3600,
+    }
+    for views in (1, 4):
+        count = views * num_train + num_valid
+        ours = count * seconds["features"] + RECIPE_EPOCHS * cached
+        ratios[f"minutes of the recipe with {views} cached views"] = ours / 60
+        ratios[f"usual recipe / recipe with {views} cached views"] = usual / ours
+    return ratios
+
+
+def chip_report(workload: Workload, forward_seconds: float) -> dict[str, float]:
+    """How much of the chip's own matrix rate the backbone's forward pass reaches."""
+    flops = count_flops(workload.extract) / workload.batch_size
+    rate = matrix_rate(workload.device, workload.amp or torch.float32)
+    return {
+        "forward, TFLOP/s": flops / forward_seconds / 1e12,
+        "large matrix product, TFLOP/s": rate / 1e12,
+        "share of it": flops / forward_seconds / rate,
+    }
+
+
+def add_jobs(bench: Bench, workload: Workload, batch_size: int) -> None:
+    count, num_valid = workload.pictures, len(workload.loaders[1].dataset)
+    repeated = workload.num_batches * batch_size
+    bench.add(LIMIT, repeated, workload.forward)
+    bench.add("train step, usual", count, workload.train_as_usual)
+    bench.add("train step", count, workload.train)
+    bench.add("head step, usual", repeated, workload.step_as_usual)
+    bench.add("head step", repeated, workload.step)
+    bench.add("features", count + num_valid, workload.compute_features)
+    bench.add("cached train step", count, workload.train_cached)
+    bench.add("evaluation, usual", num_valid, workload.evaluate_as_usual)
+    bench.add("evaluation", num_valid, workload.evaluate)
+    bench.add("cached evaluation", num_valid, workload.evaluate_cached)
+
+
+@exits_cleanly
+def main(argv: Sequence[str] | None = None) -> None:
+    args = commands.benchmark_parser().parse_args(argv)
+    seed_everything(args.seed)
+    device = select_device(args.device)
+    folder = output_folder("benchmark")
+    data, num_train, num_valid = sample_data(args.data, args.pictures, folder)
+    resize = Resize(args.imgsz)
+    loaders = build_loaders(
+        data, resize, build_augment("articles", resize, args.seed), args.batch, args.workers,
+        args.seed, pin_memory=device.type == "cuda",
+    )  # fmt: skip
+    classes = data.classes
+    spec = config.ModelConfig(
+        args.backbone, args.head, classes.num_classes, args.weights, args.hub_repo
+    )
+    model = build_model(spec).to(device)
+    model.set_up_training(None, False, args.compile)
+    amp = amp_dtype(device) if args.amp else None
+    facts = {"backbone": spec.backbone, "blocks": 4, "augment": "articles", "seed": args.seed}
+    workload = Workload(model, loaders, resize, device, amp, facts)
+
+    header = checkpoint_header(spec, fingerprint(model.backbone), classes, resize)
+    Run(folder, header, {}).save("model.pth", model.trained())
+    flags = ["--model", folder / "model.pth", "--batch", args.batch, "--device", device]
+    flags += ["--dtype", str(amp).removeprefix("torch.")] if amp else []
+    flags += ["--hub-repo", args.hub_repo] if args.hub_repo else []
+    pictures, video = write_inputs(data, folder)
+
+    bench = Bench(device)
+    add_jobs(bench, workload, args.batch)
+    bench.add(
+        "picture folder", args.pictures, partial(script_seconds, "infer_image.py", pictures, *flags)
+    )
+    bench.add("video", args.pictures, partial(script_seconds, "infer_video.py", video, *flags))
+    bench.run(args.rounds)
+
+    figures = report(bench, num_train, num_valid)
+    figures |= chip_report(workload, bench.jobs[LIMIT].median)
+    print(f"\n{args.backbone}, {resize.image_size} pixels, batch {args.batch}: {machine(device)}")
+    print(bench.table(LIMIT, USUAL))
+    print("\n".join(f"{name}: {value:.3f}" for name, value in figures.items()))
+    if args.json:
+        settings = {name: str(value) for name, value in vars(args).items()}
+        content = {"machine": machine(device), "settings": settings, **bench.as_dict(), **figures}
+        write_atomically(folder / "benchmark.json", json.dumps(content, indent=2).encode())
+
+
+if __name__ == "__main__":
+    main()
