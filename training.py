@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -146,12 +147,13 @@ class Trainer:
         self._stop_if(wish == STOP)
 
     def _until_stopped(self, batches: Iterable) -> Iterator:
-        """Batches without steps; processes that share them out have no common place to stop at."""
-        for batch in batches:
-            if self.signals.number is not None and world_size() == 1:
+        """Batches without steps. Processes keep pace, to stop together and to miss a lost one."""
+        batches = iter(batches)
+        for _ in range(largest(len(self.valid_loader))):
+            if largest(self._wish()) == STOP:
                 self._save()
                 self._stop_if(True)
-            yield batch
+            yield from islice(batches, 1)
 
     def _save(self) -> None:
         self.run.save_last(
