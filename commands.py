@@ -350,8 +350,10 @@ def model_config(args: argparse.Namespace, num_classes: int) -> ModelConfig:
     )
 
 
-def check_training(args: argparse.Namespace) -> None:
+def check_training(args: argparse.Namespace, processes: int = 1) -> None:
     """Raise InputError for flags of train.py that contradict each other."""
+    if args.test_only and processes > 1:
+        raise InputError("--test-only runs in a single process: start it without torchrun")
     if args.fine_tune and args.cache_features:
         raise InputError("--cache-features needs a frozen backbone: leave it out, or --fine-tune")
     for name in ("backbone_lr", "layer_decay", "unfreeze_blocks", "checkpoint_activations"):

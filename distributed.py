@@ -4,6 +4,7 @@ Every function works in a single process too, where nothing is communicated.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -37,31 +38,74 @@ def is_main() -> bool:
 def session(device_name: str = "auto") -> Iterator[torch.device]:
     """The device of this process; under torchrun, the processes joined meanwhile.
 
-    All but the main process are silent on stdout. The death of another one ends this one.
+    All but the main process are silent on stdout. The end of another one ends this one. Of errors
+    that several have, the first is told.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield select_device(device_name)
         return
-    device = _device_of_rank(device_name, int(os.environ["LOCAL_RANK"]))
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    # gloo too where there is CUDA: for what is said between CPUs, such as the wish to stop.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    device = _device_of_rank(device_name, _number_from_environment("LOCAL_RANK"))
+    store = _join(device)
     try:
         with (
             open(os.devnull, "w") as silence,
             redirect_stdout(sys.stdout if is_main() else silence),
         ):
             yield device
+    except InputError as error:
+        _leave_telling_it_to(store, error)
     except RuntimeError as error:
         if not _is_lost_connection(error):
             raise
-        reason = str(error).splitlines()[0][:200]
-        raise InputError(
-            f"process {rank()} of {world_size()} lost the others ({reason}); the process that "
-            "failed first says why, or was killed; --resume goes on from last.pth"
-        ) from error
+        _leave_telling_it_to(store, _lost(error))
     dist.destroy_process_group()
+
+
+def _join(device: torch.device) -> dist.Store:
+    """Where the processes meet; they stay connected among each other."""
+    for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"):
+        _number_from_environment(name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    try:
+        store, number, count = next(dist.rendezvous("env://"))
+        # gloo too where there is CUDA: for what is said between CPUs, such as the wish to stop.
+        backends = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backends, store=store, rank=number, world_size=count)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise InputError(f"the processes did not find each other ({reason})") from error
+    return dist.PrefixStore("session", store)
+
+
+def _number_from_environment(name: str) -> int:
+    value = os.environ.get(name, "nothing")
+    if not value.isdigit():
+        raise InputError(
+            f"WORLD_SIZE is set but {name} is {value}, expected a number as torchrun sets it; "
+            "start with torchrun, or set RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT too"
+        )
+    return int(value)
+
+
+def _leave_telling_it_to(store: dist.Store, error: InputError) -> None:
+    """Raise the error in the process that comes first, end the others without a word."""
+    try:
+        first = store.compare_set("failed", "", str(rank())).decode()
+    except RuntimeError:  # the process that kept the store is gone
+        first = str(rank())
+    if first == str(rank()):
+        raise error
+    sys.exit(1)
+
+
+def _lost(error: RuntimeError) -> InputError:
+    words = re.search(r"connection \w+( by peer)?|broken pipe|timed out", str(error), re.IGNORECASE)
+    reason = words[0] if words else str(error).splitlines()[0][:200]
+    return InputError(
+        f"process {rank()} of {world_size()} lost another one ({reason}), which was killed or says "
+        "itself why it ended; run it again, train.py with --resume"
+    )
 
 
 def _device_of_rank(name: str, local_rank: int) -> torch.device:

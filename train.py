@@ -28,8 +28,8 @@ from utils import amp_dtype, make_deterministic, seed_everything
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     args = commands.train_parser().parse_args(argv)
-    commands.check_training(args)
     with session(args.device) as device:
+        commands.check_training(args, world_size())
         seed_everything(args.seed)
         if args.deterministic:
             make_deterministic()
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             trainer.resume(args.resume, args.epochs)
         if args.tensorboard:
             run.board = open_board(run.folder, len(run.rows))
-        write_run_facts(run.folder, args.seed, device)
+        write_run_facts(run.folder, args.seed, device, bool(args.resume))
         trainer.fit(args.epochs, args.patience)
         run.save("final_model.pth", model.trained())
         print(trainer.test())
