@@ -20,14 +20,30 @@ def output_folder(name: str) -> Path:
     return folder
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Under a temporary name first, then renamed: what was there stays until all is written."""
+def write_atomically(path: Path, content: bytes, durable: bool = False) -> None:
+    """Under a temporary name first, then renamed: what was there stays until all is written.
+
+    durable: so that it holds when the power fails, too; slower.
+    """
     temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
+        with temporary.open("wb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C too
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise InputError(f"{path}: cannot write ({error.strerror})") from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Temporary files of a writer that was killed."""
+    for path in folder.glob(".*.part"):
+        with suppress(OSError):
+            path.unlink()

@@ -19,7 +19,7 @@ import config
 from errors import InputError, exits_cleanly
 from heads import HEAD_CLASSES
 from resampling import PATCH_SIZE, center_padding
-from utils import load_tensors
+from utils import check_names, load_tensors
 from vit import flatten_block_chunks
 
 
@@ -173,6 +173,7 @@ def _load_weights_file(backbone: nn.Module, path: str) -> None:
     for key in ("state_dict", "model", "teacher"):
         if isinstance(state_dict.get(key), dict):
             state_dict = state_dict[key]
+    check_names(path, state_dict)
     state_dict = flatten_block_chunks(
         {name.removeprefix("backbone."): value for name, value in state_dict.items()}
     )

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from checkpoints import check_like
 from config import LR_DECAY, WEIGHT_DECAY
-from errors import InputError
 
 
 def build_optimizer(
@@ -132,17 +132,38 @@ class Updater:
         return self.optimizer.param_groups[0]["lr"]
 
     def state_dict(self) -> dict:
-        parts = {"optimizer": self.optimizer, "schedule": self.schedule, "scaler": self.scaler}
-        return {name: part.state_dict() for name, part in parts.items() if part is not None}
+        """What the steps so far have made; the settings are the caller's to repeat."""
+        return {
+            "moments": self.optimizer.state_dict()["state"],
+            "steps": self.schedule.last_epoch if self.schedule else 0,
+            "scaler": self.scaler.state_dict(),
+        }
 
     def load_state_dict(self, state: dict) -> None:
-        """Raises InputError where the state belongs to other parameters."""
-        try:
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.schedule.load_state_dict(state["schedule"])
-            self.scaler.load_state_dict(state["scaler"])
-        except (KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise InputError(f"the optimiser's state does not fit this model ({error})") from error
+        """Raises ValueError where the state belongs to other parameters, or is none."""
+        expected = self.state_dict() | {"moments": self._moments_like(state)}
+        check_like(state, expected, "updater")
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state["moments"], "param_groups": groups})
+        self.scaler.load_state_dict(state["scaler"])
+        if self.schedule is not None:
+            self._set_steps(state["steps"])
+
+    def _moments_like(self, state: dict) -> dict:
+        """AdamW's of the parameters that the state has some of, none before their first step."""
+        moments = state.get("moments")
+        known = moments.keys() if isinstance(moments, dict) else ()
+        return {
+            number: {"step": torch.tensor(0.0), "exp_avg": parameter, "exp_avg_sq": parameter}
+            for number, parameter in enumerate(self._parameters())
+            if number in known
+        }
+
+    def _set_steps(self, steps: int) -> None:
+        self.schedule.last_epoch = steps
+        rates = zip(self.schedule.base_lrs, self.schedule.lr_lambdas, strict=True)
+        for group, (rate, factor) in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * factor(steps)
 
 
 def without_sync(network: nn.Module, is_last: bool) -> AbstractContextManager:

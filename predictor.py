@@ -1,5 +1,6 @@
 """From a checkpoint, or a published head's name, to class ids, confidence and probabilities."""
 
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 import config
+from checkpoints import check_weights, load_checkpoint, short
 from engine import to_labels
 from errors import InputError
 from geometry import Resize
@@ -19,7 +21,7 @@ from official_m2f import is_m2f, load_m2f
 from presets import Classes
 from protocol import Protocol
 from sliding import View, run_windows, strips
-from utils import load_checkpoint, select_dtype
+from utils import select_dtype
 
 
 class Prediction(NamedTuple):
@@ -150,11 +152,11 @@ def _restore(
     """
     name, head = checkpoint["backbone"], checkpoint["head"]
     if name not in config.BACKBONES or head not in config.HEADS:
-        raise InputError(f"{path}: unknown backbone {name!r} or head {head!r}")
+        raise InputError(f"{path}: unknown backbone {short(name)} or head {short(head)}")
     weights = weights or checkpoint["weights"]
     if checkpoint["fine_tune"]:  # the checkpoint holds the backbone's weights itself
         weights = "none"
-    elif weights not in ("pretrained", "none") and not Path(weights).is_file():
+    elif weights not in ("pretrained", "none") and not os.path.isfile(weights):
         raise InputError(
             f"{path} was trained on the backbone weights {weights}, which are not here; "
             "pass --weights FILE"
@@ -169,9 +171,6 @@ def _restore(
             f"{path} was trained on other backbone weights than {weights} gives; pass the right "
             "--weights FILE"
         )
-    try:
-        model.load_trained(checkpoint["model_state_dict"])
-    except (RuntimeError, AttributeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{path}: its weights do not fit its own description: {reason}") from error
+    check_weights(path, checkpoint["model_state_dict"], model.trained())
+    model.load_trained(checkpoint["model_state_dict"])
     return model

@@ -17,11 +17,12 @@ from files import write_atomically
 PACKAGES = ("torch", "torchvision", "albumentations", "opencv-python-headless", "numpy", "pillow")
 
 
-def write_run_facts(folder: Path, seed: int, device: torch.device) -> None:
-    """Add one entry to run.json: a list, since a run may be resumed elsewhere."""
+def write_run_facts(folder: Path, seed: int, device: torch.device, resumed: bool = False) -> None:
+    """Write run.json: a list, to which a run that is resumed, maybe elsewhere, adds an entry."""
     if not is_main():
         return
     path = folder / "run.json"
+    earlier = _earlier(path) if resumed else []
     facts = {
         "command": shlex.join(sys.argv),
         "git_commit": _git_commit(),
@@ -34,7 +35,7 @@ def write_run_facts(folder: Path, seed: int, device: torch.device) -> None:
         "seed": seed,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
-    write_atomically(path, json.dumps([*_earlier(path), facts], indent=2).encode())
+    write_atomically(path, json.dumps([*earlier, facts], indent=2).encode())
 
 
 def _earlier(path: Path) -> list:

@@ -10,15 +10,22 @@ from typing import Any
 
 from torch import Tensor
 
+from checkpoints import (
+    CHECKPOINT_FORMAT,
+    CHECKPOINT_VERSION,
+    check_like,
+    load_checkpoint,
+    short,
+)
 from config import IMAGENET_MEAN, IMAGENET_STD, ModelConfig
 from curves import draw_curve, draw_preview
 from distributed import is_main
 from errors import InputError
-from files import write_atomically
+from files import remove_leftovers, write_atomically
 from geometry import Resize
 from images import write_image
 from presets import Classes
-from utils import CHECKPOINT_FORMAT, CHECKPOINT_VERSION, load_checkpoint, save_tensors
+from utils import save_tensors
 
 CURVES = {"loss": "loss", "accuracy": "pixel_acc", "miou": "miou"}  # file name -> score
 FILES = {
@@ -93,6 +100,8 @@ class Run:
         return max(self.rows, key=lambda row: row["valid_miou"])
 
     def epochs_since_best(self) -> int:
+        if not self.rows:
+            return 0
         return len(self.rows) - self.best()["epoch"]
 
     def save(self, name: str, trained: dict[str, Tensor], **more) -> None:
@@ -109,23 +118,28 @@ class Run:
         self.save("last.pth", trained, recipe=self.recipe, history=self.rows, **state)
 
     def load_last(self, path: Path, epochs: int) -> dict:
-        """What save_last wrote; InputError if another run did or it has all its epochs."""
+        """What save_last wrote; InputError if another run did, or it has more than its epochs."""
         content = load_checkpoint(path)
         recipe, history = content.get("recipe"), content.get("history")
         if not isinstance(recipe, dict) or not isinstance(history, list):
             raise InputError(f"{path} holds no state to go on from; train anew without --resume")
         for ours, theirs in ((self.checkpoint, content), (self.recipe, recipe)):
             for name, value in ours.items():
-                if theirs.get(name) != value:
+                if not _equal(theirs.get(name), value):
                     raise InputError(
-                        f"{path} was made with {name} {theirs.get(name)}, not {value}; resume with "
-                        "the same settings, or train into another --out-dir"
+                        f"{path} was made with {name} {short(theirs.get(name))}, not "
+                        f"{short(value)}; resume with the same settings, or train into another "
+                        "--out-dir"
                     )
-        if content["epoch"] >= epochs:
-            raise InputError(
-                f"{path} has {content['epoch']} epochs already; pass a larger --epochs"
-            )
+        _check_history(path, history, content["epoch"])
+        if len(history) > epochs:
+            raise InputError(f"{path} has {len(history)} epochs already; pass a larger --epochs")
         return content
+
+    def remove_leftovers(self) -> None:
+        """Of a run that was killed while it wrote."""
+        for folder in (self.folder, self.folder / "valid_preds"):
+            remove_leftovers(folder)
 
     def summary(self) -> str:
         """The best epoch, and a line for every file of the run."""
@@ -144,7 +158,7 @@ class Run:
         writer = csv.DictWriter(text, self.rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        write_atomically(self.folder / "history.csv", text.getvalue().encode())
+        write_atomically(self.folder / "history.csv", text.getvalue().encode(), durable=True)
 
     def save_preview(self, images: Tensor, targets: Sequence[Tensor], preds: Tensor) -> None:
         """A row per validation picture: image (3, H, W), target (H', W'), prediction (H, W)."""
@@ -153,6 +167,25 @@ class Run:
         classes = Classes(header["classes"], header["palette"])
         grid = draw_preview(images, targets, preds, classes, resize)
         write_image(self.folder / "valid_preds" / f"epoch_{len(self.rows):03d}.jpg", grid)
+
+
+def _equal(found: Any, expected: Any) -> bool:
+    try:
+        return bool(found == expected)
+    except (RuntimeError, TypeError, ValueError):  # a hostile file's tensors may refuse
+        return False
+
+
+def _check_history(path: Path, history: list, epochs: int) -> None:
+    """Raise InputError unless history has a row, as Run.record makes them, for each epoch."""
+    scores = {f"{split}_{name}": 0.0 for split in ("train", "valid") for name in CURVES.values()}
+    try:
+        for epoch, row in enumerate(history, 1):
+            check_like(row, {"epoch": 1, "lr": 0.1, **scores}, f"history[{epoch - 1}]")
+        if [row["epoch"] for row in history] != list(range(1, epochs + 1)):
+            raise ValueError(f"history is not that of {epochs} epochs")
+    except ValueError as error:
+        raise InputError(f"{path} holds no state to go on from ({error})") from error
 
 
 def open_board(folder: Path, epochs_done: int) -> Any:

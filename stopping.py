@@ -2,8 +2,8 @@
 
 import os
 import signal
-import sys
 import time
+from contextlib import suppress
 from types import FrameType
 
 # torchrun hands on to its processes what the terminal has sent them already.
@@ -30,7 +30,10 @@ class StopSignals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.number is None:
             self.number, self._noted = number, time.monotonic()
-            print("\nfinishing this step; once more to stop at once", file=sys.stderr, flush=True)
+            if os.environ.get("RANK", "0") == "0":
+                # Not print(): the signal may have come while stderr was being written to.
+                with suppress(OSError):
+                    os.write(2, b"\nfinishing this step; once more to stop at once\n")
         elif time.monotonic() - self._noted > SECONDS_TO_SECOND:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

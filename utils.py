@@ -8,6 +8,7 @@ import shutil
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,26 +18,6 @@ from tqdm import tqdm
 
 from errors import InputError
 from files import write_atomically
-
-CHECKPOINT_FORMAT = "dinov2-segmentation"
-CHECKPOINT_VERSION = 1
-# What a checkpoint of ours must hold, and of which type.
-CHECKPOINT_FIELDS = {
-    "backbone": str,
-    "weights": str,
-    "fingerprint": str,
-    "head": str,
-    "fine_tune": bool,
-    "classes": list,
-    "palette": list,
-    "image_size": list,  # height, width
-    "keep_ratio": bool,  # whether pictures keep their proportions, padded to image_size
-    "mean": list,
-    "std": list,
-    "epoch": int,
-    "metrics": dict,
-    "model_state_dict": dict,
-}
 
 
 def select_device(name: str = "auto") -> torch.device:
@@ -94,9 +75,11 @@ def random_states() -> dict:
 
 
 def set_random_states(states: dict) -> None:
-    version, keys, position = states["python"]
-    random.setstate((version, tuple(keys), position))
-    np.random.set_state(tuple(states["numpy"]))  # noqa: NPY002
+    """Raises errors of many kinds where the states are not what random_states gave."""
+    random.setstate(states["python"])
+    if not 0 <= states["numpy"][2] <= len(states["numpy"][1]):  # numpy would read beyond its keys
+        raise ValueError("numpy's position is none")
+    np.random.set_state(states["numpy"])  # noqa: NPY002
     torch.set_rng_state(states["torch"])
     if len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])
@@ -118,7 +101,7 @@ def progress(items: Iterable, name: str, total: int | None = None) -> tqdm:
 def save_tensors(path: Path, content: dict) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue(), durable=True)
 
 
 def load_tensors(path: Path, mapped: bool = False) -> dict:
@@ -129,6 +112,7 @@ def load_tensors(path: Path, mapped: bool = False) -> dict:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     mapped = mapped and zipfile.is_zipfile(path)  # the format before torch 1.6 cannot be mapped
+    _check_no_bomb(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
@@ -138,7 +122,26 @@ def load_tensors(path: Path, mapped: bool = False) -> dict:
         raise InputError(f"{path}: cannot be read, is it complete? ({reason})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds a {type(content).__name__}, expected a dict of tensors")
+    check_names(path, content)
     return content
+
+
+def check_names(path: Path | str, content: dict) -> None:
+    """Raise InputError unless all keys are strings."""
+    if not all(isinstance(name, str) for name in content):
+        raise InputError(f"{path}: holds names that are no text, expected a dict of tensors")
+
+
+def _check_no_bomb(path: Path) -> None:
+    """torch.save packs nothing: what is packed would unpack to any size."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except Exception:  # no archive, or a broken one: torch.load will say so
+        return
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > path.stat().st_size or any(entry.compress_type for entry in entries):
+        raise InputError(f"{path}: refused, it would unpack to {unpacked / 1e6:.0f} MB")
 
 
 def load_published(path: Path, mapped: bool = False) -> dict[str, Tensor]:
@@ -147,6 +150,7 @@ def load_published(path: Path, mapped: bool = False) -> dict[str, Tensor]:
     state = content.get("state_dict", content)
     if not isinstance(state, dict):
         raise InputError(f"{path}: its state_dict is a {type(state).__name__}, expected a dict")
+    check_names(path, state)
     return state
 
 
@@ -155,13 +159,17 @@ def check_state(state: dict, expected: dict[str, tuple[int, ...]], subject: str)
 
     subject: what this means, such as "x.pth is not the model y".
     """
-    found = {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
+    found = {name: _shape(value) for name, value in state.items()}
     if found != expected:
         name = min(set(found.items()) ^ set(expected.items()), key=lambda item: str(item[0]))[0]
         raise InputError(
             f"{subject}: {name} is {found.get(name, 'missing')}, expected "
             f"{expected.get(name, 'nothing of that name')}"
         )
+
+
+def _shape(value: Any) -> tuple[int, ...] | str:
+    return tuple(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 def hub_file(url: str, num_bytes: int = 0) -> Path:
@@ -186,26 +194,3 @@ def hub_file(url: str, num_bytes: int = 0) -> Path:
             f"cannot download {url} ({error}); fetch it elsewhere and put it into {path.parent}"
         ) from error
     return path
-
-
-def load_checkpoint(path: Path) -> dict:
-    """A checkpoint of ours, its fields checked against CHECKPOINT_FIELDS."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint; train one with train.py, or pass --model")
-    content = load_tensors(path)
-    if content.get("format") != CHECKPOINT_FORMAT:
-        raise InputError(f"{path}: not a checkpoint of this project; make one with train.py")
-    if content.get("version") != CHECKPOINT_VERSION:
-        raise InputError(
-            f"{path}: format version {content.get('version')}, this code reads "
-            f"{CHECKPOINT_VERSION}; train again or use the code that wrote it"
-        )
-    for name, kind in CHECKPOINT_FIELDS.items():
-        if not isinstance(content.get(name), kind):
-            raise InputError(f"{path}: its field {name!r} is missing or no {kind.__name__}")
-    size = content["image_size"]
-    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-        raise InputError(f"{path}: its image_size {size} is not a height and a width in pixels")
-    if len(content["palette"]) != len(content["classes"]):
-        raise InputError(f"{path}: {len(content['classes'])} classes, other number of colours")
-    return content

@@ -14,13 +14,14 @@ from PIL import Image
 import config
 import distributed
 import infer_image
+from checkpoints import CHECKPOINT_FORMAT, CHECKPOINT_VERSION
 from geometry import Resize
 from model import build_model, fingerprint
 from predictor import Prediction
 from presets import PERSON
 from runs import checkpoint_header
 from tables import ResultsTable
-from utils import CHECKPOINT_FORMAT, CHECKPOINT_VERSION, save_tensors
+from utils import save_tensors
 
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available(), reason="this torch has no torch.distributed"

@@ -170,7 +170,7 @@ def test_bad_input_to_training_is_one_line(data_dir, in_tmp, capsys):
     assert "--device cuda:9 cannot be used here" in said("--device", "cuda:9")
     assert "below outputs/" in said("--out-dir", "../x")
     assert "no such class file" in said("--classes", "mine.yaml")
-    assert "no such checkpoint" in said("--resume")
+    assert "no such checkpoint" in said("--resume", "gone.pth")
     (in_tmp / "empty" / "train_images").mkdir(parents=True)
     (in_tmp / "empty" / "train_masks").mkdir()
     assert "no pictures in it" in said("--data", "empty")
