@@ -19,7 +19,8 @@ from protocol import Protocol, ShortSide
 from resampling import window_spans, window_weights
 from transforms import fit_image, to_tensor
 
-STRIP_ELEMENTS = 2**22  # classes x pixels that exist at one time: 16 MB of float32
+STRIP_ELEMENTS = 2**19  # classes x pixels at one time: 2 MB of float32, small enough for a cache
+LARGER_ON_GPUS = 8  # times; there each strip costs the time of its launch
 
 
 class View:
@@ -67,6 +68,14 @@ class View:
 
     def logits(self, top: int, bottom: int) -> Tensor:
         """Mean logits of all windows for the picture's rows top..bottom, (K, bottom - top, W)."""
+        if self._is_whole:  # one window, which reaches every pixel
+            total = self._rows[0].weights[top:bottom] @ self._grids[0, 0]
+            total = total @ self._columns[0].weights.T
+        else:
+            total = self._sum_of_windows(top, bottom)
+        return total.flip(-1) if self.flipped else total
+
+    def _sum_of_windows(self, top: int, bottom: int) -> Tensor:
         any_grid = next(iter(self._grids.values()))
         total = any_grid.new_zeros(len(any_grid), bottom - top, self.size[1])
         for (i, j), grid in self._grids.items():
@@ -76,7 +85,7 @@ class View:
                 part = rows.weights[first - rows.first : last - rows.first] @ grid
                 strip = total[:, first - top : last - top, columns.first : columns.last]
                 strip += part @ columns.weights.T
-        return total.flip(-1) if self.flipped else total
+        return total
 
 
 class _Share:
@@ -123,8 +132,9 @@ def strips(views: Sequence[View], as_probabilities: bool) -> Iterator[tuple[slic
     Scores are the views' mean softmax; of a single view its logits unless as_probabilities.
     """
     height, width = views[0].size
-    num_classes = len(next(iter(views[0]._grids.values())))
-    step = max(1, STRIP_ELEMENTS // (num_classes * width))
+    any_grid = next(iter(views[0]._grids.values()))
+    elements = STRIP_ELEMENTS * (1 if any_grid.device.type == "cpu" else LARGER_ON_GPUS)
+    step = max(1, elements // (len(any_grid) * width))
     for top in range(0, height, step):
         bottom = min(top + step, height)
         if len(views) == 1 and not as_probabilities:
@@ -133,4 +143,4 @@ def strips(views: Sequence[View], as_probabilities: bool) -> Iterator[tuple[slic
         total = views[0].logits(top, bottom).softmax(dim=0)
         for view in views[1:]:
             total += view.logits(top, bottom).softmax(dim=0)
-        yield slice(top, bottom), total / len(views)
+        yield slice(top, bottom), total if len(views) == 1 else total.div_(len(views))
