@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from config import OUTPUTS
 from errors import InputError
@@ -19,6 +18,7 @@ from files import write_atomically
 from images import read_image, read_mask
 from masks import count_values, is_grey, value_codes
 from pairing import Pair
+from utils import progress
 
 SCAN_VERSION = 1  # of the kept file
 KEPT_VALUES = 4096  # per mask; a lossy one has tens of thousands
@@ -90,7 +90,7 @@ def scan_pairs(pairs: Sequence[Pair]) -> list[Scan]:
     kept = _load_kept(_kept_file(pairs)) if pairs else {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         scans = pool.map(lambda pair: kept.get(_key(pair)) or _scan_pair(pair), pairs)
-        return list(tqdm(scans, "checking", len(pairs), unit="pair", leave=False))
+        return list(progress(scans, "checking", len(pairs)))
 
 
 def keep_scans(pairs: Sequence[Pair], scans: Sequence[Scan]) -> None:
