@@ -89,12 +89,14 @@ def _number_from_environment(name: str) -> int:
 
 
 def _leave_telling_it_to(store: dist.Store, error: InputError) -> None:
-    """Raise the error in the process that comes first, end the others without a word."""
-    try:
-        first = store.compare_set("failed", "", str(rank())).decode()
-    except RuntimeError:  # the process that kept the store is gone
-        first = str(rank())
-    if first == str(rank()):
+    """Raise the error in the process that comes first, end the others without a word.
+
+    Without torchrun, whose own process keeps the store, it may be gone, and each has its own log.
+    """
+    me = str(rank())
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        raise error
+    if store.compare_set("failed", "", me).decode() == me:
         raise error
     sys.exit(1)
 
