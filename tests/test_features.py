@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,14 +46,16 @@ def image_loaders(data_dir, augment=None, resize=RESIZE, batch=4, seed=0, worker
 class Counting(SegmentationModel):
     """Counts the images that its backbone has seen; fails once there are more than `limit`."""
 
-    def __init__(self, limit=10**9):
+    def __init__(self, limit=10**9, seconds=0.0):
         torch.manual_seed(0)
         super().__init__(StripeBackbone(), LinearHead(8, 2))
         self.limit = limit
+        self.seconds = seconds
         self.seen = 0
 
     def extract(self, images):
         self.seen += len(images)
+        time.sleep(self.seconds)
         if self.seen > self.limit:
             raise KeyboardInterrupt
         return super().extract(images)
@@ -344,12 +347,13 @@ def test_features_that_float16_cannot_hold_are_refused(data_dir, in_tmp):
         cached(data_dir, model=model)
 
 
-def test_what_cannot_be_written_is_not_overlooked(data_dir, in_tmp, monkeypatch):
+@pytest.mark.parametrize("number", [1, 5])
+def test_what_cannot_be_written_is_not_overlooked(data_dir, in_tmp, monkeypatch, number):
     write, calls = FileStore.write, []
 
     def fail_once(self, *args):
         calls.append(args)
-        if len(calls) == 1:
+        if len(calls) == number:  # of three batches to train on, two to validate
             raise InputError("disk full")
         write(self, *args)
 
@@ -448,14 +452,14 @@ def work(number, data_dir, folder):
     os.chdir(folder)
     address = f"file://{folder}/meeting"
     torch.distributed.init_process_group("gloo", address, world_size=2, rank=number)
-    model = Counting()
+    model = Counting(seconds=0.2 * number)  # the first waits for what the second computes
     train, valid = cached(data_dir, 2, model, batch=2)
-    alone = Counting()
-    in_memory = cached_valid_loader(alone, image_loaders(data_dir, batch=2)[1], CPU)
+    train, valid = list(train), list(valid)
+    in_memory = cached_valid_loader(Counting(), image_loaders(data_dir, batch=2)[1], CPU)
     result = {
         "seen": model.seen,
-        "train": list(train),
-        "valid": list(valid),
+        "train": train,
+        "valid": valid,
         "in_memory": list(in_memory),
         "preview": preview_batch(in_memory.dataset, 4),
     }
