@@ -1,6 +1,7 @@
 """The command line of every script."""
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 
 from config import DOWNLOADS, HEADS, LOSSES, PICTURE_KINDS, VIDEO_KINDS, ModelConfig
@@ -354,6 +355,8 @@ def check_training(args: argparse.Namespace, processes: int = 1) -> None:
     """Raise InputError for flags of train.py that contradict each other."""
     if args.test_only and processes > 1:
         raise InputError("--test-only runs in a single process: start it without torchrun")
+    if args.tensorboard and find_spec("tensorboard") is None:
+        raise InputError("--tensorboard: pip install tensorboard first, or leave it out")
     if args.fine_tune and args.cache_features:
         raise InputError("--cache-features needs a frozen backbone: leave it out, or --fine-tune")
     for name in ("backbone_lr", "layer_decay", "unfreeze_blocks", "checkpoint_activations"):

@@ -56,6 +56,10 @@ class SegmentationModel(nn.Module):
         """
         blocks = transformer_blocks(self.backbone)
         if unfreeze_blocks:
+            if unfreeze_blocks > len(blocks):
+                raise InputError(
+                    f"--unfreeze-blocks {unfreeze_blocks}: this backbone has {len(blocks)} blocks"
+                )
             self.backbone.requires_grad_(False)
             for module in (self.backbone.norm, *blocks[-unfreeze_blocks:]):
                 module.requires_grad_(True)
@@ -63,6 +67,7 @@ class SegmentationModel(nn.Module):
             for block in blocks:
                 block.forward = partial(checkpoint, block.forward, use_reentrant=False)
         if compile_backbone:
+            check_compiler(next(self.parameters()).device)
             self.backbone.compile()
 
     def train(self, mode: bool = True) -> "SegmentationModel":
@@ -91,6 +96,18 @@ class SegmentationModel(nn.Module):
         """Take back what trained() gave; raises RuntimeError on any other keys or shapes."""
         frozen = {} if self.fine_tune else self.backbone.state_dict(prefix="backbone.")
         self.load_state_dict(frozen | state_dict, strict=True)
+
+
+def check_compiler(device: torch.device) -> None:
+    """Try torch.compile, whose own message is a page, on next to nothing."""
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=device))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0][:200]
+        raise InputError(
+            f"--compile does not work here ({reason}); install a C++ compiler such as g++, or "
+            "leave it out"
+        ) from error
 
 
 def transformer_blocks(backbone: nn.Module) -> list[nn.Module]:

@@ -192,10 +192,8 @@ def open_board(folder: Path, epochs_done: int) -> Any:
     """TensorBoard's writer; what an earlier run logged of later epochs is hidden."""
     if not is_main():
         return None
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise InputError("--tensorboard: pip install tensorboard first, or leave it out") from error
+    from torch.utils.tensorboard import SummaryWriter  # imports what need not be installed
+
     return SummaryWriter(str(folder / "tensorboard"), purge_step=epochs_done + 1)
 
 
