@@ -1,4 +1,4 @@
-"""Stored features as data sets and loaders that give what those of images would give."""
+"""Stored features as a data set and loaders that give what those of images would give."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,6 @@ from datasets import SegmentationDataset, worker_init
 from distributed import world_size
 from feature_store import FileStore, MemoryStore, Part
 from images import read_mask
-from pipeline import in_background
 
 
 class CachedDataset(Dataset):
@@ -51,21 +50,6 @@ class CachedDataset(Dataset):
         """(H', W') uint8, of the mask's own size, which is why no record holds it."""
         mask = read_mask(self.pictures.pairs[draw % len(self)].mask)
         return torch.from_numpy(self.pictures.encoding.decode(mask))
-
-
-class AheadLoader(DataLoader):
-    """Batches of a data set that makes whole ones, the next one while this one is in use."""
-
-    def __init__(self, dataset: CachedDataset, **how):
-        super().__init__(dataset, collate_fn=_as_it_is, **how)
-
-    def __iter__(self) -> Iterator[tuple]:
-        batches = super().__iter__()
-        yield from in_background((batch for batch in batches), ahead=1)
-
-
-def _as_it_is(batch: tuple) -> tuple:
-    return batch
 
 
 @dataclass
@@ -112,10 +96,18 @@ class Split:
             kept = [targets] if len(self.parts) > 1 else []
             yield self, self.records[start : start + batch_size], batch, kept
 
-    def cached_loader(self) -> AheadLoader:
-        """As `loader`: the same batches of the same pictures."""
+    def cached_loader(self) -> DataLoader:
+        """As `loader`: the same batches of the same pictures.
+
+        Read in this process: a thread that read ahead saved no time, workers would cost copies.
+        """
         loader = self.loader
         cached = CachedDataset(self.pictures, self.store, self.views, loader.pin_memory)
         if loader.batch_size is None:  # its batches are an EpochBatches' choice
-            return AheadLoader(cached, batch_sampler=loader.batch_sampler)
-        return AheadLoader(cached, batch_size=loader.batch_size, sampler=loader.sampler)
+            return DataLoader(cached, batch_sampler=loader.batch_sampler, collate_fn=_as_it_is)
+        return DataLoader(cached, loader.batch_size, sampler=loader.sampler, collate_fn=_as_it_is)
+
+
+def _as_it_is(batch: tuple) -> tuple:
+    """The data set makes whole batches."""
+    return batch
