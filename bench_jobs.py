@@ -1,11 +1,13 @@
 """The jobs that benchmark.py times, and the data that they work on."""
 
+import io
 import itertools
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from torch.utils.data import DataLoader
 
 import config
 from augment import build_augment
+from canvas import KINDS
 from checks import SegmentationData, load_data
 from datasets import SegmentationDataset
 from engine import Tally, autocast, evaluate, train_one_epoch
@@ -48,7 +51,7 @@ def sample_data(
         for split, i in itertools.product(("train", "valid"), range(count)):
             image, kinds = render(random_scene(i, 560, 420, (120, 280)))
             write_image(data_dir / f"{split}_images" / f"{i:04d}.jpg", image)
-            mask = (kinds == 1).astype("uint8")
+            mask = (kinds == KINDS.index("person")).astype("uint8")
             write_mask(data_dir / f"{split}_masks" / f"{i:04d}.png", mask, PERSON.palette)
     data = load_data(find_splits(data_dir))
     train, valid = data.splits.train, data.splits.valid
@@ -143,9 +146,10 @@ class Workload:
         """Of one view of the training pictures and of the validation pictures, always anew."""
         root = output_folder("benchmark/features")
         shutil.rmtree(root)
-        self.cached = cached_loaders(
-            self.model, self.loaders, 1, self.facts, self.device, self.amp, root
-        )
+        with redirect_stdout(io.StringIO()):
+            self.cached = cached_loaders(
+                self.model, self.loaders, 1, self.facts, self.device, self.amp, root
+            )
 
     def train_cached(self) -> None:
         self._train(self.model.head, self.cached[0])

@@ -113,10 +113,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     bench = Bench(device)
     add_jobs(bench, workload, args.batch)
-    bench.add(
-        "picture folder", args.pictures, partial(script_seconds, "infer_image.py", pictures, *flags)
-    )
-    bench.add("video", args.pictures, partial(script_seconds, "infer_video.py", video, *flags))
+    scripts = {"picture folder": ("infer_image.py", pictures), "video": ("infer_video.py", video)}
+    for name, (script, source) in scripts.items():
+        bench.add(name, workload.pictures, partial(script_seconds, script, source, *flags))
     bench.run(args.rounds)
 
     figures = report(bench, num_train, num_valid)
@@ -126,7 +125,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("\n".join(f"{name}: {value:.3f}" for name, value in figures.items()))
     if args.json:
         settings = {name: str(value) for name, value in vars(args).items()}
-        content = {"machine": machine(device), "settings": settings, **bench.as_dict(), **figures}
+        content = {"machine": machine(device), "settings": settings}
+        content |= {"jobs": bench.as_dict(), "figures": figures}
         write_atomically(folder / "benchmark.json", json.dumps(content, indent=2).encode())
 
 

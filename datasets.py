@@ -1,8 +1,12 @@
 """Image and mask pairs as tensors. `python datasets.py --data DIR` reports on a data set."""
 
+import atexit
+import multiprocessing
+import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from multiprocessing.synchronize import Event
 
 import cv2
 import torch
@@ -108,7 +112,7 @@ def build_loaders(
         "num_workers": workers,
         "persistent_workers": workers > 0,
         "pin_memory": pin_memory,
-        "worker_init_fn": init_worker,
+        "worker_init_fn": worker_init(),
     }
     batches = EpochBatches(len(train), batch_size, seed)
     collate = partial(collate_targets_of_one_size, image_size=resize.image_size)
@@ -144,11 +148,21 @@ def preview_batch(dataset: Dataset, count: int) -> tuple[Tensor, list[Tensor]]:
     return collate_own_sizes([dataset[i] for i in range(min(count, len(dataset)))])
 
 
-def init_worker(_: int) -> None:
+def worker_init() -> Callable[[int], None]:
+    """A DataLoader's worker_init_fn, for workers that leave it to the main process when to end.
+
+    Ctrl-C and a cluster's SIGTERM reach them too. At its end the main process sends SIGTERM to
+    those that are left and waits for them, so then, and only then, they obey.
+    """
+    ending = multiprocessing.Event()
+    atexit.register(ending.set)
+    return partial(_init_worker, ending)
+
+
+def _init_worker(ending: Event, _: int) -> None:
     cv2.setNumThreads(0)  # the workers are the parallelism
-    # Ctrl-C and a cluster's SIGTERM reach workers too; when to end is the main process's to say.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if ending.is_set() else None)
 
 
 @exits_cleanly

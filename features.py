@@ -48,17 +48,18 @@ def cached_loaders(
     facts: dict[str, str | int],
     device: torch.device,
     amp: torch.dtype | None = None,
+    root: Path = FOLDER,
 ) -> tuple[DataLoader, DataLoader]:
     """build_loaders' loaders for training and validation, with features in place of images.
 
     Training features (B, C, h, w) are float16, of `views` epochs that take turns; those for
-    validation are float32. What FOLDER lacks of them is computed first.
+    validation are float32. What root lacks of them is computed first.
     facts: `backbone`, `blocks` (how many are read), `augment` and `seed`.
     Raises InputError where neither disk nor memory has room.
     """
     extract = partial(_extract, model.eval(), device, amp)
     about = _about(fingerprint(model.backbone), loaders, facts, amp)
-    folder = FOLDER / hashlib.sha256(about.encode()).hexdigest()[:16]
+    folder = root / hashlib.sha256(about.encode()).hexdigest()[:16]
     image_size = loaders[0].dataset.resize.image_size
     shape = _feature_shape(model.backbone, image_size, device)
     train = Split(loaders[0], [Part(shape, torch.float16), Part(image_size, torch.uint8)], views)
@@ -159,19 +160,20 @@ def _stay_in_memory(
         lacking = sum(record < count for record in missing[0])
         to_write.append(lacking * train.record_bytes + len(missing[1]) * valid.record_bytes)
         to_keep.append(count * train.record_bytes + valid.count * valid.record_bytes)
-    in_memory = must_stay_in_memory(to_write, to_keep, FOLDER, world_size())
+    in_memory = must_stay_in_memory(to_write, to_keep, folder.parent, world_size())
     count, size, where = len(missing[0]) + len(missing[1]), to_write[-1], str(folder)
     if in_memory:
         count, size = train.count + valid.count, to_keep[-1]
-        where = f"memory, where no other run finds them, as {FOLDER} has no room"
+        where = f"memory, where no other run finds them, as {folder.parent} has no room"
     if count:
         print(f"features: {count} pictures to compute, {size / 1e9:.1f} GB in {where}")
     else:
         views = f"{train.views} view{'s' if train.views > 1 else ''}"
         print(f"features: {views} of {len(train.pictures)} pictures found in {where}")
-    if others := sum(allocated_bytes(other) for other in FOLDER.glob("*") if other != folder):
+    root = folder.parent
+    if others := sum(allocated_bytes(other) for other in root.glob("*") if other != folder):
         print(
-            f"features: other settings' take {others / 1e9:.1f} GB in {FOLDER}; what is in there "
+            f"features: other settings' take {others / 1e9:.1f} GB in {root}; what is in there "
             "may be deleted"
         )
     return in_memory

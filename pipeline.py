@@ -112,6 +112,6 @@ class Stopwatch:
         wall = time.perf_counter() - self._started
         shares = ", ".join(f"{name} {part / wall:.0%}" for name, part in self.seconds.items())
         return (
-            f"{count} {unit} in {wall:.1f} s, {count / wall:.2f} {unit} per second; "
+            f"{count} {unit} in {wall:.2f} s, {count / wall:.2f} {unit} per second; "
             f"busy meanwhile: {shares}"
         )
