@@ -104,11 +104,11 @@ class Workload:
         self.num_classes = self.model.head.conv_seg.out_channels
         optimizer = build_optimizer(self.model, 1e-3)
         self.updater = Updater(optimizer, device=self.device, amp=self.amp)
-        channels = self.model.head.conv_seg.in_channels
-        self.usual_head = PlainHead(channels, self.num_classes, self.resize.image_size)
-        self.usual_optimizer = torch.optim.AdamW(self.usual_head.to(self.device).parameters())
         self.images = torch.randn(self.batch_size, 3, *self.resize.image_size, device=self.device)
         self.features = self.extract().half()
+        channels = self.features.shape[1]
+        self.usual_head = PlainHead(channels, self.num_classes, self.resize.image_size)
+        self.usual_optimizer = torch.optim.AdamW(self.usual_head.to(self.device).parameters())
         size = (self.batch_size, *self.resize.image_size)
         self.targets = torch.randint(self.num_classes, size, dtype=torch.uint8).to(self.device)
         self.num_batches = -(-self.pictures // self.batch_size)

@@ -101,7 +101,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = build_model(spec).to(device)
     model.set_up_training(None, False, args.compile)
     amp = amp_dtype(device) if args.amp else None
-    facts = {"backbone": spec.backbone, "blocks": 4, "augment": "articles", "seed": args.seed}
+    facts = {
+        "backbone": spec.backbone,
+        "blocks": config.HEADS[spec.head],
+        "augment": "articles",
+        "seed": args.seed,
+    }
     workload = Workload(model, loaders, resize, device, amp, facts)
 
     header = checkpoint_header(spec, fingerprint(model.backbone), classes, resize)

@@ -185,14 +185,21 @@ def _init_random_weights(backbone: nn.Module, seed: int = 0) -> None:
 
 
 def _load_weights_file(backbone: nn.Module, path: str) -> None:
-    """A DINOv2 or Web-DINO file, bare or under "state_dict", "model" or "teacher"; strict."""
+    """A DINOv2 or Web-DINO file, bare or under "state_dict", "model" or "teacher"; strict.
+
+    Or a checkpoint of ours that was fine-tuned, whose head is left out.
+    """
     state_dict = load_tensors(Path(path))
-    for key in ("state_dict", "model", "teacher"):
+    for key in ("state_dict", "model", "teacher", "model_state_dict"):
         if isinstance(state_dict.get(key), dict):
             state_dict = state_dict[key]
     check_names(path, state_dict)
     state_dict = flatten_block_chunks(
-        {name.removeprefix("backbone."): value for name, value in state_dict.items()}
+        {
+            name.removeprefix("backbone."): value
+            for name, value in state_dict.items()
+            if not name.startswith("head.")
+        }
     )
     try:
         backbone.load_state_dict(state_dict, strict=True)

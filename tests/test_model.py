@@ -181,6 +181,14 @@ def test_user_errors_name_the_remedy(tmp_path):
         load_backbone("dinov2_vitt14", 1, weights=str(tmp_path / "other.pth"))
 
 
+def test_a_fine_tuned_checkpoint_lends_its_backbone(tmp_path):
+    model = build_model(tiny_spec(fine_tune=True))
+    nn.init.ones_(model.backbone.patch_embed.proj.bias)
+    torch.save({"epoch": 1, "model_state_dict": model.trained()}, tmp_path / "tuned.pth")
+    backbone = load_backbone("dinov2_vitt14", 1, weights=str(tmp_path / "tuned.pth"))
+    assert fingerprint(backbone) == fingerprint(model.backbone)
+
+
 def test_a_cut_file_in_the_hub_folder_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
