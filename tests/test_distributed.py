@@ -13,6 +13,11 @@ import torch
 from conftest import REPO, draw_pair
 from PIL import Image
 
+import datasets
+import losses
+from losses import Criterion
+from metrics import ConfusionMatrix
+
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available(), reason="this torch has no torch.distributed"
 )
@@ -115,6 +120,35 @@ def test_two_processes_get_the_scores_of_one(folder, recipe):
     assert one.shape == (3, 8)
     assert abs(one - two).max() < 1e-4
     assert abs(one[0] - one[1]).max() > 1e-3  # or nothing would have been shown
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 4])
+def test_each_picture_belongs_to_one_process(processes, monkeypatch):
+    monkeypatch.setattr(datasets, "world_size", lambda: processes)
+    for count in range(8):
+        batches = datasets.EpochBatches(count, 2, seed=0)
+        whole = [batches.batch(number) for number in range(len(batches))]
+        assert sorted(sum(whole, [])) == list(range(count, 2 * count))  # noqa: RUF017
+        validation, training = [], [[] for _ in whole]
+        for rank in range(processes):
+            monkeypatch.setattr(datasets, "rank", lambda rank=rank: rank)
+            validation += datasets.share(count)
+            for joint, mine in zip(training, batches, strict=True):
+                assert len(mine) <= 2
+                joint += mine
+        assert sorted(validation) == list(range(count))
+        assert [sorted(batch) for batch in training] == [sorted(batch) for batch in whole]
+
+
+def test_an_empty_share_weighs_nothing(monkeypatch):
+    """Or the others' pixels would lose a little of their weight."""
+    weights = []
+    monkeypatch.setattr(losses, "global_sum", lambda value: weights.append(value) or value)
+    logits, targets = torch.zeros(0, 2, 3, 3), torch.zeros(0, 42, 42, dtype=torch.uint8)
+    for class_weights in (None, torch.ones(2)):
+        loss = Criterion("ce", class_weights).of_grid(logits, targets, ConfusionMatrix(2))
+        assert loss == 0
+    assert weights == [0, 0]
 
 
 def test_one_process_writes_and_speaks(folder):
