@@ -14,7 +14,7 @@ from config import THIS_REPO
 from distributed import is_main, world_size
 from files import write_atomically
 
-PACKAGES = ("torch", "torchvision", "albumentations", "opencv-python-headless", "numpy", "pillow")
+PACKAGES = ("torchvision", "albumentations", "opencv-python-headless", "numpy", "pillow")
 
 
 def write_run_facts(folder: Path, seed: int, device: torch.device, resumed: bool = False) -> None:
@@ -27,7 +27,7 @@ def write_run_facts(folder: Path, seed: int, device: torch.device, resumed: bool
         "command": shlex.join(sys.argv),
         "git_commit": _git_commit(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {"torch": torch.__version__, **{name: _version(name) for name in PACKAGES}},
         "platform": platform.platform(),
         "device": _name(device),
         "processes": world_size(),

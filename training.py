@@ -59,6 +59,9 @@ class Trainer:
         if world_size() > 1:
             self.network = DistributedDataParallel(self.network)
         self.valid_network = self._network_for(self.valid_loader)
+        for loader in (self.train_loader, self.valid_loader):
+            # Else each pass draws a seed from torch's own generator, and a resumed one again.
+            loader.generator = torch.Generator()
         self.lr = self.updater.lr  # when the epoch began
         self.signals = StopSignals()
         self.saved = time.monotonic()

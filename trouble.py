@@ -77,10 +77,13 @@ def _pictures(trainer: "Trainer", batch: int) -> str:
 def _out_of_memory(trainer: "Trainer") -> str:
     batch = trainer.train_loader.batch_sampler.batch_size // world_size()
     height, width = trainer.resize.image_size
-    smaller = f"--batch {max(1, batch // 2)} --grad-accum 2" if batch > 1 else "--amp"
+    smaller = "--amp"
+    if batch > 1:
+        smaller = f"--batch {batch // 2} --grad-accum {2 * trainer.updater.accumulate}"
     return (
-        f"epoch {trainer.epoch}: out of memory with --batch {batch} --imgsz {width} {height}; try "
-        f"{smaller}, or --imgsz {width * 2 // 3} {height * 2 // 3}. {_kept(trainer)}"
+        f"epoch {trainer.epoch}: out of memory with --batch {batch} --imgsz {width} {height}; "
+        f"train anew with {smaller}, or with --imgsz {width * 2 // 3} {height * 2 // 3}. "
+        f"{_kept(trainer)}"
     )
 
 
@@ -88,4 +91,6 @@ def _kept(trainer: "Trainer", can_go_on: bool = True) -> str:
     last = trainer.run.folder / "last.pth"
     if not last.is_file():
         return "Nothing was saved yet."
-    return f"{last} is intact" + ("; --resume goes on from there." if can_go_on else ".")
+    if not can_go_on:
+        return f"{last} is intact."
+    return f"{last} is intact; --resume goes on from there with the same settings."
