@@ -131,6 +131,10 @@ def _difference(found: Any, example: Any, name: str) -> str:
 
 
 class _Short(reprlib.Repr):
+    def __init__(self):
+        super().__init__()
+        self.maxlevel = self.maxdict = 3
+
     def repr_Tensor(self, tensor: Tensor, level: int) -> str:
         return f"{tuple(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
 

@@ -85,6 +85,12 @@ class Trainer:
         try:
             check_like(content["lr"], 0.1, "lr")
             check_like(content["tally"], self.tally.state_dict(), "tally")
+            if not 0 <= content["tally"]["batches"] <= len(self.train_loader):
+                raise ValueError("more batches are done than an epoch has")
+            cuda = {
+                "cuda": dict(content["random_states"])["cuda"]
+            }  # there may be other devices now
+            check_like(content["random_states"], random_states() | cuda, "random_states")
             self.updater.load_state_dict(content["updater"])
             set_random_states(content["random_states"])
         except Exception as error:  # what a damaged or hostile file holds fails in many ways
@@ -143,6 +149,8 @@ class Trainer:
     def test(self) -> str:
         """What the best checkpoint scores, read back from its file."""
         path = self.run.folder / "best_model_iou.pth"
+        if not from_main(path.is_file):  # resumed from another folder's, and no epoch was better
+            path = path.with_name("final_model.pth")
         content = from_main(lambda: load_checkpoint(path))
         check_weights(path, content["model_state_dict"], self.model.trained())
         self.model.load_trained(content["model_state_dict"])

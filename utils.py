@@ -5,6 +5,7 @@ import os
 import pickle
 import random
 import shutil
+import warnings
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -64,10 +65,11 @@ def make_deterministic() -> None:
 
 
 def random_states() -> dict:
-    """Of every generator that code may draw from, as plain data."""
+    """Of every generator that code may draw from, as plain data of the same types each time."""
+    version, words, spare = random.getstate()
     kind, keys, *position = np.random.get_state()  # noqa: NPY002
     return {
-        "python": random.getstate(),
+        "python": (version, words, spare is not None, spare or 0.0),
         "numpy": (kind, keys.tolist(), *position),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all(),
@@ -76,7 +78,8 @@ def random_states() -> dict:
 
 def set_random_states(states: dict) -> None:
     """Raises errors of many kinds where the states are not what random_states gave."""
-    random.setstate(states["python"])
+    version, words, has_spare, spare = states["python"]
+    random.setstate((version, words, spare if has_spare else None))
     if not 0 <= states["numpy"][2] <= len(states["numpy"][1]):  # numpy would read beyond its keys
         raise ValueError("numpy's position is none")
     np.random.set_state(states["numpy"])  # noqa: NPY002
@@ -114,7 +117,9 @@ def load_tensors(path: Path, mapped: bool = False) -> dict:
     mapped = mapped and zipfile.is_zipfile(path)  # the format before torch 1.6 cannot be mapped
     _check_no_bomb(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is unusual in a file: it is refused later
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise InputError(f"{path}: refused, it is no plain file of tensors") from error
     except Exception as error:  # a cut or foreign file fails in many ways
@@ -169,7 +174,10 @@ def check_state(state: dict, expected: dict[str, tuple[int, ...]], subject: str)
 
 
 def _shape(value: Any) -> tuple[int, ...] | str:
-    return tuple(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    plain = value.layout == torch.strided and value.device.type != "meta"
+    return tuple(value.shape) if plain else "a tensor without plain numbers"
 
 
 def hub_file(url: str, num_bytes: int = 0) -> Path:

@@ -216,6 +216,15 @@ def test_resume_asks_for_nothing_where_nothing_was_saved(forks, command, whole):
     assert_same_results(whole, forks.folder / "outputs/fresh")
 
 
+def test_another_folders_run_goes_on(forks, command, whole):
+    """Where no epoch is better than those of the other folder, the last one is tested."""
+    argv = command("elsewhere", "--resume", whole / "last.pth", "--epochs", "4")
+    code, output = forks.run(*argv)
+    assert code == 0, output
+    assert "TRAINING COMPLETE: best mIoU" in output
+    assert last_epoch(forks, "elsewhere") == 4
+
+
 def test_a_run_that_stopped_early_stays_stopped(forks, command):
     base = command("patient", "--patience", "1", "--epochs", "30", "--lr", "0.1")
     assert forks.run(*base)[0] == 0
