@@ -17,10 +17,14 @@ from torchinfo import summary
 import commands
 import config
 from errors import InputError, exits_cleanly
-from heads import HEAD_CLASSES
+from heads import HEAD_CLASSES, pieces
 from resampling import PATCH_SIZE, center_padding
 from utils import check_names, load_tensors
 from vit import flatten_block_chunks
+
+# Images that a CPU takes through the backbone at a time: one of 640x640. The memory of more goes
+# back to the system after each layer, and costs more to fetch than the batch saves.
+CPU_IMAGE_BYTES = 4 * 2**20
 
 
 def pad_to_multiple(images: Tensor, multiple: int = PATCH_SIZE) -> Tensor:
@@ -80,9 +84,12 @@ class SegmentationModel(nn.Module):
         """(B, 3, H, W) -> features (B, L*D, h, w), blocks in order; B may be 0."""
         if len(images) == 0:  # more than most backbones can take, the official code among them
             return self.extract(images.new_zeros(1, *images.shape[1:]))[:0]
+        with_graph = self.fine_tune and torch.is_grad_enabled()
+        parts = [images] if with_graph else pieces(images, CPU_IMAGE_BYTES)
         # Not inference_mode: the head's backward must be able to save these tensors.
-        with torch.set_grad_enabled(self.fine_tune and torch.is_grad_enabled()):
-            return torch.cat(self.backbone(pad_to_multiple(images)), dim=1)
+        with torch.set_grad_enabled(with_graph):
+            parts = [torch.cat(self.backbone(pad_to_multiple(part)), dim=1) for part in parts]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.extract(images))
