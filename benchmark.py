@@ -112,8 +112,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     header = checkpoint_header(spec, fingerprint(model.backbone), classes, resize)
     Run(folder, header, {}).save("model.pth", model.trained())
     flags = ["--model", folder / "model.pth", "--batch", args.batch, "--device", device]
+    flags += ["--hub-repo", args.hub_repo]
     flags += ["--dtype", str(amp).removeprefix("torch.")] if amp else []
-    flags += ["--hub-repo", args.hub_repo] if args.hub_repo else []
     pictures, video = write_inputs(data, folder)
 
     bench = Bench(device)

@@ -4,7 +4,7 @@ import argparse
 from importlib.util import find_spec
 from pathlib import Path
 
-from config import DOWNLOADS, HEADS, LOSSES, PICTURE_KINDS, VIDEO_KINDS, ModelConfig
+from config import DOWNLOADS, HEADS, LOSSES, PICTURE_KINDS, THIS_REPO, VIDEO_KINDS, ModelConfig
 from errors import InputError
 from flags import (
     HelpFormatter,
@@ -211,6 +211,7 @@ def benchmark_parser() -> argparse.ArgumentParser:
         "--data", type=Path, metavar="DIR", help="data set; default: pictures drawn for it"
     )
     add_model_flags(parser, "none")
+    parser.set_defaults(hub_repo=THIS_REPO)  # random weights need no download of code either
     add_image_size(parser, (640, 640))
     parser.add_argument("--batch", type=positive_int, default=4, help="pictures per step")
     parser.add_argument("--pictures", type=positive_int, default=8, help="pictures per job")
