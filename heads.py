@@ -15,11 +15,11 @@ from distributed import global_sum
 CACHE_BYTES = 16 * 2**20  # what a CPU works on without fetching it from memory again and again
 
 
-def pieces(batch: Tensor, num_bytes: int = CACHE_BYTES) -> Sequence[Tensor]:
-    """The batch as it is; on a CPU, parts of as many items as num_bytes hold in float32."""
+def pieces(batch: Tensor, num_bytes: int | None = None) -> Sequence[Tensor]:
+    """The batch as it is; on a CPU, parts of num_bytes in float32 (default: CACHE_BYTES) at most."""
     if batch.device.type != "cpu" or len(batch) == 0:
         return [batch]
-    return batch.split(max(1, num_bytes // (4 * batch[0].numel())))
+    return batch.split(max(1, (num_bytes or CACHE_BYTES) // (4 * batch[0].numel())))
 
 
 class PixelClassifier(nn.Conv2d):

@@ -181,6 +181,18 @@ def test_user_errors_name_the_remedy(tmp_path):
         load_backbone("dinov2_vitt14", 1, weights=str(tmp_path / "other.pth"))
 
 
+@pytest.mark.parametrize("fine_tune", [False, True])
+def test_a_cpu_takes_pictures_through_the_backbone_one_by_one(monkeypatch, fine_tune):
+    model = small_model(fine_tune).eval()
+    images = torch.randn(3, 3, 28, 42)
+    whole = model.extract(images)
+    monkeypatch.setattr(model_module, "CPU_IMAGE_BYTES", 1)
+    seen = []
+    model.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    torch.testing.assert_close(model.extract(images), whole)
+    assert seen == ([3] if fine_tune else [1, 1, 1])  # a batch whose gradient is wanted is whole
+
+
 def test_a_fine_tuned_checkpoint_lends_its_backbone(tmp_path):
     model = build_model(tiny_spec(fine_tune=True))
     nn.init.ones_(model.backbone.patch_embed.proj.bias)
