@@ -30,13 +30,13 @@ def explained(trainer: "Trainer") -> Iterator[None]:
         yield
     except NotFinite as error:
         raise InputError(
-            f"epoch {trainer.epoch}, step {error.batch + 1}: the loss became {error.value}; "
+            f"epoch {_epoch(trainer)}, step {error.batch + 1}: the loss became {error.value}; "
             f"pictures of that step: {_pictures(trainer, error.batch)}; {REMEDY}. "
             f"{_kept(trainer, can_go_on=False)}"
         ) from error
     except Diverged as error:
         raise InputError(
-            f"epoch {trainer.epoch}: {error}; {REMEDY}. {_kept(trainer, can_go_on=False)}"
+            f"epoch {_epoch(trainer)}: {error}; {REMEDY}. {_kept(trainer, can_go_on=False)}"
         ) from error
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise InputError(_out_of_memory(trainer)) from error
@@ -47,11 +47,16 @@ def explained(trainer: "Trainer") -> Iterator[None]:
         if "DataLoader worker" not in message:
             raise
         raise InputError(
-            f"epoch {trainer.epoch}: {message.splitlines()[0]} Mostly the memory is full: try "
+            f"epoch {_epoch(trainer)}: {message.splitlines()[0]} Mostly the memory is full: try "
             f"fewer --workers or a smaller --batch. {_kept(trainer)}"
         ) from error
     except (InputError, OSError) as error:  # a picture, the disk, a pipe
-        raise InputError(f"epoch {trainer.epoch}: {error}. {_kept(trainer)}") from error
+        raise InputError(f"epoch {_epoch(trainer)}: {error}. {_kept(trainer)}") from error
+
+
+def _epoch(trainer: "Trainer") -> int:
+    """The one under way or, until all its files are written, just trained."""
+    return trainer.train_loader.batch_sampler.epoch
 
 
 def check_finite(loss: float, weights: dict[str, Tensor]) -> None:
@@ -81,7 +86,7 @@ def _out_of_memory(trainer: "Trainer") -> str:
     if batch > 1:
         smaller = f"--batch {batch // 2} --grad-accum {2 * trainer.updater.accumulate}"
     return (
-        f"epoch {trainer.epoch}: out of memory with --batch {batch} --imgsz {width} {height}; "
+        f"epoch {_epoch(trainer)}: out of memory with --batch {batch} --imgsz {width} {height}; "
         f"train anew with {smaller}, or with --imgsz {width * 2 // 3} {height * 2 // 3}. "
         f"{_kept(trainer)}"
     )

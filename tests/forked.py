@@ -49,6 +49,10 @@ class Forks:
             assert time.monotonic() < limit, self.output.read_text()
             time.sleep(0.005)
 
+    def wait_for_epochs(self, count: int) -> None:
+        """Until so many have begun, or the run is over."""
+        self.wait_for(lambda said: said.count("EPOCH") >= count or "COMPLETE" in said)
+
     def close(self) -> None:
         self._server.stdin.close()
         self._server.wait()

@@ -1,7 +1,9 @@
 """Files of tensors: plain data, whole or not at all, never trusted."""
 
 import os
+import random
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +16,13 @@ from model import build_model, fingerprint
 from predictor import load_predictor
 from presets import PERSON
 from runs import Run, checkpoint_header
-from utils import load_tensors, save_tensors, select_device
+from utils import (
+    load_tensors,
+    random_states,
+    save_tensors,
+    select_device,
+    set_random_states,
+)
 
 CPU = torch.device("cpu")
 SCORES = {"loss": 0.5, "pixel_acc": 0.9, "miou": 0.8}
@@ -149,6 +157,19 @@ def test_resuming_another_run_is_refused(run):
 def test_a_checkpoint_without_resume_state_is_refused(run):
     with pytest.raises(InputError, match=r"best_model_iou\.pth holds no state to go on from"):
         run.load_last(run.folder / "best_model_iou.pth", epochs=9)
+
+
+def test_random_states_come_back():
+    def draw():
+        drawn = random.gauss(0, 1), np.random.normal(), torch.rand(1).item()  # noqa: NPY002
+        return (*drawn, random.random())
+
+    draw()  # both gauss and normal keep a second number in store
+    states = random_states()
+    expected = [draw() for _ in range(3)]
+    draw()
+    set_random_states(states)
+    assert [draw() for _ in range(3)] == expected
 
 
 def test_device():

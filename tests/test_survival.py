@@ -125,19 +125,29 @@ def last_epoch(forks, name):
     return content["epoch"]
 
 
+DRAWS = """
+import random, numpy, torch, optimizers
+step = optimizers.Updater.step
+def drawing(updater):
+    step(updater)
+    updater.lately = random.gauss(0, 1), numpy.random.rand(), torch.rand(1)
+optimizers.Updater.step = drawing
+"""
+
+
 def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(forks, command):
     epochs = 2 + KILLS // 2
     started = time.monotonic()
-    assert forks.run(*command("whole", "--epochs", epochs))[0] == 0
+    assert forks.run(*command("whole", "--epochs", epochs), setup=DRAWS)[0] == 0
     an_epoch = (time.monotonic() - started) / epochs
     moments = random.Random(seed := random.randrange(1000))
     print(f"seed {seed}")
     for kill in range(KILLS):
         # A run that has all its epochs finishes once more, and may be killed at that.
         more = EVERY_STEP if kill % 3 else []
-        pid = forks.start(*command("parts", "--epochs", epochs, "--resume", *more))
-        if kill % 5 != 4:  # the others are killed before they train, or soon after
-            forks.wait_for(lambda output: "EPOCH" in output or "COMPLETE" in output)
+        argv = command("parts", "--epochs", epochs, "--resume", *more)
+        pid = forks.start(*argv, setup=DRAWS)
+        forks.wait_for_epochs(moments.choice((0, 1, 1, 2, 2)))
         time.sleep(moments.uniform(0, an_epoch))
         with suppress(ProcessLookupError):  # it has ended already
             os.kill(pid, signal.SIGKILL)
@@ -145,7 +155,7 @@ def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(forks, comman
         assert code in (0, -signal.SIGKILL), output
         parts = list((forks.folder / "outputs/parts").rglob("*.part"))
         print(kill, code, *said(output)[-1:], *parts)
-    code, output = forks.run(*command("parts", "--epochs", epochs, "--resume"))
+    code, output = forks.run(*command("parts", "--epochs", epochs, "--resume"), setup=DRAWS)
     assert code == 0, output
     assert_same_results(forks.folder / "outputs/whole", forks.folder / "outputs/parts")
 
@@ -157,7 +167,7 @@ def test_a_signal_finishes_the_step_and_saves(forks, command, whole, number, cod
     """To the whole group, as a terminal sends Ctrl-C."""
     name = f"stopped{code}"
     pid = forks.start(*command(name, "--workers", workers))
-    forks.wait_for(lambda output: "EPOCH: 2" in output)
+    forks.wait_for_epochs(2)
     os.killpg(pid, number)
     found, output = forks.end()
     assert found == code, output
@@ -189,7 +199,7 @@ def test_a_signal_during_validation(forks, command, whole):
 def test_a_second_signal_ends_at_once(forks, command):
     slow = "import time, optimizers\noptimizers.Updater.step = lambda self: time.sleep(60)"
     pid = forks.start(*command("second", "--workers", "2"), setup=slow)
-    forks.wait_for(lambda output: "EPOCH" in output)
+    forks.wait_for_epochs(1)
     os.killpg(pid, signal.SIGINT)
     forks.wait_for(lambda output: "once more to stop at once" in output)
     time.sleep(0.6)  # what comes sooner is torchrun's echo of the first one
@@ -223,6 +233,12 @@ def test_another_folders_run_goes_on(forks, command, whole):
     assert code == 0, output
     assert "TRAINING COMPLETE: best mIoU" in output
     assert last_epoch(forks, "elsewhere") == 4
+
+
+def test_a_run_killed_before_its_last_file_is_completed(forks, command, whole):
+    folder = shutil.copytree(whole, forks.folder / "outputs/incomplete")
+    (folder / "final_model.pth").unlink()
+    assert_goes_on(forks, command, "incomplete", whole)
 
 
 def test_a_run_that_stopped_early_stays_stopped(forks, command):
@@ -304,6 +320,7 @@ def test_weights_that_are_not_finite_are_never_saved(forks, command, more):
         content = torch.load(forks.folder / f"outputs/nan/{name}.pth", weights_only=True)
         assert content["epoch"] <= 2
         assert all(value.isfinite().all() for value in content["model_state_dict"].values())
+    assert len((forks.folder / "outputs/nan/history.csv").read_text().splitlines()) == 3
 
 
 WORKER_KILLED = """
@@ -355,7 +372,9 @@ def test_a_full_disk(forks, command, whole):
     """last.pth is longer than the other files: a limit between their lengths stands in."""
     full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))"
     message = fails(forks, *command("full"), setup=PICTURE_BREAKS.format(full))
-    assert "last.pth: cannot write (File too large)" in message
+    assert message.startswith(
+        "error: epoch 2: outputs/full/last.pth: cannot write (File too large)"
+    )
     assert last_epoch(forks, "full") == 1
     assert_goes_on(forks, command, "full", whole)
 
