@@ -1,5 +1,7 @@
 """A data set's files, classes and encoding settled and checked before anything is trained."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -48,6 +50,14 @@ class SegmentationData:
     def class_of(self, value: int, scan: Scan) -> int:
         """The class of one of a scan's values, UNKNOWN or IGNORE_INDEX where it has none."""
         return self.encoding.class_of(*as_stored(value, scan, self.encoding))
+
+    @property
+    def digest(self) -> str:
+        """Tells one choice of pictures from another, wherever they lie."""
+        names = [
+            [pair.image.name for pair in pairs] for pairs in (self.splits.train, self.splits.valid)
+        ]
+        return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]
 
     @cached_property
     def warnings(self) -> list[str]:

@@ -67,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             loaders = cached_loaders(model, loaders, args.cache_features, facts, device, amp)
         elif not args.fine_tune:
             loaders = loaders[0], cached_valid_loader(model, loaders[1], device, amp) or loaders[1]
-        run = Run(output_folder(args.out_dir), header, commands.recipe(args, world_size()))
+        recipe = commands.recipe(args, world_size()) | {"pictures": data.digest}
+        run = Run(output_folder(args.out_dir), header, recipe)
         trainer = Trainer(
             model, *loaders, updater, criterion, resize, device, run, preview, data.splits.train,
             save_every=60 * args.save_every,

@@ -72,6 +72,14 @@ def test_two_runs_of_one_seed_are_equal(data_dir, in_tmp):
     assert not all(torch.equal(a[key], c[key]) for key in a)
 
 
+def test_resuming_with_other_pictures_is_refused(data_dir, in_tmp, capsys):
+    run_train(data_dir)
+    for folder in ("train_images", "train_masks"):
+        (data_dir / folder / "0.png").unlink()
+    argv = ["--data", data_dir, *TINY, "--batch", "4", "--epochs", "3", "--resume"]
+    assert "made with pictures" in fails(capsys, train.main, *argv)
+
+
 def test_a_resumed_run_ends_where_the_whole_one_does(data_dir, in_tmp):
     schedule = ["--scheduler", "--scheduler-epochs", "2"]
     run_train(data_dir, *schedule, "--out-dir", "whole", "--epochs", "3")
