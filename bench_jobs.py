@@ -59,11 +59,12 @@ def sample_data(
     return replace(data, splits=splits), len(train), len(valid)
 
 
-def write_inputs(data: SegmentationData, folder: Path) -> tuple[Path, Path]:
-    """The training pictures as a folder and as the frames of a video."""
+def write_inputs(data: SegmentationData, count: int, folder: Path) -> tuple[Path, Path]:
+    """The training pictures, over and over, as a folder and as the frames of a video."""
     pictures, video = folder / "pictures", folder / "frames.mp4"
+    shutil.rmtree(pictures, ignore_errors=True)
     with VideoWriter(video, fps=10) as writer:
-        for i, pair in enumerate(data.splits.train):
+        for i, pair in enumerate(itertools.islice(itertools.cycle(data.splits.train), count)):
             image = read_image(pair.image)
             write_image(pictures / f"{i:04d}.jpg", image)
             writer.write(cv2.resize(image, VIDEO_SIZE))

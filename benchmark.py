@@ -20,6 +20,7 @@ from runs import Run, checkpoint_header
 from utils import amp_dtype, seed_everything, select_device
 
 RECIPE_EPOCHS = 65  # of the articles' person segmentation
+INFERRED_BATCHES = 8  # at least; a process begins slowly, and stages overlap over batches
 LIMIT = "backbone forward"
 USUAL = {
     "train step": "train step, usual",
@@ -114,13 +115,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags = ["--model", folder / "model.pth", "--batch", args.batch, "--device", device]
     flags += ["--hub-repo", args.hub_repo]
     flags += ["--dtype", str(amp).removeprefix("torch.")] if amp else []
-    pictures, video = write_inputs(data, folder)
+    count = max(workload.pictures, INFERRED_BATCHES * args.batch)
+    pictures, video = write_inputs(data, count, folder)
 
     bench = Bench(device)
     add_jobs(bench, workload, args.batch)
     scripts = {"picture folder": ("infer_image.py", pictures), "video": ("infer_video.py", video)}
     for name, (script, source) in scripts.items():
-        bench.add(name, workload.pictures, partial(script_seconds, script, source, *flags))
+        bench.add(name, count, partial(script_seconds, script, source, *flags))
     bench.run(args.rounds)
 
     figures = report(bench, num_train, num_valid)

@@ -148,10 +148,8 @@ def evaluate(
             batch = network(inputs.to(device, non_blocking=True))
         for logits, target in zip(batch, targets, strict=True):
             target = target.to(device, non_blocking=True)[None]
-            size = tuple(target.shape[-2:])
-            logits = upsample(logits[None].float(), resize.content_size(size), size)
-            losses.append(criterion(logits, target))
-            matrix.update(to_labels(logits), target)
+            image_size = resize.content_size(target.shape[-2:])
+            losses.append(criterion.of_picture(logits[None].float(), target, image_size, matrix))
     matrix.counts = global_sum(matrix.counts)
     losses = torch.stack(losses).tolist() if losses else []
     loss_sum, samples = global_sum(torch.tensor([sum(losses), len(losses)], dtype=torch.float64))

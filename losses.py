@@ -45,6 +45,24 @@ class Criterion:
         sums = global_sum(dice_sums(logits, targets))
         return self._total(logits, targets) * scale + dice(sums)
 
+    def of_picture(
+        self, logits: Tensor, target: Tensor, image_size: tuple[int, int], matrix: ConfusionMatrix
+    ) -> Tensor:
+        """The loss of one picture's logits on the patch grid (1, K, h, w), for evaluation.
+
+        target: (1, H', W'), of the picture's own size. image_size: of the picture in the network's
+        input. Counts the predictions into matrix; works on strips of the picture.
+        """
+        total, sums = 0.0, 0.0
+        for _, rows in _strips(logits, target):
+            upsampled = upsample(logits, image_size, target.shape[-2:], rows)
+            total += self._total(upsampled, target[:, rows])
+            if self.with_dice:
+                sums += dice_sums(upsampled, target[:, rows])
+            matrix.update(to_labels(upsampled), target[:, rows])
+        loss = total / self._weight(target)
+        return loss + dice(sums) if self.with_dice else loss
+
     def _total(self, logits: Tensor, targets: Tensor) -> Tensor:
         losses = self.pixel_loss(logits, targets)
         if self.class_weights is not None:

@@ -12,7 +12,6 @@ from torch import nn
 
 import config
 from checkpoints import check_weights, load_checkpoint, short
-from engine import to_labels
 from errors import InputError
 from geometry import Resize
 from model import SegmentationModel, build_model, fingerprint
@@ -20,6 +19,7 @@ from official import OfficialHead, find_head, load_head_weights
 from official_m2f import is_m2f, load_m2f
 from presets import Classes
 from protocol import Protocol
+from resampling import to_labels
 from sliding import View, run_windows, strips
 from utils import select_dtype
 

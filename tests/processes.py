@@ -19,11 +19,11 @@ import torch
 import torch._dynamo  # imported by the optimiser, which would take each process two seconds
 
 import datasets
-import engine
 import optimizers
 import runs
 import train
 from errors import InputError
+from losses import Criterion
 
 SECONDS = 60  # within which the death of one process must end the others
 
@@ -52,10 +52,12 @@ def break_pictures() -> None:
 TROUBLES = {
     "": lambda: None,
     "killed in a step": lambda: signal_at_call(optimizers.Updater, "step", 4, signal.SIGKILL),
-    "killed in validation": lambda: signal_at_call(engine, "upsample", 2, signal.SIGKILL),
+    "killed in validation": lambda: signal_at_call(Criterion, "of_picture", 2, signal.SIGKILL),
     "killed while writing": lambda: signal_at_call(runs, "save_tensors", 2, signal.SIGKILL),
     "asked to end in a step": lambda: signal_at_call(optimizers.Updater, "step", 4, signal.SIGTERM),
-    "asked to end in validation": lambda: signal_at_call(engine, "upsample", 2, signal.SIGTERM),
+    "asked to end in validation": lambda: signal_at_call(
+        Criterion, "of_picture", 2, signal.SIGTERM
+    ),
     "pictures break": break_pictures,
 }
 

@@ -5,12 +5,13 @@ import torch
 from test_model import StripeBackbone, small_model
 from torch import nn
 
-from engine import NotFinite, Tally, evaluate, predict_labels, to_labels, train_one_epoch
+from engine import NotFinite, Tally, evaluate, predict_labels, train_one_epoch
 from geometry import Resize
 from heads import TokenHead
 from losses import Criterion
 from model import SegmentationModel
 from optimizers import Updater
+from resampling import to_labels
 
 CPU = torch.device("cpu")
 

@@ -85,6 +85,23 @@ def test_strips_give_the_loss_gradient_and_counts_of_the_whole(
     assert torch.equal(matrix.matrix, whole.matrix)
 
 
+@pytest.mark.parametrize("strip_bytes", [1, 4 * 3 * 40 * 7, 2**20])  # a row, seven rows, all
+@pytest.mark.parametrize("pixels", [None, [900, 90, 10]])
+@pytest.mark.parametrize("name", config.LOSSES)
+def test_a_picture_is_scored_in_strips_as_a_whole(name, pixels, strip_bytes, monkeypatch):
+    monkeypatch.setitem(losses.STRIP_BYTES, "cpu", strip_bytes)
+    criterion = build_criterion(name, pixels)
+    grid = torch.randn(1, 3, 2, 3)
+    target = torch.randint(0, 3, (1, 31, 40), dtype=torch.uint8)
+    target[:, 25:] = 255
+    upsampled = upsample(grid, (25, 42), (31, 40))
+    whole, matrix = ConfusionMatrix(3), ConfusionMatrix(3)
+    whole.update(to_labels(upsampled), target)
+    loss = criterion.of_picture(grid, target, (25, 42), matrix)
+    assert loss.item() == pytest.approx(criterion(upsampled, target).item(), rel=1e-5)
+    assert torch.equal(matrix.matrix, whole.matrix)
+
+
 def test_an_empty_batch_has_zero_loss_and_zero_gradients():
     """The share of a process in a last batch of fewer pictures than processes."""
     head = LinearHead(4, 3)
