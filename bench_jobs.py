@@ -62,7 +62,8 @@ def sample_data(
 def write_inputs(data: SegmentationData, count: int, folder: Path) -> tuple[Path, Path]:
     """The training pictures, over and over, as a folder and as the frames of a video."""
     pictures, video = folder / "pictures", folder / "frames.mp4"
-    shutil.rmtree(pictures, ignore_errors=True)
+    for earlier in (pictures, folder / "results"):  # of a run with other pictures
+        shutil.rmtree(earlier, ignore_errors=True)
     with VideoWriter(video, fps=10) as writer:
         for i, pair in enumerate(itertools.islice(itertools.cycle(data.splits.train), count)):
             image = read_image(pair.image)

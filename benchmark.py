@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     header = checkpoint_header(spec, fingerprint(model.backbone), classes, resize)
     Run(folder, header, {}).save("model.pth", model.trained())
     flags = ["--model", folder / "model.pth", "--batch", args.batch, "--device", device]
-    flags += ["--hub-repo", args.hub_repo]
+    flags += ["--hub-repo", args.hub_repo, "--out-dir", "benchmark/results"]
     flags += ["--dtype", str(amp).removeprefix("torch.")] if amp else []
     count = max(workload.pictures, INFERRED_BATCHES * args.batch)
     pictures, video = write_inputs(data, count, folder)
