@@ -17,7 +17,7 @@ CACHE_BYTES = 16 * 2**20  # what a CPU works on without fetching it from memory 
 
 def pieces(batch: Tensor, num_bytes: int | None = None) -> Sequence[Tensor]:
     """The batch as it is; on a CPU, parts of at most num_bytes (CACHE_BYTES) in float32."""
-    if batch.device.type != "cpu" or len(batch) == 0:
+    if batch.device.type != "cpu" or len(batch) < 2:
         return [batch]
     return batch.split(max(1, (num_bytes or CACHE_BYTES) // (4 * batch[0].numel())))
 
