@@ -60,7 +60,7 @@ class Criterion:
             if self.with_dice:
                 sums += dice_sums(upsampled, target[:, rows])
             matrix.update(to_labels(upsampled), target[:, rows])
-        loss = total / self._weight(target)
+        loss = total / self._weight(target).clamp(min=SOME_WEIGHT)
         return loss + dice(sums) if self.with_dice else loss
 
     def _total(self, logits: Tensor, targets: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ import time
 from contextlib import suppress
 from types import FrameType
 
+from distributed import is_main
+
 # torchrun hands on to its processes what the terminal has sent them already.
 SECONDS_TO_SECOND = 0.5
 
@@ -30,7 +32,7 @@ class StopSignals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.number is None:
             self.number, self._noted = number, time.monotonic()
-            if os.environ.get("RANK", "0") == "0":
+            if is_main():
                 # Not print(): the signal may have come while stderr was being written to.
                 with suppress(OSError):
                     os.write(2, b"\nfinishing this step; once more to stop at once\n")

@@ -87,12 +87,11 @@ class Trainer:
             check_like(content["tally"], self.tally.state_dict(), "tally")
             if not 0 <= content["tally"]["batches"] <= len(self.train_loader):
                 raise ValueError("more batches are done than an epoch has")
-            cuda = {
-                "cuda": dict(content["random_states"])["cuda"]
-            }  # there may be other devices now
-            check_like(content["random_states"], random_states() | cuda, "random_states")
             self.updater.load_state_dict(content["updater"])
-            set_random_states(content["random_states"])
+            states = content["random_states"]
+            here = random_states() | {"cuda": states["cuda"]}  # there may be other GPUs now
+            check_like(states, here, "random_states")
+            set_random_states(states)
         except Exception as error:  # what a damaged or hostile file holds fails in many ways
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path} holds no state to go on from ({reason})") from error

@@ -173,6 +173,17 @@ def test_a_perfect_model_scores_one_at_the_masks_own_size():
     assert scores["miou"] == 1.0
 
 
+@pytest.mark.parametrize("name", ["ce", "ce+dice", "focal"])
+def test_a_picture_that_is_ignored_throughout_costs_nothing(name):
+    images = torch.randn(2, 3, 28, 42)
+    targets = [torch.ones(20, 30, dtype=torch.uint8), torch.full((20, 30), 255, dtype=torch.uint8)]
+    model, resize, criterion = small_model(), Resize((28, 42)), Criterion(name)
+    one = evaluate(model, [(images[:1], targets[:1])], 3, resize, CPU, criterion)
+    both = evaluate(model, [(images, targets)], 3, resize, CPU, criterion)
+    assert both["loss"] == pytest.approx(one["loss"] / 2)
+    assert both["miou"] == one["miou"]
+
+
 def test_predicted_labels_have_the_pictures_size():
     labels = predict_labels(small_model(), torch.randn(2, 3, 30, 45), (30, 45))
     assert labels.shape == (2, 30, 45)
