@@ -88,7 +88,7 @@ class Trainer:
             if not 0 <= content["tally"]["batches"] <= len(self.train_loader):
                 raise ValueError("more batches are done than an epoch has")
             self.updater.load_state_dict(content["updater"])
-            states = content["random_states"]
+            states = dict(content["random_states"])
             here = random_states() | {"cuda": states["cuda"]}  # there may be other GPUs now
             check_like(states, here, "random_states")
             set_random_states(states)
