@@ -41,7 +41,7 @@ from results.picture_files import (
     write_contact_sheet,
 )
 from results.tables import ResultsTable
-from utils import InputError, output_folder, progress, remove_leftovers
+from utils import InputError, output_folder, progress
 
 
 # fmt: off
@@ -106,7 +106,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     pictures = find_pictures(args.input)
     folder = output_folder(args.out_dir)
-    remove_leftovers(folder)
     check_no_input_is_lost(output_names(pictures), folder, args.save)
     started = time.perf_counter()
     with distributed.session(args.device) as device:
@@ -118,8 +117,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         table = ResultsTable(folder, classes, args.skip_existing, record)
         names = distributed.from_main(lambda: output_names(pictures, table.names))
         check_no_input_is_lost(names, folder, args.save)
-        for parent in {(folder / name).parent for name in names.values()}:
-            remove_leftovers(parent)
         todo = distributed.from_main(lambda: still_to_do(names, table, folder, args.save))
         mine = todo[distributed.rank() :: distributed.world_size()]
 

@@ -18,7 +18,7 @@ from inference.frames import Smoother, map_frames
 from pages.video import VideoPage
 from predictor import PredictorOptions, list_models, load_predictor
 from results.video_files import VideoResults, Window, draw_frame
-from utils import InputError, output_folder, progress, remove_leftovers, select_device
+from utils import InputError, output_folder, progress, select_device
 from video.reader import VideoReader
 
 
@@ -86,7 +86,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     predictor = load_predictor(args.model, device, options)
     classes = predictor.classes
     folder = output_folder(args.out_dir)
-    remove_leftovers(folder)
 
     drawings = (*args.save, "overlay") if args.show else args.save
     watch = Stopwatch("decode", "model", "drawing", "encode")

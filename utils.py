@@ -5,10 +5,12 @@ import platform
 import random
 import re
 import secrets
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path, PureWindowsPath
 from typing import Generic, TypeVar
 
@@ -137,7 +139,10 @@ class InputError(Exception):
 
 
 def output_folder(name: str) -> Path:
-    """Make outputs/NAME and return it; raises InputError for a name that leads out of outputs/."""
+    """Make outputs/NAME and return it; raises InputError for a name that leads out of outputs/.
+
+    Temporary files of writers that were killed are deleted there, sub-folders included.
+    """
     for path in (Path(name), PureWindowsPath(name)):  # "C:x" and "\\x" lead out on Windows
         if path.anchor or ".." in path.parts:
             raise InputError(f"--out-dir {name}: give a name below {OUTPUTS}/")
@@ -148,6 +153,7 @@ def output_folder(name: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot make this folder ({error.strerror})") from error
+    remove_leftovers(folder)
     return folder
 
 
@@ -197,22 +203,34 @@ def temporary_path(path: Path, suffix: str = "") -> Path:
     return path.with_name(stem.decode(errors="ignore") + owner)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files in `folder` whose writer has ended.
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside `path`, for the with-block to fill and move to `path`."""
+    remove_leftovers(path.parent, path.name)
+    folder = temporary_path(path)
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path, name: str = "") -> None:
+    """Delete the temporary files below `folder` whose writer has ended; name: those of one path.
 
     Files of another machine's writers are deleted once they are a day old.
     """
-    for path in folder.glob(".*.part*"):
+    for path in list(folder.glob(f".{escape(name)}.*.part*" if name else "**/.*.part*")):
         with suppress(OSError):
             if not _is_being_written(path):
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _is_being_written(path: Path) -> bool:
     changed = path.stat().st_mtime
     owner = re.search(r"\.(\w*)-(\d+)-[0-9a-f]{8}\.part(\.\w+)?$", path.name)
     if owner is None:
-        return False
+        return path.is_dir()  # not one of ours
     if owner[1] != _host():
         return time.time() - changed < DAY
     try:

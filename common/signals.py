@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -114,13 +115,18 @@ def raised_signals() -> Iterator[None]:
             again = threading.Timer(0.01, send_to_main_thread, [unraisable.exc_value.number])
             again.daemon = True
             again.start()
-        else:
+        elif counter.count == 0:  # else of an object that the signal left half-built
             usual_hook(unraisable)
 
     usual_hook, sys.unraisablehook = sys.unraisablehook, hook
     try:
         with SignalCounter(react) as counter:
             yield
+    except Interrupted as error:
+        while error:  # so that destructors run while the hook is ours
+            traceback.clear_frames(error.__traceback__)
+            error = error.__context__
+        raise
     finally:
         sys.unraisablehook = usual_hook
 

@@ -8,13 +8,12 @@ import zlib
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from torchvision.datasets.utils import check_md5, download_url
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from config import INPUTS
-from utils import InputError
+from utils import InputError, temporary_folder
 
 GIB = 2**30
 DAMAGE = (EOFError, RuntimeError, ValueError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
@@ -70,10 +69,9 @@ def download(source: Source, root: Path = INPUTS) -> Path:
 def _retrieve(source: Source, archive: Path) -> None:
     """Download into a temporary folder, then move the whole file to its place."""
     try:
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".download-", dir=archive.parent) as staging:
+        with temporary_folder(archive) as staging:
             download_url(source.url, staging, source.archive, source.md5)
-            os.replace(Path(staging) / source.archive, archive)
+            os.replace(staging / source.archive, archive)
     except (OSError, HTTPException, RuntimeError) as error:
         raise InputError(
             f"{source.url}: cannot be downloaded ({error}); run the command again, or fetch it "
@@ -88,7 +86,7 @@ def unpack(archive: Path, source: Source, folder: Path) -> None:
     "data" filter refuses links, devices and paths that lead out of the folder.
     """
     try:
-        with TemporaryDirectory(prefix=".unpack-", dir=folder.parent) as staging:
+        with temporary_folder(folder) as staging:
             if zipfile.is_zipfile(archive):
                 with zipfile.ZipFile(archive) as opened:
                     _check_size(archive, [m.file_size for m in opened.infolist()], source.max_bytes)
@@ -97,7 +95,7 @@ def unpack(archive: Path, source: Source, folder: Path) -> None:
                 with tarfile.open(archive) as opened:
                     _check_size(archive, [m.size for m in opened], source.max_bytes)
                     opened.extractall(staging, filter="data")
-            inside = Path(staging) / source.inside
+            inside = staging / source.inside
             if not inside.is_dir() or inside.is_symlink():
                 raise InputError(
                     f"{archive}: no folder {source.inside}/ in it; a different archive"

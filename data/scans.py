@@ -17,7 +17,7 @@ from config import OUTPUTS
 from data.images import UPRIGHT, orientation, upright_size
 from data.pairs import Pair, SizeMismatch, read_stored
 from labels.masks import colour_code, count_values, is_grey, used_colours, value_codes
-from utils import InputError, progress, write_atomically
+from utils import InputError, progress, remove_leftovers, write_atomically
 
 SCAN_VERSION = 2  # of the cache file
 KEPT_VALUES = 4096  # per mask; a lossy one has tens of thousands
@@ -74,8 +74,10 @@ def keep_scans(pairs: Sequence[Pair], scans: Sequence[Scan]) -> None:
     }
     text = json.dumps({"version": SCAN_VERSION, "pairs": content})
     if content:
+        path = _cache_file(pairs)
+        remove_leftovers(path.parent)
         with suppress(InputError):  # only a cache: the next run reads the files again
-            write_atomically(_cache_file(pairs), text.encode())
+            write_atomically(path, text.encode())
 
 
 def _cache_file(pairs: Sequence[Pair]) -> Path:

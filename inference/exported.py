@@ -23,7 +23,7 @@ from inference.tracing import (
     whole_patches,
 )
 from labels.classes import Classes
-from utils import InputError
+from utils import InputError, remove_leftovers, temporary_path
 
 TOLERANCE = 1e-3  # of the largest logit
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -64,7 +64,8 @@ def export_model(
         image_size = whole_patches(chosen.model, image_size)
         if not has_dinov2_positions(chosen.model.backbone):
             raise InputError("--dynamic works with DINOv2's backbones only; export a file per size")
-    temporary = path.with_name(f".{path.stem}.part{path.suffix.lower()}")
+    remove_leftovers(path.parent, path.name)
+    temporary = temporary_path(path, path.suffix.lower())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         difference = _write_and_compare(temporary, write, chosen, image_size, dynamic)

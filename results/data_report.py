@@ -18,7 +18,7 @@ from data.survey import SegmentationData, identical_images, missing_classes
 from labels.classes import colour_table
 from labels.masks import UNKNOWN, colour_of
 from results.overlays import contact_sheet, overlay
-from utils import InputError, output_folder, progress, write_atomically
+from utils import InputError, output_folder, progress, temporary_folder, write_atomically
 
 SHEET_PAIRS = {"train": 5, "valid": 3, "test": 2}
 PANEL_WIDTH = 420  # pixels
@@ -192,11 +192,23 @@ def _write_sheet(name: str, panels: Sequence[tuple[np.ndarray, str]], columns: i
 def write_masks(data: SegmentationData, name: str) -> None:
     """Write a data set to outputs/NAME: SPLIT_images, SPLIT_masks (palette PNG), dataset.yaml.
 
-    Pictures keep the names and folders that they have below the folder of all of them.
+    An interrupted job leaves the folder empty. Pictures keep the names and folders that they have
+    below the folder of all of them.
     """
     folder = output_folder(name)
     if any(folder.iterdir()):
         raise InputError(f"{folder}: is not empty; --write-masks needs a new folder")
+    try:
+        with temporary_folder(folder) as part:
+            _fill(part, data)
+            folder.rmdir()
+            os.replace(part, folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error})") from error
+    print(f"written to {folder}; train with --data {folder}")
+
+
+def _fill(folder: Path, data: SegmentationData) -> None:
     root = Path(os.path.commonpath([pair.image.parent for pair in data.splits.pairs]))
     for split in _used_splits(data):
         for pair in progress(data.splits.pairs_of(split), f"writing {split}"):
@@ -211,7 +223,6 @@ def write_masks(data: SegmentationData, name: str) -> None:
     }
     text = yaml.safe_dump(classes, default_flow_style=None, allow_unicode=True)
     write_atomically(folder / "dataset.yaml", text.encode())
-    print(f"written to {folder}; train with --data {folder}")
 
 
 def write_augment_sheet(data: SegmentationData, augment: Augment) -> None:

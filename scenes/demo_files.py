@@ -21,8 +21,7 @@ VIDEO_SECONDS, VIDEO_FPS = 6, 15
 
 def draw_data(folder: Path) -> None:
     """Write pictures and person masks to train and validate on, and pictures without masks."""
-    for path in (folder, *folder.glob("*/")):
-        remove_leftovers(path)
+    remove_leftovers(folder)
     for split, (count, first_seed) in SPLITS.items():
         for i in progress(range(count), f"drawing {split}"):
             image, kinds = render(random_scene(first_seed + i, *SIZE, PERSON_HEIGHT))

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 import config
+from common.signals import worker_init
 from common.tensor_files import save_tensors
 from data.transforms import to_tensor
 from engine import EpochProgress, train_one_epoch
@@ -17,7 +18,7 @@ from scenes.canvas import KINDS
 from scenes.scenes import random_scene, render
 from training.losses import Criterion
 from training.optimizers import Updater
-from utils import amp_dtype
+from utils import amp_dtype, remove_leftovers
 
 # Side of the pictures in pixels, pictures per step, steps: small pictures first.
 STAGES = ((112, 96, 2400), (224, 32, 1200))
@@ -57,7 +58,8 @@ def pretrain(path: Path, device: torch.device, workers: int) -> None:
     pictures = sum(batch * steps for _, batch, steps in STAGES)
     seen = 0
     for side, batch, steps in STAGES:
-        loader = DataLoader(SceneStream(side, first_seed=seen), batch, num_workers=workers)
+        scenes = SceneStream(side, first_seed=seen)
+        loader = DataLoader(scenes, batch, num_workers=workers, worker_init_fn=worker_init())
         batches = iter(loader)
         for _ in range(steps // STEPS_PER_REPORT):
             for group in optimizer.param_groups:
@@ -71,6 +73,7 @@ def pretrain(path: Path, device: torch.device, workers: int) -> None:
                 f"loss {scores['loss']:.4f}, mIoU {scores['miou']:.4f}",
                 flush=True,
             )
+    remove_leftovers(path.parent, path.name)
     save_tensors(path, {name: value.half() for name, value in backbone.state_dict().items()})
     print(f"wrote {path}")
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from helpers.basics import leftover_of
 
 from data import scans
 from data.pairs import Pair
@@ -15,6 +16,7 @@ from utils import (
     is_windows_name,
     output_folder,
     remove_leftovers,
+    temporary_folder,
     temporary_path,
     write_atomically,
 )
@@ -43,13 +45,32 @@ def test_only_the_files_of_ended_writers_are_removed(tmp_path):
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
     )
     dead = Path(str(mine).replace(f"-{os.getpid()}-", f"-{ended.stdout.strip()}-"))
-    recycled = temporary_path(tmp_path / "older.png")  # an earlier process had the same number
+    leftover_of(tmp_path / "older.png")  # an earlier process had the same number
+    nested = leftover_of(tmp_path / "page" / "sub" / "a.js")
     elsewhere = tmp_path / ".x.otherhost-1-00000000.part"
-    for path in (mine, dead, recycled, elsewhere, tmp_path / ".of_old.png.part"):
+    for path in (mine, dead, elsewhere, tmp_path / ".of_old.png.part"):
         path.touch()
-    os.utime(recycled, (10**9, 10**9))
     remove_leftovers(tmp_path)
-    assert set(tmp_path.iterdir()) == {mine, elsewhere}
+    assert set(tmp_path.iterdir()) == {mine, elsewhere, nested.parents[1]}
+    assert not nested.exists()
+
+
+def test_an_output_folder_loses_what_killed_writers_left(in_tmp):
+    left = leftover_of(Path("outputs/run/valid_preds/epoch_001.jpg"))
+    output_folder("run")
+    assert not left.exists()
+
+
+def test_a_temporary_folder_is_gone_afterwards(tmp_path):
+    theirs, mine = tmp_path / ".other.bin.part", leftover_of(tmp_path / "masks [1]")
+    mine.unlink()
+    (mine / "images").mkdir(parents=True)
+    os.utime(mine, (10**9, 10**9))
+    theirs.touch()
+    with temporary_folder(tmp_path / "masks [1]") as folder:
+        assert set(tmp_path.iterdir()) == {folder, theirs}
+        (folder / "a.png").touch()
+    assert list(tmp_path.iterdir()) == [theirs]
 
 
 def test_a_cache_that_cannot_be_written_ends_no_run(in_tmp, monkeypatch):
@@ -57,7 +78,9 @@ def test_a_cache_that_cannot_be_written_ends_no_run(in_tmp, monkeypatch):
         raise InputError(f"{path}: cannot write (No space left on device)")
 
     monkeypatch.setattr(scans, "write_atomically", full_disk)
+    left = leftover_of(Path("outputs/dataset_scans/x-01234567.json"))
     scans.keep_scans([Pair(Path("a.png"), Path("b.png"))], [scans.Scan(digest="0")])
+    assert not left.exists()
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from results.curves import draw_curve, draw_preview
 from results.history import CURVES, Row, Watch, check_history, history_row
 from results.tables import csv_text
 from training.failures import collapse_warning
-from utils import InputError, remove_leftovers, write_atomically
+from utils import InputError, write_atomically
 
 FILES = {
     "best_model_iou.pth": "checkpoint of the best validation {watched}",
@@ -178,11 +178,6 @@ class RunFolder:
                 raise InputError(
                     f"{path} is of another run; move it away, or pass another --out-dir"
                 )
-
-    def remove_leftovers(self) -> None:
-        """Delete temporary files of a run that was killed while it wrote."""
-        for folder in (self.folder, self.folder / "valid_preds"):
-            remove_leftovers(folder)
 
     def save_preview(self, images: Tensor, targets: Sequence[Tensor], preds: Tensor) -> None:
         """A row per validation picture: image (3, H, W), target (H', W'), prediction (H, W)."""

@@ -79,8 +79,6 @@ class Trainer:
 
     def fit(self, epochs: int, patience: int | None = None) -> None:
         """Train until that epoch, or until `patience` epochs have passed without a better score."""
-        if is_main():
-            self.run.remove_leftovers()
         with self.signals:
             while self.epoch <= epochs:
                 if patience and self.run.epochs_since_best() >= patience:

@@ -1,5 +1,6 @@
 """How scripts end: signals, closed pipes, consoles that lack letters."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -56,6 +57,22 @@ def test_a_signal_within_a_destructor_is_not_lost(capfd):
     assert code_of(main) == 143
     assert time.monotonic() - started < 4
     assert capfd.readouterr().err.strip() == "ended by SIGTERM"
+
+
+def test_an_object_that_a_signal_left_half_built_says_nothing(monkeypatch):
+    class HalfBuilt:
+        def __init__(self):
+            signal.raise_signal(signal.SIGTERM)
+            self.file = None
+
+        def __del__(self):
+            self.file.close()
+
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    assert code_of(HalfBuilt) == 143
+    gc.collect()
+    assert said == []
 
 
 def test_errors_and_wishes_to_stop_are_lines(capfd):

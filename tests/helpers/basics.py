@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from utils import temporary_path
+
 REPO = Path(__file__).resolve().parents[2]
 SHARED_DATA = REPO.parent / "shared" / "data"
 
@@ -30,6 +32,15 @@ def shared_data(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"{path} is not here")
     return path
+
+
+def leftover_of(path: Path) -> Path:
+    """A temporary file of `path` whose writer has ended."""
+    left = temporary_path(path)
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.touch()
+    os.utime(left, (10**9, 10**9))  # before this process began
+    return left
 
 
 def draw_pair(seed: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:

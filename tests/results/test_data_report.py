@@ -14,9 +14,10 @@ import train
 from data import scans, survey
 from data.images import read_image
 from data.layouts import find_splits
-from data.pairs import read_pair, read_stored
+from data.pairs import read_pair, read_stored, read_target
 from data.survey import inspect_data, load_data
 from labels.classes import VOC2012
+from results import data_report
 from results.data_report import describe
 from utils import InputError
 
@@ -40,6 +41,32 @@ def mask_of(root, name="train_masks/2.png"):
 
 def store(root, pixels, name="train_masks/2.png", **options):
     Image.fromarray(pixels).save(root / name, **options)
+
+
+def test_written_masks_are_whole_or_not_there(root, monkeypatch, capsys):
+    """An interrupted job leaves no half data set, and its command can be given again."""
+    argv = ["--data", str(root), "--write-masks", "written", "--no-page"]
+    folder, count = root.parent / "outputs" / "written", 0
+
+    def interrupted(*args):
+        nonlocal count
+        count += 1
+        if count == 4:
+            raise KeyboardInterrupt
+        return read_target(*args)
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit) as stop:
+        patched.setattr(data_report, "read_target", interrupted)
+        datasets.main(argv)
+    assert stop.value.code == 130
+    assert list(folder.iterdir()) == []
+    datasets.main(argv)
+    assert len(list(folder.rglob("*.png"))) == 18
+    assert {p.name for p in folder.parent.iterdir()} == {
+        "dataset_report",
+        "dataset_scans",
+        "written",
+    }
 
 
 def refused(root):
