@@ -8,7 +8,6 @@ Mask2FormerConfig are used, and a line on stdout lists them.
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from common.tensor_files import check_state, hub_file, load_published
 from inference.options import PredictorOptions
@@ -33,16 +32,6 @@ URL = f"{_BASE_URL}/{NAME}.pth"
 CONFIG_URL = f"{_BASE_URL}/{NAME}_config.py"
 
 
-class WindowMask2Former(Mask2Former):
-    """Mask2Former for inference/windows.py: scores on a grid that is stretched over the window."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, K, H / 4, W / 4), or (B, K, H, W) if the model has to pad."""
-        if any(side % INPUT_MULTIPLE for side in images.shape[-2:]):
-            return super().forward(images)
-        return self.quarter_scores(images)
-
-
 def is_m2f(model: str) -> bool:
     """Whether this is the model's name or a file with that name."""
     return Path(model).stem == NAME
@@ -61,7 +50,7 @@ def check_m2f_options(model: str | Path, options: PredictorOptions) -> None:
 
 def load_m2f(
     model: str, device: torch.device, dtype: torch.dtype
-) -> tuple[WindowMask2Former, Classes, Protocol, float]:
+) -> tuple[Mask2Former, Classes, Protocol, float]:
     """The model by its name (downloaded once, 6.9 GB) or file, on the device and in dtype.
 
     The file is mapped into memory and read tensor by tensor, so loading takes no more memory than
@@ -71,7 +60,7 @@ def load_m2f(
     state = load_published(path, mapped=True)
     config, protocol = _settings(path)
     with torch.device("meta"):
-        module = WindowMask2Former(config)
+        module = Mask2Former(config)
     shapes = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     check_state(state, shapes, f"{path} is not {NAME}")
     for name, value in state.items():

@@ -29,7 +29,7 @@ from labels.classes import ADE20K, default_classes
 from mask2former import published
 from mask2former.architecture import Mask2FormerConfig
 from mask2former.network import Mask2Former
-from mask2former.published import NAME, PROTOCOL, WindowMask2Former, load_m2f
+from mask2former.published import NAME, PROTOCOL, load_m2f
 from networks.resampling import window_spans
 from predictor import Predictor, PredictorOptions, list_models, load_predictor
 from utils import InputError, select_dtype
@@ -82,7 +82,8 @@ def plain_slide(model, image, protocol):
     for top, bottom in window_spans(height, protocol.crop, protocol.stride):
         for left, right in window_spans(width, protocol.crop, protocol.stride):
             window = pixels[None, :, top:bottom, left:right]
-            total[:, top:bottom, left:right] += model(window)[0]
+            scores = F.interpolate(model(window), size=window.shape[-2:], mode="bilinear")
+            total[:, top:bottom, left:right] += scores[0]
             count[top:bottom, left:right] += 1
     return F.interpolate((total / count)[None], size=image.shape[:2], mode="bilinear")[0]
 
@@ -113,11 +114,9 @@ def test_the_assumed_protocol():
 ], ids=["multiples of 32", "odd windows", "smaller than a window"])  # fmt: skip
 @torch.no_grad()
 def test_windows_equal_the_plain_way(protocol):
-    image, state = picture(), tiny_state()
-    model, plain = WindowMask2Former(TINY).eval(), Mask2Former(TINY).eval()
-    model.load_state_dict(state)
-    plain.load_state_dict(state)
-    expected = plain_slide(plain, image, protocol)
+    image, model = picture(), Mask2Former(TINY).eval()
+    model.load_state_dict(tiny_state())
+    expected = plain_slide(model, image, protocol)
     view = View(image, protocol.resize, False, protocol)
     logits = run_windows(model, [view], CPU, batch_size=4)[0]
     torch.testing.assert_close(logits.rows(0, 60), expected, rtol=0, atol=1e-5)
@@ -129,7 +128,7 @@ def test_windows_equal_the_plain_way(protocol):
 def test_scores_and_probabilities_are_those_of_the_official_slide_inference(monkeypatch):
     golden = load_golden("m2f_small.pt")
     slide, tolerance = golden["slide"], golden["tolerance"]
-    model = WindowMask2Former(Mask2FormerConfig(**golden["config"])).eval()
+    model = Mask2Former(Mask2FormerConfig(**golden["config"])).eval()
     model.load_state_dict(golden["state_dict"])
     size = tuple(slide["part_hw"])
     protocol = Protocol(Resize(size), slide["crop"], slide["stride"], stretch=True)
