@@ -11,25 +11,21 @@ import time
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from common import distributed
 from common.exits import exits_cleanly
+from common.job_record import JobRecord, record_files
 from common.pipeline import Stopwatch, overlapping
-from config import PICTURE_KINDS
+from config import PICTURE_KINDS, PredictorOptions
 from flags.parser import Kinds, Parser
-from flags.shared import add_inference_flags
-from inference.options import describe_job
+from flags.shared import add_inference_flags, predictor_options
 from inference.windows import Prediction
 from pages.gallery import InferencePage
-from predictor import (
-    Predictor,
-    PredictorOptions,
-    list_models,
-    load_predictor,
-)
+from predictor import Predictor, list_models, load_predictor
 from results.picture_files import (
     check_no_input_is_lost,
     ends_the_run,
@@ -87,15 +83,13 @@ def segment(
             yield from batch
 
 
-def predictor_options(args: argparse.Namespace) -> PredictorOptions:
-    return PredictorOptions(
-        weights=args.weights, hub_repo=args.hub_repo, image_size=args.imgsz, mode=args.mode,
-        ratios=args.scales and tuple(args.scales), flip=args.flip, batch_size=args.batch,
-        refine=args.refine, dtype=args.dtype,
-        tile=args.tile, tile_overlap=args.tile_overlap,
-        runtime=args.runtime, compile=args.compile,
-        min_confidence=args.min_confidence,
-    )  # fmt: skip
+def job_record(model: str, options: PredictorOptions, alpha: float) -> JobRecord:
+    """What the results depend on, but for the pictures."""
+    settings = asdict(options) | {"alpha": alpha}
+    del settings["batch_size"]
+    paths = [Path(name) for name in (model, options.weights) if name and Path(name).is_file()]
+    model = "a file" if Path(model).is_file() else model
+    return JobRecord(settings, model, {}, *record_files(paths))
 
 
 @exits_cleanly
@@ -113,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             options = predictor_options(args)
             predictor = load_predictor(args.model, device, options)
         classes = predictor.classes
-        record = describe_job(args.model, options, alpha=args.alpha)
+        record = job_record(args.model, options, args.alpha)
         table = ResultsTable(folder, classes, args.skip_existing, record)
         names = distributed.from_main(lambda: output_names(pictures, table.names))
         check_no_input_is_lost(names, folder, args.save)

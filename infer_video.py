@@ -13,10 +13,10 @@ from common.pipeline import Stopwatch, overlapping
 from common.signals import Stopped, StopSignals
 from config import VIDEO_KINDS
 from flags.parser import Kinds, Parser, number, positive_int
-from flags.shared import add_inference_flags
+from flags.shared import add_inference_flags, predictor_options
 from inference.frames import Smoother, map_frames
 from pages.video import VideoPage
-from predictor import PredictorOptions, list_models, load_predictor
+from predictor import list_models, load_predictor
 from results.video_files import VideoResults, Window, draw_frame
 from utils import InputError, output_folder, progress, select_device
 from video.reader import VideoReader
@@ -75,15 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.input is None:
         raise InputError("--input is missing; give a video file, a webcam's number or an address")
     device = select_device(args.device)
-    options = PredictorOptions(
-        weights=args.weights, hub_repo=args.hub_repo, image_size=args.imgsz, mode=args.mode,
-        ratios=args.scales and tuple(args.scales), flip=args.flip, batch_size=args.batch,
-        refine=args.refine, dtype=args.dtype,
-        tile=args.tile, tile_overlap=args.tile_overlap,
-        runtime=args.runtime, compile=args.compile,
-        min_confidence=args.min_confidence,
-    )  # fmt: skip
-    predictor = load_predictor(args.model, device, options)
+    predictor = load_predictor(args.model, device, predictor_options(args))
     classes = predictor.classes
     folder = output_folder(args.out_dir)
 

@@ -13,8 +13,8 @@ from torch import nn
 import config
 from common.checkpoints import check_weights, input_format, load_checkpoint, short
 from common.memory import out_of_memory
+from config import PredictorOptions
 from data.transforms import Resize
-from inference.options import PredictorOptions
 from inference.pictures import check_pictures
 from inference.protocol import OwnSize, Protocol
 from inference.published_heads import OfficialHead, find_head, list_heads, load_head_weights

@@ -33,12 +33,13 @@ from flags.shared import (
     add_seed,
     add_used_model,
     add_workers,
+    predictor_options,
 )
 from inference.published_heads import start_from_head
 from model import build_model
 from networks.weights import fingerprint
 from pages.run import RunPage, ScorePage, data_facts, training_facts
-from predictor import PredictorOptions, load_predictor
+from predictor import load_predictor
 from results.history import watched
 from results.scores import score_model
 from training.feature_cache import FeatureSettings, cached_loaders, cached_valid_loader
@@ -137,14 +138,7 @@ def shared_settings(args: argparse.Namespace) -> dict:
 
 def test_model(args: argparse.Namespace, data: SegmentationData, device: torch.device) -> str:
     """The scores of --model on --split, as a table; also written to files."""
-    options = PredictorOptions(
-        weights=args.weights, hub_repo=args.hub_repo, image_size=args.imgsz, mode=args.mode,
-        ratios=args.scales and tuple(args.scales), flip=args.flip, batch_size=args.batch,
-        refine=args.refine, dtype=args.dtype,
-        tile=args.tile, tile_overlap=args.tile_overlap,
-        runtime=args.runtime, compile=args.compile,
-    )  # fmt: skip
-    predictor = load_predictor(args.model, device, options)
+    predictor = load_predictor(args.model, device, predictor_options(args))
     split = args.split or ("test" if data.splits.test else "valid")
     folder = output_folder(args.out_dir)
     facts = {"model": args.model, "device": str(device)} | data_facts(args.data, data)

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from config import AUGMENTS, DTYPES, HEADS, OUTPUTS, RUNTIMES, VALID_FRACTION
+from config import AUGMENTS, DTYPES, HEADS, OUTPUTS, RUNTIMES, VALID_FRACTION, PredictorOptions
 from flags.parser import ImageSize, number, positive_int
 
 
@@ -139,4 +139,15 @@ def add_inference_flags(parser: argparse.ArgumentParser, out_dir: str, batch: in
     add_device(parser)
     add_runtime(parser)
     add_compile(parser)
+
+
+def predictor_options(args: argparse.Namespace) -> PredictorOptions:
+    """What the flags of add_used_model, add_backbone_source and the like say."""
+    return PredictorOptions(
+        weights=args.weights, hub_repo=args.hub_repo, image_size=args.imgsz, mode=args.mode,
+        ratios=args.scales and tuple(args.scales), flip=args.flip,
+        tile=args.tile, tile_overlap=args.tile_overlap, batch_size=args.batch,
+        min_confidence=getattr(args, "min_confidence", 0.0),  # not a flag of train.py
+        dtype=args.dtype, runtime=args.runtime, compile=args.compile, refine=args.refine,
+    )
 # fmt: on

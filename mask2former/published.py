@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from common.tensor_files import check_state, hub_file, load_published
-from inference.options import PredictorOptions
+from config import PredictorOptions
 from inference.protocol import Protocol, ShortSide
 from labels.classes import ADE20K, Classes
 from mask2former.architecture import INPUT_MULTIPLE, Mask2FormerConfig

@@ -241,13 +241,14 @@ def test_results_of_another_picture_keep_their_names(stub, photos, in_tmp, capsy
 
 @pytest.mark.parametrize("changed", [
     ["--min-confidence", "0.9"], ["--imgsz", "28"], ["--scales", "2"], ["--alpha", "0.1"],
-    ["--model", "other.pth"], "checkpoint", "picture", "record",
+    ["--model", "other.pth"], "checkpoint", "picture", "record", "published model",
 ])  # fmt: skip
 def test_skip_existing_repeats_what_was_made_otherwise(stub, photos, in_tmp, capsys, changed):
     model = in_tmp / "outputs" / "best_model_iou.pth"
     model.parent.mkdir()
     model.write_bytes(b"1")
-    run("--input", photos)
+    published = ["--model", "dinov2_vits14_voc2012_ms"] if changed == "published model" else []
+    run("--input", photos, *published)
     if changed == "checkpoint":
         model.write_bytes(b"22")
     elif changed == "picture":
@@ -258,6 +259,8 @@ def test_skip_existing_repeats_what_was_made_otherwise(stub, photos, in_tmp, cap
     stub.num_images = 0
     capsys.readouterr()
     more = changed if isinstance(changed, list) else []
+    if changed == "published model":
+        more = ["--model", "dinov2_vitb14_voc2012_ms"]
     run("--input", photos, "--skip-existing", *more)
     assert stub.num_images == (1 if changed == "picture" else 3)
     said = capsys.readouterr().out
