@@ -184,7 +184,7 @@ class MaskHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         patches, pixels = self.decoder(features)
-        queries = self.queries.expand(len(features), -1, -1)
+        queries = self.queries.expand(features.shape[0], -1, -1)
         queries = self.norm(self.attention(queries, patches.flatten(1, 2)))
         embeddings = self.classify.weight + self.fc2(F.gelu(self.fc1(queries)))  # (B, K, width / 4)
         logits = torch.einsum("bkc,bhwc->bkhw", embeddings, pixels)

@@ -140,10 +140,10 @@ class DinoVisionTransformer(nn.Module):
         x = self.patch_embed(images)
         if masks is not None:
             x = torch.where(masks.unsqueeze(-1), self.mask_token.to(x.dtype), x)
-        x = torch.cat([self.cls_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
+        x = torch.cat([self.cls_token.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)
         x = x + self.interpolate_pos_encoding(x, width, height)
         if self.num_register_tokens:
-            registers = self.register_tokens.to(x.dtype).expand(len(x), -1, -1)
+            registers = self.register_tokens.to(x.dtype).expand(x.shape[0], -1, -1)
             x = torch.cat([x[:, :1], registers, x[:, 1:]], dim=1)
         return x
 
@@ -199,7 +199,7 @@ class DinoVisionTransformer(nn.Module):
         if reshape:
             rows, cols = (side // self.patch_size for side in x.shape[-2:])
             patches = [
-                p.transpose(1, 2).reshape(len(p), -1, rows, cols).contiguous() for p in patches
+                p.transpose(1, 2).reshape(p.shape[0], -1, rows, cols).contiguous() for p in patches
             ]
         if return_class_token:
             return tuple(zip(patches, (output[:, 0] for output in outputs), strict=True))
