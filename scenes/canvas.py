@@ -1,7 +1,12 @@
-"""A picture and its labels, drawn shape by shape. Lengths are pixels, angles are radians."""
+"""A picture and its labels, drawn shape by shape; the figures of a scene as data, their colours.
+
+Lengths are pixels, times are seconds, angles are radians.
+"""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
 
 import cv2
 import numpy as np
@@ -9,9 +14,22 @@ import numpy as np
 KINDS = (
     "backdrop", "person", "ground", "building", "tree", "bush", "car", "dog", "post", "box", "ball",
 )  # fmt: skip
+HAIR = ((20, 15, 12), (60, 40, 25), (120, 80, 40), (200, 170, 90), (150, 150, 150), (150, 60, 30))
 
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
+
+
+@dataclass
+class Thing:
+    """One figure that stands at (x, foot_y); its colours and shape follow from `seed`."""
+
+    kind: str
+    x: float
+    foot_y: float
+    height: float
+    seed: int
+    speed: float = 0.0  # pixels per second, negative to the left
 
 
 class Canvas:
@@ -35,29 +53,30 @@ class Canvas:
         self.polygon(kind, [(left, top), (right, top), (right, bottom), (left, bottom)], colour)
 
     def ellipse(self, kind: str, centre: Point, axes: Point, colour: Colour, tilt: float = 0):
-        x, y = self._fixed(centre).tolist()
-        a, b = self._fixed(axes).tolist()
-        degrees = math.degrees(tilt)
-        for target, ink, line in (
-            (self.image, colour, cv2.LINE_AA),
-            (self.kinds, KINDS.index(kind), cv2.LINE_8),
-        ):
-            cv2.ellipse(target, (x, y), (a, b), degrees, 0, 360, ink, -1, line, self.SHIFT)
+        outline = (*self._fixed([centre, axes]).tolist(), math.degrees(tilt), 0, 360)
+        cv2.ellipse(self.image, *outline, colour, -1, cv2.LINE_AA, self.SHIFT)
+        cv2.ellipse(self.kinds, *outline, KINDS.index(kind), -1, cv2.LINE_8, self.SHIFT)
 
     def limb(self, kind: str, start: Point, end: Point, thickness: float, colour: Colour) -> None:
         """A bar with round ends."""
-        dx, dy = end[0] - start[0], end[1] - start[1]
-        length, half = max(math.hypot(dx, dy), 1e-6), thickness / 2
-        nx, ny = -dy / length * half, dx / length * half
-        self.polygon(
-            kind,
-            [
-                (start[0] + nx, start[1] + ny),
-                (end[0] + nx, end[1] + ny),
-                (end[0] - nx, end[1] - ny),
-                (start[0] - nx, start[1] - ny),
-            ],
-            colour,
-        )
+        start, end, half = np.array(start), np.array(end), thickness / 2
+        dx, dy = end - start
+        normal = np.array([-dy, dx]) / max(math.hypot(dx, dy), 1e-6) * half
+        self.polygon(kind, [start + normal, end + normal, end - normal, start - normal], colour)
         for joint in (start, end):
             self.ellipse(kind, joint, (half, half), colour)
+
+
+def random_colour(rng: Random, low: int = 10, high: int = 245) -> Colour:
+    return rng.randint(low, high), rng.randint(low, high), rng.randint(low, high)
+
+
+def shade(colour: Colour, factor: float) -> Colour:
+    return tuple(min(255, int(channel * factor)) for channel in colour)
+
+
+def muted_colour(rng: Random, low: int, high: int) -> Colour:
+    """The colour of a surface: mostly near grey, sometimes saturated."""
+    colour, grey = random_colour(rng, low, high), rng.randint(low, high)
+    share = rng.choice((0.2, 0.35, 0.5, 1.0))
+    return tuple(int(grey + (channel - grey) * share) for channel in colour)

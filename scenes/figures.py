@@ -10,36 +10,25 @@ from random import Random
 
 import numpy as np
 
-from scenes.canvas import Canvas
+from scenes.canvas import HAIR, Canvas, Point, Thing, muted_colour, random_colour, shade
 from scenes.people import draw_person
-from scenes.things import HAIR, Thing, muted_colour, random_colour, shade
 
 GREENS = (
-    (40, 110, 40),
-    (70, 130, 50),
-    (110, 130, 40),
-    (30, 80, 50),
-    (170, 110, 40),
-    (200, 140, 50),
-)
+    (40, 110, 40), (70, 130, 50), (110, 130, 40), (30, 80, 50), (170, 110, 40), (200, 140, 50),
+)  # fmt: skip
 
 
 def draw_tree(canvas: Canvas, thing: Thing, time: float) -> None:
     rng = Random(thing.seed)
     h, leaf = thing.height, rng.choice(GREENS)
     base, fork = (thing.x, thing.foot_y), (thing.x, thing.foot_y - 0.5 * h)
-    canvas.limb(
-        "tree", base, fork, rng.uniform(0.04, 0.1) * h, shade((110, 75, 45), rng.uniform(0.5, 1.3))
-    )
+    width = rng.uniform(0.04, 0.1) * h
+    canvas.limb("tree", base, fork, width, shade((110, 75, 45), rng.uniform(0.5, 1.3)))
     if rng.random() < 0.35:
         for level in range(3):
             y, half = thing.foot_y - (0.25 + 0.22 * level) * h, (0.26 - 0.06 * level) * h
-            tip = (thing.x, y - 0.34 * h)
-            canvas.polygon(
-                "tree",
-                [(thing.x - half, y), tip, (thing.x + half, y)],
-                shade(leaf, 0.8 + 0.12 * level),
-            )
+            cone = [(thing.x - half, y), (thing.x, y - 0.34 * h), (thing.x + half, y)]
+            canvas.polygon("tree", cone, shade(leaf, 0.8 + 0.12 * level))
         return
     for _ in range(9):
         centre = (thing.x + rng.uniform(-0.2, 0.2) * h, thing.foot_y - rng.uniform(0.5, 0.88) * h)
@@ -49,13 +38,10 @@ def draw_tree(canvas: Canvas, thing: Thing, time: float) -> None:
 
 def draw_bush(canvas: Canvas, thing: Thing, time: float) -> None:
     rng = Random(thing.seed)
-    leaf = rng.choice(GREENS)
+    h, leaf = thing.height, rng.choice(GREENS)
     for _ in range(8):
-        centre = (
-            thing.x + rng.uniform(-0.25, 0.25) * thing.height,
-            thing.foot_y - rng.uniform(0.05, 0.3) * thing.height,
-        )
-        radius = rng.uniform(0.06, 0.14) * thing.height
+        centre = (thing.x + rng.uniform(-0.25, 0.25) * h, thing.foot_y - rng.uniform(0.05, 0.3) * h)
+        radius = rng.uniform(0.06, 0.14) * h
         canvas.ellipse("bush", centre, (radius, radius), shade(leaf, rng.uniform(0.6, 1.3)))
 
 
@@ -86,23 +72,21 @@ def draw_dog(canvas: Canvas, thing: Thing, time: float) -> None:
     rng = Random(thing.seed)
     coat = shade(rng.choice(HAIR), 1.2)
     h = thing.height * 0.4
-    x, y = thing.x + thing.speed * time, thing.foot_y
+    x = thing.x + thing.speed * time
     heading = -1 if thing.speed < 0 else 1
     phase = 2 * math.pi * (rng.random() + abs(thing.speed) * time / max(h, 1e-6))
+
+    def at(dx: float, up: float) -> Point:
+        return x + dx * heading * h, thing.foot_y - up * h
+
     for leg, offset in ((-0.45, 0.0), (-0.35, math.pi), (0.4, math.pi), (0.5, 0.0)):
-        foot = x + (leg * heading + 0.18 * math.sin(phase + offset)) * h
-        canvas.limb("dog", (x + leg * heading * h, y - 0.5 * h), (foot, y), 0.13 * h, coat)
-    canvas.ellipse("dog", (x, y - 0.6 * h), (0.62 * h, 0.25 * h), coat)
-    canvas.limb(
-        "dog", (x - 0.55 * heading * h, y - 0.7 * h), (x - 0.85 * heading * h, y - h), 0.1 * h, coat
-    )
-    canvas.ellipse("dog", (x + 0.68 * heading * h, y - 0.9 * h), (0.25 * h, 0.2 * h), coat)
-    canvas.ellipse(
-        "dog", (x + 0.9 * heading * h, y - 0.85 * h), (0.15 * h, 0.1 * h), shade(coat, 0.8)
-    )
-    canvas.ellipse(
-        "dog", (x + 0.55 * heading * h, y - 0.95 * h), (0.08 * h, 0.2 * h), shade(coat, 0.6)
-    )
+        step = 0.18 * heading * math.sin(phase + offset)
+        canvas.limb("dog", at(leg, 0.5), at(leg + step, 0), 0.13 * h, coat)
+    canvas.ellipse("dog", at(0, 0.6), (0.62 * h, 0.25 * h), coat)
+    canvas.limb("dog", at(-0.55, 0.7), at(-0.85, 1), 0.1 * h, coat)
+    canvas.ellipse("dog", at(0.68, 0.9), (0.25 * h, 0.2 * h), coat)
+    canvas.ellipse("dog", at(0.9, 0.85), (0.15 * h, 0.1 * h), shade(coat, 0.8))
+    canvas.ellipse("dog", at(0.55, 0.95), (0.08 * h, 0.2 * h), shade(coat, 0.6))
 
 
 def draw_post(canvas: Canvas, thing: Thing, time: float) -> None:
@@ -154,9 +138,8 @@ def draw_building(canvas: Canvas, thing: Thing, time: float) -> None:
         for row in range(rows):
             x = thing.x - half + 2 * half * (column + 0.3) / columns
             y = top + thing.height * (row + 0.25) / rows
-            canvas.box(
-                "building", x, y, x + 0.8 * half / columns, y + 0.5 * thing.height / rows, glass
-            )
+            right, bottom = x + 0.8 * half / columns, y + 0.5 * thing.height / rows
+            canvas.box("building", x, y, right, bottom, glass)
 
 
 FIGURES: dict[str, Callable[[Canvas, Thing, float], None]] = {

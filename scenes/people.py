@@ -3,18 +3,21 @@
 import math
 from random import Random
 
-from scenes.canvas import Canvas, Colour, Point
-from scenes.things import HAIR, Thing, random_colour, shade
+from scenes.canvas import HAIR, Canvas, Colour, Point, Thing, random_colour, shade
 
 SKIN = ((255, 219, 190), (236, 188, 150), (198, 134, 66), (141, 85, 36), (92, 58, 40), (60, 40, 30))
 STRIDE_PER_HEIGHT = 0.9  # length of one full walking cycle, in body heights
 
 
+def _along(start: Point, length: float, angle: float) -> Point:
+    """The point at a length from the start; at angle 0 straight below it."""
+    return start[0] + length * math.sin(angle), start[1] + length * math.cos(angle)
+
+
 def _leg(canvas, hip: Point, length: float, swing: float, bend: float, ink: Colour, shoe: Colour):
     thigh = 0.52 * length
-    shin = length - thigh
-    knee = (hip[0] + thigh * math.sin(swing), hip[1] + thigh * math.cos(swing))
-    ankle = (knee[0] + shin * math.sin(swing - bend), knee[1] + shin * math.cos(swing - bend))
+    knee = _along(hip, thigh, swing)
+    ankle = _along(knee, length - thigh, swing - bend)
     canvas.limb("person", hip, knee, 0.19 * length, ink)
     canvas.limb("person", knee, ankle, 0.155 * length, ink)
     toe = (ankle[0] + 0.12 * length, ankle[1])
@@ -22,14 +25,8 @@ def _leg(canvas, hip: Point, length: float, swing: float, bend: float, ink: Colo
 
 
 def _arm(canvas, shoulder: Point, length: float, swing: float, sleeve: Colour, skin: Colour):
-    elbow = (
-        shoulder[0] + 0.5 * length * math.sin(swing),
-        shoulder[1] + 0.5 * length * math.cos(swing),
-    )
-    hand = (
-        elbow[0] + 0.5 * length * math.sin(swing + 0.4),
-        elbow[1] + 0.5 * length * math.cos(swing + 0.4),
-    )
+    elbow = _along(shoulder, 0.5 * length, swing)
+    hand = _along(elbow, 0.5 * length, swing + 0.4)
     canvas.limb("person", shoulder, elbow, 0.2 * length, sleeve)
     canvas.limb("person", elbow, hand, 0.16 * length, skin)
 
@@ -38,11 +35,8 @@ def draw_person(canvas: Canvas, thing: Thing, time: float) -> None:
     """A person in mid-step: legs, arms, torso or coat, head with hair, sometimes a hat or a bag."""
     rng = Random(thing.seed)
     skin, hair = rng.choice(SKIN), rng.choice(HAIR)
-    shirt, trousers, shoe = (
-        random_colour(rng),
-        random_colour(rng, 10, 200),
-        random_colour(rng, 5, 120),
-    )
+    shirt, trousers = random_colour(rng), random_colour(rng, 10, 200)
+    shoe = random_colour(rng, 5, 120)
     facing_camera = rng.random() < 0.3
     stride = rng.uniform(0.25, 0.6) * (0.35 if facing_camera else 1.0)
     heading = -1 if (thing.speed or rng.uniform(-1, 1)) < 0 else 1

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -36,15 +37,10 @@ class SceneStream(IterableDataset):
 
     def __iter__(self) -> Iterator[tuple]:
         worker = torch.utils.data.get_worker_info()
-        seed, step = (
-            (self.first_seed, 1)
-            if worker is None
-            else (self.first_seed + worker.id, worker.num_workers)
-        )
-        while True:
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        for seed in count(self.first_seed + number, workers):
             image, kinds = render(random_scene(seed, self.side, self.side, PERSON_HEIGHT))
             yield to_tensor(image, config.DINOV2_INPUT), torch.from_numpy(kinds)
-            seed += step
 
 
 def pretrain(path: Path, device: torch.device, workers: int) -> None:
@@ -68,15 +64,12 @@ def pretrain(path: Path, device: torch.device, workers: int) -> None:
             progress = EpochProgress(len(KINDS))
             scores = train_one_epoch(model, some, updater, Criterion(), progress, device)
             seen += batch * STEPS_PER_REPORT
-            print(
-                f"{seen:7d} of {pictures} pictures, {side} px: "
-                f"loss {scores['loss']:.4f}, mIoU {scores['miou']:.4f}",
-                flush=True,
-            )
+            shown = f"loss {scores['loss']:.4f}, mIoU {scores['miou']:.4f}"
+            print(f"{seen:7d} of {pictures} pictures, {side} px: {shown}", flush=True)
     remove_leftovers(path.parent, path.name)
     save_tensors(path, {name: value.half() for name, value in backbone.state_dict().items()})
     print(f"wrote {path}")
 
 
-def _warmup_cosine(progress: float, warmup: float = 0.02) -> float:
-    return min((progress + 1e-3) / warmup, 0.5 + 0.5 * math.cos(math.pi * progress))
+def _warmup_cosine(progress: float) -> float:
+    return min((progress + 1e-3) / 0.02, 0.5 + 0.5 * math.cos(math.pi * progress))

@@ -4,15 +4,14 @@ A `Scene` is plain data made from a seed. `render` draws it at a moment in time,
 videos alike. Lengths are pixels, times are seconds.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
 import cv2
 import numpy as np
 
-from scenes.canvas import KINDS, Canvas
+from scenes.canvas import KINDS, Canvas, Thing, muted_colour, shade
 from scenes.figures import CLUTTER, FIGURES
-from scenes.things import Thing, muted_colour, shade
 
 
 @dataclass
@@ -20,7 +19,7 @@ class Scene:
     width: int
     height: int
     seed: int
-    things: list[Thing] = field(default_factory=list)
+    things: list[Thing]
 
 
 def random_scene(
@@ -32,10 +31,8 @@ def random_scene(
     horizon = height * rng.uniform(0.25, 0.55)
     things = []
     for _ in range(rng.randint(0, 4)):
-        size = rng.uniform(0.5, 1.6) * high
-        things.append(
-            Thing("building", rng.uniform(0, width), horizon + 4, size, rng.getrandbits(32))
-        )
+        size, x = rng.uniform(0.5, 1.6) * high, rng.uniform(0, width)
+        things.append(Thing("building", x, horizon + 4, size, rng.getrandbits(32)))
     density = min(3.0, max(0.35, width * height / (2.2 * high * high)))
     people = 1 + round(rng.uniform(0.5, 3.5) * density)
     clutter = round(rng.uniform(1.0, 5.0) * density)
@@ -85,12 +82,8 @@ def _light(image: np.ndarray, rng: Random, grain_seed: int) -> np.ndarray:
     generator = np.random.default_rng(rng.getrandbits(32))
     shape = image.shape[:2]
     field_of_light = 1 + rng.uniform(0, 0.15) * _blotches(generator, shape, 4)[..., :1]
-    field_of_light = (
-        field_of_light
-        * np.linspace(rng.uniform(0.6, 1.1), rng.uniform(0.6, 1.1), shape[1], dtype=np.float32)[
-            :, None
-        ]
-    )
+    left, right = rng.uniform(0.6, 1.1), rng.uniform(0.6, 1.1)
+    field_of_light *= np.linspace(left, right, shape[1], dtype=np.float32)[:, None]
     cast = np.float32([rng.uniform(0.85, 1.15) for _ in range(3)])
     lit = image * (field_of_light * cast) + rng.uniform(0, 7) * _blotches(generator, shape, 24)
     if rng.random() < 0.4:
@@ -121,6 +114,6 @@ def _cast_shadow(image: np.ndarray, thing: Thing, time: float) -> None:
     if top >= bottom or left >= right:
         return
     patch = image[top:bottom, left:right]
-    shade = np.ones(patch.shape[:2], np.float32)
-    cv2.ellipse(shade, (x - left, y - top), (a, b), 0, 0, 360, 0.6, -1)
-    patch[:] = (patch * shade[..., None]).astype(np.uint8)
+    light = np.ones(patch.shape[:2], np.float32)
+    cv2.ellipse(light, (x - left, y - top), (a, b), 0, 0, 360, 0.6, -1)
+    patch[:] = (patch * light[..., None]).astype(np.uint8)

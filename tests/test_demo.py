@@ -9,10 +9,9 @@ import demo
 from data.layouts import find_splits
 from networks.backbones import load_backbone
 from scenes import demo_files, pretraining
-from scenes.canvas import KINDS, Canvas
+from scenes.canvas import KINDS, Canvas, Thing
 from scenes.figures import FIGURES
 from scenes.scenes import random_scene, render
-from scenes.things import Thing
 from video.reader import VideoReader
 
 PERSON = KINDS.index("person")
