@@ -4,7 +4,6 @@ The result depends on the picture, `seed` and `draw` alone, not on the worker or
 """
 
 import os
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -21,89 +20,52 @@ from data.transforms import (
     resize_target,
 )
 
-
-class Augment(Protocol):
-    """RGB (H, W, 3) and class ids (H, W), both uint8, and the number of the draw -> both resized.
-
-    tiled: the network sees windows of the picture at its own resolution, in validation too.
-    """
-
-    tiled: bool
-
-    def __call__(
-        self, image: np.ndarray, target: np.ndarray, draw: int
-    ) -> tuple[np.ndarray, np.ndarray]: ...
-
-
-SCALES = (0.5, 2.0)  # of the published heads' recipe
 MAX_SHARE = 0.75  # of a crop's pixels for one class
 CROP_TRIES = 10
 BRIGHTNESS = 32.0  # grey levels, either way
 CONTRAST = SATURATION = (0.5, 1.5)
 HUE = 18  # of OpenCV's 180, either way
 
-
-def build_augment(name: str, resize: Resize, seed: int) -> Augment:
-    """The augmentation with one of the names in config.AUGMENTS."""
-    if name == "scale":
-        return CropAugment(resize, seed, SCALES)
-    kinds = {
-        "articles": ArticlesAugment,
-        "crop": CropAugment,
-        "flip": FlipAugment,
-        "none": NoAugment,
-    }
-    return kinds[name](resize, seed)
+Sample = tuple[np.ndarray, np.ndarray]  # RGB (H, W, 3) and class ids (H, W), both uint8
 
 
-class NoAugment:
-    """No augmentation: pictures and masks resized to the network's size."""
+class Augment:
+    """A sample resized to the network's size; subclasses also vary it as the draw decides.
 
-    tiled = False
-
-    def __init__(self, resize: Resize, seed: int):
-        self.resize = resize
-
-    def __call__(
-        self, image: np.ndarray, target: np.ndarray, draw: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        return fit_image(image, self.resize), fit_target(target, self.resize)
-
-
-class FlipAugment:
-    """Pictures and masks resized to the network's size, half of the draws mirrored."""
-
-    tiled = False
-
-    def __init__(self, resize: Resize, seed: int):
-        self.resize = resize
-        self.seed = seed
-
-    def __call__(
-        self, image: np.ndarray, target: np.ndarray, draw: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        image, target = fit_image(image, self.resize), fit_target(target, self.resize)
-        if np.random.default_rng([self.seed, draw]).random() < 0.5:
-            image, target = image[:, ::-1], target[:, ::-1]
-        return np.ascontiguousarray(image), np.ascontiguousarray(target)
-
-
-class ArticlesAugment:
-    """Flip, brightness and contrast, rotation up to 25 degrees.
-
-    Corners that a rotation leaves empty get the mean colour and are ignored.
+    tiled: the network sees windows of the picture at its own resolution, in validation too.
     """
 
     tiled = False
 
     def __init__(self, resize: Resize, seed: int):
-        os.environ["NO_ALBUMENTATIONS_UPDATE"] = (
-            "1"  # importing it would ask the network for updates
-        )
-        import albumentations as A
-
         self.resize = resize
         self.seed = seed
+
+    def __call__(self, image: np.ndarray, target: np.ndarray, draw: int) -> Sample:
+        return fit_image(image, self.resize), fit_target(target, self.resize)
+
+
+class FlipAugment(Augment):
+    """Half of the draws are mirrored."""
+
+    def __call__(self, image: np.ndarray, target: np.ndarray, draw: int) -> Sample:
+        image, target = super().__call__(image, target, draw)
+        if np.random.default_rng([self.seed, draw]).random() < 0.5:
+            image, target = image[:, ::-1], target[:, ::-1]
+        return np.ascontiguousarray(image), np.ascontiguousarray(target)
+
+
+class ArticlesAugment(Augment):
+    """Flip, brightness and contrast, rotation up to 25 degrees.
+
+    Corners that a rotation leaves empty get the mean colour and are ignored.
+    """
+
+    def __init__(self, resize: Resize, seed: int):
+        super().__init__(resize, seed)
+        os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # its import would ask the network for updates
+        import albumentations as A
+
         colour = mean_colour(resize.input_format)
         # On uint8: brightness and contrast would clip float pixels to 0..1, which is black.
         self.transform = A.Compose(
@@ -114,53 +76,50 @@ class ArticlesAugment:
             ]
         )
 
-    def __call__(
-        self, image: np.ndarray, target: np.ndarray, draw: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, image: np.ndarray, target: np.ndarray, draw: int) -> Sample:
+        image, target = super().__call__(image, target, draw)
         seed = np.random.SeedSequence([self.seed, draw]).generate_state(1)
         self.transform.set_random_seed(int(seed[0]))
-        varied = self.transform(
-            image=fit_image(image, self.resize), mask=fit_target(target, self.resize)
-        )
+        varied = self.transform(image=image, mask=target)
         return varied["image"], varied["mask"]
 
 
-class CropAugment:
-    """Random crop, flip and colours; where the picture is smaller than the crop, 255 is ignored.
+class CropAugment(Augment):
+    """Random crop, flip and colours at the picture's own resolution; 255 where it is too small."""
 
-    scales: the published heads' recipe, a random factor on the size at which the picture's shorter
-    side is the input's. Without: the picture's own resolution.
-    """
+    tiled = True
+    scales: tuple[float, float] | None = None
 
-    def __init__(self, resize: Resize, seed: int, scales: tuple[float, float] | None = None):
-        self.image_size = resize.image_size
-        self.colour = mean_colour(resize.input_format)
-        self.seed = seed
-        self.scales = scales
-        self.tiled = scales is None
-
-    def __call__(
-        self, image: np.ndarray, target: np.ndarray, draw: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, image: np.ndarray, target: np.ndarray, draw: int) -> Sample:
         rng = np.random.default_rng([self.seed, draw])
+        size = self.resize.image_size
         scale = 1.0
         if self.scales:
-            scale = rng.uniform(*self.scales) * min(self.image_size) / min(target.shape)
+            scale = rng.uniform(*self.scales) * min(size) / min(target.shape)
         # Cropped before it is resized: a thin strip would become gigabytes.
-        window = tuple(max(1, round(side / scale)) for side in self.image_size)
+        window = tuple(max(1, round(side / scale)) for side in size)
         crop = _choose_crop(target, window, rng, thorough=not self.scales)
         image, target = image[crop], target[crop]
         if self.scales:
-            shape = zip(target.shape, self.image_size, strict=True)
-            size = tuple(min(max(1, round(scale * n)), limit) for n, limit in shape)
-            image, target = resize_image(image, size), resize_target(target, size)
+            shape = zip(target.shape, size, strict=True)
+            resized = tuple(min(max(1, round(scale * n)), limit) for n, limit in shape)
+            image, target = resize_image(image, resized), resize_target(target, resized)
         if rng.random() < 0.5:
             image, target = image[:, ::-1], target[:, ::-1]
-        image = distort_colours(image, rng)
-        height, width = (n - m for n, m in zip(self.image_size, target.shape, strict=True))
-        padding = (0, height, 0, width)
-        image = pad_image(image, padding, self.colour)
+        padding = (0, size[0] - target.shape[0], 0, size[1] - target.shape[1])
+        colour = mean_colour(self.resize.input_format)
+        image = pad_image(distort_colours(image, rng), padding, colour)
         return image, pad_target(np.ascontiguousarray(target), padding)
+
+
+class ScaleAugment(CropAugment):
+    """The published heads' recipe: a crop after a random scaling of the picture.
+
+    scales: factors on the size at which the picture's shorter side is the input's.
+    """
+
+    tiled = False
+    scales = (0.5, 2.0)
 
 
 def _choose_crop(
@@ -188,17 +147,14 @@ def _mixed_place(
     """A random corner (y, x) of a window without a dominant class, found on a coarse grid."""
     step = max(1, min(window) // 16)
     small = target[::step, ::step]
-    size = [min(-(-m // step), n) for m, n in zip(window, small.shape, strict=True)]
-    counts = []
-    for class_id in set(np.unique(small).tolist()) - {IGNORE_INDEX}:
-        sums = cv2.integral(np.uint8(small == class_id))
-        counts.append(
-            sums[size[0] :, size[1] :] - sums[: -size[0], size[1] :]
-            - sums[size[0] :, : -size[1]] + sums[: -size[0], : -size[1]]
-        )  # fmt: skip
-    if len(counts) < 2:
+    height, width = (min(-(-m // step), n) for m, n in zip(window, small.shape, strict=True))
+    classes = set(np.unique(small).tolist()) - {IGNORE_INDEX}
+    if len(classes) < 2:
         return None
-    mixed = np.argwhere(np.max(counts, axis=0) <= MAX_SHARE * np.sum(counts, axis=0))
+    options = {"ksize": (width, height), "anchor": (0, 0), "normalize": False}
+    counts = np.stack([cv2.boxFilter(np.float32(small == k), -1, **options) for k in classes])
+    counts = counts[:, : small.shape[0] - height + 1, : small.shape[1] - width + 1]
+    mixed = np.argwhere(counts.max(axis=0) <= MAX_SHARE * counts.sum(axis=0))
     if not len(mixed):
         return None
     limits = zip(mixed[rng.integers(len(mixed))], target.shape, window, strict=True)
@@ -229,3 +185,17 @@ def _scale(values: np.ndarray, factor: float = 1.0, offset: float = 0.0) -> np.n
     """factor * values + offset, rounded and clipped to uint8."""
     table = (factor * np.arange(256) + offset).round().clip(0, 255).astype(np.uint8)
     return cv2.LUT(np.ascontiguousarray(values), table)
+
+
+AUGMENTS = {
+    "articles": ArticlesAugment,
+    "scale": ScaleAugment,
+    "crop": CropAugment,
+    "flip": FlipAugment,
+    "none": Augment,
+}
+
+
+def build_augment(name: str, resize: Resize, seed: int) -> Augment:
+    """The augmentation with one of the names in config.AUGMENTS."""
+    return AUGMENTS[name](resize, seed)

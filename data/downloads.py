@@ -10,12 +10,11 @@ from http.client import HTTPException
 from pathlib import Path
 
 from torchvision.datasets.utils import check_md5, download_url
-from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from config import INPUTS
 from utils import InputError, temporary_folder
 
-GIB = 2**30
+MAX_BYTES = 4 * 2**30  # of all unpacked files
 DAMAGE = (EOFError, RuntimeError, ValueError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
 
 
@@ -23,14 +22,12 @@ DAMAGE = (EOFError, RuntimeError, ValueError, zlib.error, zipfile.BadZipFile, ta
 class Source:
     """Where a data set comes from.
 
-    folder: its name below the input folder. inside: the path of that folder in the archive.
-    max_bytes: largest total size of the unpacked files. md5: of the archive, if published.
+    inside: path of its folder in the archive; the folder keeps its name below the input folder.
+    md5: of the archive, if published.
     """
 
     url: str
-    folder: str
     inside: str
-    max_bytes: int
     md5: str | None = None
 
     @property
@@ -38,22 +35,21 @@ class Source:
         return self.url.rsplit("/", 1)[-1]
 
 
-def _voc2012() -> Source:
-    voc = DATASET_YEAR_DICT["2012"]
-    url = f"{voc['url'].rsplit('/', 1)[0]}/{voc['filename']}"
-    return Source(url, "VOC2012", voc["base_dir"].replace(os.sep, "/"), 4 * GIB, voc["md5"])
-
-
-PENN_FUDAN_URL = "https://www.cis.upenn.edu/~jshi/ped_html/PennFudanPed.zip"
 SOURCES = {
-    "pennfudan": Source(PENN_FUDAN_URL, "PennFudanPed", "PennFudanPed", GIB),
-    "voc2012": _voc2012(),
+    "pennfudan": Source(
+        "https://www.cis.upenn.edu/~jshi/ped_html/PennFudanPed.zip", inside="PennFudanPed"
+    ),
+    "voc2012": Source(
+        "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+        inside="VOCdevkit/VOC2012",
+        md5="6cd6e144f989b92b3379bac3b3de84fd",
+    ),
 }
 
 
 def download(source: Source, root: Path = INPUTS) -> Path:
     """The data set's folder below root. An archive that is already in root is not fetched again."""
-    folder, archive = root / source.folder, root / source.archive
+    folder, archive = root / Path(source.inside).name, root / source.archive
     if folder.is_dir():
         print(f"{folder} exists already")
         return folder
@@ -61,7 +57,7 @@ def download(source: Source, root: Path = INPUTS) -> Path:
         _retrieve(source, archive)
     elif source.md5 and not check_md5(archive, source.md5):
         raise InputError(f"{archive}: its md5 is not {source.md5}; delete it and download again")
-    unpack(archive, source, folder)
+    unpack(archive, source.inside, folder)
     print(f"unpacked to {folder}; {archive} can be deleted")
     return folder
 
@@ -79,38 +75,31 @@ def _retrieve(source: Source, archive: Path) -> None:
         ) from error
 
 
-def unpack(archive: Path, source: Source, folder: Path) -> None:
+def unpack(archive: Path, inside: str, folder: Path) -> None:
     """Unpack the archive's folder `inside` as `folder`, or leave nothing behind.
 
     zipfile drops `..` and drive letters from names and writes links as plain files; tarfile's
     "data" filter refuses links, devices and paths that lead out of the folder.
     """
+    is_zip = zipfile.is_zipfile(archive)
     try:
-        with temporary_folder(folder) as staging:
-            if zipfile.is_zipfile(archive):
-                with zipfile.ZipFile(archive) as opened:
-                    _check_size(archive, [m.file_size for m in opened.infolist()], source.max_bytes)
-                    opened.extractall(staging)
-            else:
-                with tarfile.open(archive) as opened:
-                    _check_size(archive, [m.size for m in opened], source.max_bytes)
-                    opened.extractall(staging, filter="data")
-            inside = staging / source.inside
-            if not inside.is_dir() or inside.is_symlink():
+        with (
+            temporary_folder(folder) as staging,
+            zipfile.ZipFile(archive) if is_zip else tarfile.open(archive) as opened,
+        ):
+            sizes = [m.file_size for m in opened.infolist()] if is_zip else [m.size for m in opened]
+            if sum(sizes) > MAX_BYTES:
                 raise InputError(
-                    f"{archive}: no folder {source.inside}/ in it; a different archive"
+                    f"{archive}: would unpack to {sum(sizes)} bytes, expected at most {MAX_BYTES}; "
+                    "delete it and download again"
                 )
-            shutil.move(inside, folder)
+            opened.extractall(staging, **({} if is_zip else {"filter": "data"}))
+            found = staging / inside
+            if not found.is_dir() or found.is_symlink():
+                raise InputError(f"{archive}: no folder {inside}/ in it; a different archive")
+            shutil.move(found, folder)
     except OSError as error:
         raise InputError(f"{archive}: cannot be unpacked to {folder} ({error})") from error
     except DAMAGE as error:
         reason = f"{archive}: damaged or unsafe ({error}); delete it and download again"
         raise InputError(reason) from error
-
-
-def _check_size(archive: Path, sizes: list[int], max_bytes: int) -> None:
-    if sum(sizes) > max_bytes:
-        raise InputError(
-            f"{archive}: would unpack to {sum(sizes)} bytes, expected at most {max_bytes}; "
-            "delete it and download again"
-        )
