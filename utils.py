@@ -8,7 +8,7 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path, PureWindowsPath
@@ -136,6 +136,11 @@ class InputError(Exception):
         if message.startswith("Caught ") and "Traceback" in message:
             message = re.split(r"\n[\w.]+: ", message)[-1].strip()
         super().__init__(message)
+
+
+def first_of(items: Sequence[str], count: int = 8) -> str:
+    """The first items, joined by commas, for a message; "..." stands for the others."""
+    return ", ".join([*items[:count], *(["..."] if len(items) > count else [])])
 
 
 def output_folder(name: str) -> Path:

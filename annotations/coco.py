@@ -11,14 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from annotations.dataset import (
-    AnnotatedImage,
-    AnnotationSet,
-    PictureIndex,
-    by_falling_area,
-    split_of,
-)
-from annotations.shapes import Shape, polygon
+from annotations.dataset import AnnotationSet, PictureIndex, by_falling_area, split_of
+from annotations.shapes import Annotation, Shape, polygon
 from utils import InputError
 
 LAST_BIT, SIGN_BIT = 0x20, 0x10  # of a character that holds five bits of a run's length
@@ -84,7 +78,7 @@ def _read_file(
         owners[picture] = path
         size = (image["height"], image["width"]) if image.get("height") else None
         ordered = by_falling_area(shapes[str(image["id"])])
-        found.add_image(AnnotatedImage(picture, path, split, size, ordered))
+        found.add(Annotation(picture, path, split, size, ordered))
 
 
 def _shapes(label: str, annotation: Mapping) -> Iterator[Shape]:
@@ -103,9 +97,7 @@ def _shapes(label: str, annotation: Mapping) -> Iterator[Shape]:
 
 def _runs(counts: object) -> np.ndarray:
     """Lengths of runs, from a list or from COCO's text; raises ValueError for negative ones."""
-    if isinstance(counts, str):
-        counts = _decode(counts)
-    runs = np.asarray(counts, np.int64)
+    runs = np.asarray(_decode(counts) if isinstance(counts, str) else counts, np.int64)
     if runs.ndim != 1 or (runs < 0).any():
         raise ValueError("its run lengths are not numbers from 0")
     return runs

@@ -6,23 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from annotations.shapes import Shape, is_outside
+from annotations.shapes import Annotation, Shape, is_outside
 from config import SPLIT_WORDS
-
-
-@dataclass(frozen=True)
-class AnnotatedImage:
-    """A picture and its shapes, in the order of drawing.
-
-    file: the annotation file. split: one of SPLIT_WORDS, or None. size: (H, W) that the file gives
-    for the picture, or None.
-    """
-
-    image: Path
-    file: Path
-    split: str | None
-    size: tuple[int, int] | None
-    shapes: Sequence[Shape]
 
 
 @dataclass
@@ -34,7 +19,7 @@ class AnnotationSet:
     """
 
     layout: str
-    images: list[AnnotatedImage] = field(default_factory=list)
+    annotations: list[Annotation] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     unmatched: list[tuple[Path, str]] = field(default_factory=list)
     problems: list[tuple[Path, str]] = field(default_factory=list)
@@ -43,24 +28,22 @@ class AnnotationSet:
     def add_labels(self, labels: Iterable[str]) -> None:
         self.labels += [label for label in dict.fromkeys(labels) if label not in self.labels]
 
-    def add_image(self, image: AnnotatedImage) -> None:
-        """Add a picture; shapes outside of it are a problem and left out."""
-        shapes = []
-        for shape in image.shapes:
-            if image.size and is_outside(shape, image.size):
+    def add(self, annotation: Annotation) -> None:
+        """Add a picture's annotation; shapes outside of the picture are a problem."""
+        self.annotations.append(annotation)
+        for shape in annotation.shapes:
+            if annotation.size and is_outside(shape, annotation.size):
                 place = ", ".join(f"{n:g}" for n in shape.rings[0][0])
-                problem = f"{image.image.name}: a {shape.label} at {place} is outside the picture"
-                self.problems.append((image.file, problem))
-            else:
-                shapes.append(shape)
-        self.images.append(AnnotatedImage(image.image, image.file, image.split, image.size, shapes))
+                name = annotation.image.name
+                problem = f"{name}: a {shape.label} at {place} is outside the picture"
+                self.problems.append((annotation.file, problem))
 
 
 class PictureIndex:
     """Finds pictures below a folder by the names that annotation files give them."""
 
     def __init__(self, root: Path, pictures: Sequence[Path]):
-        self.root = root
+        self.root, self.pictures = root, pictures
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
         for path in pictures:

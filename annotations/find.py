@@ -1,7 +1,7 @@
 """Find out which annotation format a folder holds, read it, or say how to export another."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -45,20 +45,13 @@ def read_annotations(root: Path, pictures: list[Path], size_of: SizeOf) -> Annot
         return read_coco(root, coco, index)
     shapes = {path: content for path, content in files.items() if is_labelme(content)}
     if shapes:
-        return _with_pictures(read_labelme(root, shapes, index), pictures)
+        return read_labelme(root, shapes, index)
     regions = find_regions(pictures)
     tasks = {path: content for path, content in files.items() if is_label_studio(content)}
     if regions and tasks:
         return read_label_studio(root, *next(iter(tasks.items())), regions, index)
     _refuse_others(root, files)
     return None
-
-
-def _with_pictures(found: AnnotationSet, pictures: Sequence[Path]) -> AnnotationSet:
-    """The set with the pictures that have no file of their own: they may lack annotations."""
-    known = {image.image for image in found.images}
-    found.unmatched += [(p, "no annotation of this name") for p in pictures if p not in known]
-    return found
 
 
 def _files(root: Path, pattern: str) -> list[Path]:

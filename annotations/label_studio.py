@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from annotations.dataset import AnnotatedImage, AnnotationSet, PictureIndex, by_falling_area
-from annotations.shapes import Shape
+from annotations.dataset import AnnotationSet, PictureIndex, by_falling_area
+from annotations.shapes import Annotation, Shape
 
 TASK = re.compile(r"task-(\d+)-annotation-")  # task-7-annotation-12-by-1-tag-Road sign-0.png
 
@@ -50,7 +50,8 @@ def read_label_studio(
         known = sorted(_labels(task), key=len, reverse=True)
         shapes = []
         for file in files:
-            label = next((name for name in known if re.search(_ending(name), file.stem)), None)
+            stem = re.sub(r"-\d+$", "", file.stem)
+            label = next((name for name in known if stem.endswith(f"-{name}")), None)
             if label is None:
                 found.problems.append((file, f"no label of task {task['id']} is in its name"))
                 continue
@@ -58,7 +59,7 @@ def read_label_studio(
                 shapes.append(Shape(label, bitmap=np.array(mask.convert("L")) > 0))
         labels.update(known)
         size = shapes[0].bitmap.shape if shapes else None
-        found.add_image(AnnotatedImage(image, path, None, size, by_falling_area(shapes)))
+        found.add(Annotation(image, path, None, size, by_falling_area(shapes)))
     found.add_labels(sorted(labels))
     return found
 
@@ -85,7 +86,3 @@ def _labels(task: Mapping) -> set[str]:
     ]
     lists = [value for each in values for value in each.values() if isinstance(value, list)]
     return {label for each in lists for label in each if isinstance(label, str)}
-
-
-def _ending(label: str) -> str:
-    return rf"-{re.escape(label)}-\d+$"

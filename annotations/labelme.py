@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from annotations.dataset import AnnotatedImage, AnnotationSet, PictureIndex, split_of
-from annotations.shapes import Shape, circle, polygon, ring_of
+from annotations.dataset import AnnotationSet, PictureIndex, split_of
+from annotations.shapes import Annotation, Shape, circle, polygon, ring_of
 
 LINE_WIDTH, POINT_RADIUS = 10, 5  # pixels
 
@@ -49,8 +49,10 @@ def read_labelme(root: Path, files: Mapping[Path, dict], pictures: PictureIndex)
         size = (content.get("imageHeight"), content.get("imageWidth"))
         known = size if all(isinstance(side, int) and side > 0 for side in size) else None
         split = split or split_of(image.parent.relative_to(root))
-        found.add_image(AnnotatedImage(image, path, split, known, shapes))
+        found.add(Annotation(image, path, split, known, shapes))
     found.add_labels(sorted(labels))
+    without = [path for path in pictures.pictures if path not in owners]
+    found.unmatched += [(path, "no annotation of this name") for path in without]
     return found
 
 

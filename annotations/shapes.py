@@ -6,7 +6,7 @@ pixels of the border, as OpenCV's findContours gives them: the border belongs to
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -38,10 +38,10 @@ class Shape:
     def area(self) -> float:
         """Pixels, roughly: the order in which shapes are drawn."""
         if self.runs is not None:
-            return float(self.runs[1::2].sum())
+            return self.runs[1::2].sum()
         if self.bitmap is not None:
-            return float(self.bitmap.sum())
-        return float(sum(abs(_signed_area(ring)) for ring in self.rings))
+            return self.bitmap.sum()
+        return sum(cv2.contourArea(ring.astype(np.float32)) for ring in self.rings)
 
     def draw(self, mask: np.ndarray, value: int) -> None:
         """Set the pixels of a mask (H, W) uint8 that are inside to a value."""
@@ -69,16 +69,18 @@ class Shape:
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """What a mask file would hold: the shapes of one picture.
+    """What a mask file would hold: the shapes of a picture, in the order of drawing.
 
-    file: where they were read. size: (H, W) that the file gives for the picture, or None. values:
-    {label: value to draw}, in 1 to 254 or 255 for ignored regions; what no shape covers is 0.
+    file: where they were read. split: one of SPLIT_WORDS, or None. size: (H, W) that the file gives
+    for the picture, or None. values: {label: value to draw}; what no shape covers is 0.
     """
 
+    image: Path
     file: Path
-    shapes: Sequence[Shape]
+    split: str | None
     size: tuple[int, int] | None
-    values: Mapping[str, int]
+    shapes: Sequence[Shape]
+    values: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return str(self.file)
@@ -134,11 +136,6 @@ def is_outside(shape: Shape, size: tuple[int, int]) -> bool:
     points = np.concatenate(shape.rings)
     low, high = points.min(axis=0), points.max(axis=0)
     return bool((high < 0).any() or (low >= np.array(size[::-1])).any())
-
-
-def _signed_area(ring: np.ndarray) -> float:
-    x, y = ring.T
-    return 0.5 * float(x @ np.roll(y, -1) - y @ np.roll(x, -1))
 
 
 def _fill(size: tuple[int, int], rings: Sequence[np.ndarray]) -> np.ndarray:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from annotations.dataset import AnnotatedImage, AnnotationSet, by_falling_area
-from annotations.shapes import Shape, polygon
+from annotations.dataset import AnnotationSet, by_falling_area
+from annotations.shapes import Annotation, Shape, polygon, ring_of
 from config import SPLIT_WORDS
 from utils import InputError
 
@@ -39,27 +39,24 @@ def read_yolo(
     found.add_labels(names.values())
     without = []
     for split, words in SPLIT_WORDS.items():
-        for entry in next((_entries(content[word]) for word in words if content.get(word)), []):
+        entries = next((content[word] for word in words if content.get(word)), [])
+        for entry in entries if isinstance(entries, list) else [entries]:
             for image in _pictures(root, path, content, str(entry), pictures):
-                labels = _label_file(image)
-                if not labels.is_file():
+                labels, size, shapes = _label_file(image), size_of(image), []
+                if labels.is_file():
+                    shapes = by_falling_area(_shapes(found, labels, names, size))
+                else:
+                    labels = path
                     without.append(image)
-                    found.add_image(AnnotatedImage(image, path, split, size_of(image), []))
-                    continue
-                shapes = by_falling_area(_shapes(found, labels, names, size_of(image)))
-                found.add_image(AnnotatedImage(image, labels, split, size_of(image), shapes))
+                found.add(Annotation(image, labels, split, size, shapes))
     if without:
         found.notes.append(
             f"{len(without)} pictures have no label file, which means background in YOLO's format, "
             f"first: {without[0]}"
         )
-    if not found.images:
+    if not found.annotations:
         raise InputError(f"{path}: no pictures in the folders that it names; correct its paths")
     return found
-
-
-def _entries(value: object) -> list:
-    return value if isinstance(value, list) else [value]
 
 
 def _pictures(
@@ -106,8 +103,7 @@ def _shapes(
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as text ({error})") from error
-    for number, line in enumerate(lines, 1):
-        words = line.split()
+    for number, words in enumerate(map(str.split, lines), 1):
         if not words:
             continue
         try:
@@ -116,9 +112,7 @@ def _shapes(
             class_id = int(words[0])
             if class_id not in names:
                 raise ValueError(f"class {class_id} is not in data.yaml, which has {len(names)}")
-            points = np.array(words[1:], np.float64)
-            if points.size % 2:
-                raise ValueError("an odd number of coordinates")
-            yield polygon(names[class_id], points.reshape(-1, 2) * size[::-1], border=False)
+            points = ring_of(np.array(words[1:], np.float64)) * size[::-1]
+            yield polygon(names[class_id], points, border=False)
         except ValueError as error:
             found.problems.append((path, f"line {number}: {error}"))

@@ -1,26 +1,19 @@
 """Find a data set's pairs: the layouts of mask folders that are known, each with its splits."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from annotations.find import read_annotations
-from config import SPLIT_WORDS
+from config import SPLIT_WORDS, VALID_FRACTION
 from data.images import is_picture, list_images, upright_size
-from data.listed_splits import annotated_splits, split_pairs, voc_splits
-from data.pairs import (
-    LABEL_IDS,
-    SPLIT_NAMES,
-    Orphan,
-    Pair,
-    Splits,
-    masks_beside,
-    pair_by_stem,
-)
+from data.listed_splits import annotated_splits, voc_splits
+from data.pairs import LABEL_IDS, SPLIT_NAMES, Pair, Splits, masks_beside, pair_by_stem
 from labels.class_files import find_class_file, read_classes, read_folders
 from labels.classes import PRESETS
-from utils import InputError
+from utils import InputError, first_of
 
 DEFAULT_ROOT = Path("input/PennFudanPed")
 MASKS = ("masks", "labels", "annotations")
@@ -37,7 +30,7 @@ SHOWN_LAYOUTS = (
     "images/train + masks/train, train/images + train/masks, or train_images + train_masks, and so "
     "on for val and test (input/README.md)"
 )
-PENN_FUDAN_VALID = 24 / 170
+PENN_FUDAN, PENN_FUDAN_VALID = "Penn-Fudan", 24 / 170
 Folders = tuple[Path | None, Path | None]
 
 
@@ -63,11 +56,12 @@ def find_splits(
     if not by_hand and classes and str(classes) not in PRESETS:
         folders, layout = read_folders(Path(classes)), f"folders named in {classes}"
     if any(folders):
-        splits = _from_folders(layout, _by_split(layout, folders), valid_fraction)
+        splits = _from_folders(layout, _by_split(layout, folders))
     elif not root.is_dir():
         raise InputError(f"{root}: no such folder; {_how_to_get(root)}")
     else:
-        splits = _find_known_layout(root, valid_fraction, classes)
+        splits = _find_known_layout(root, classes)
+    splits = _with_validation(splits, valid_fraction)
     splits = replace(splits, classes=classes or splits.classes)
     return _without_orphans(splits) if allow_unmatched else splits
 
@@ -77,6 +71,30 @@ def _how_to_get(root: Path) -> str:
     if root.name in downloads:
         return f"`python datasets.py --download {downloads[root.name]}` fetches it"
     return "--data expects the folder of a data set (input/README.md)"
+
+
+def _with_validation(splits: Splits, fraction: float | None) -> Splits:
+    """The splits with a validation set, split off the training pairs if there is none."""
+    if splits.valid and fraction is not None:
+        raise InputError(
+            f"--valid-fraction: {splits.layout} has a validation set, which begins with "
+            f"{splits.valid[0].image}; leave the flag out"
+        )
+    if splits.valid or not splits.train:
+        return splits
+    default = PENN_FUDAN_VALID if splits.layout == PENN_FUDAN else VALID_FRACTION
+    train, valid = split_pairs(splits.train, fraction or default)
+    return replace(splits, train=train, valid=valid)
+
+
+def split_pairs(pairs: Sequence[Pair], fraction: float) -> tuple[list[Pair], list[Pair]]:
+    """Training and validation pairs, chosen by a hash of the names: alike on every machine."""
+    if len(pairs) < 2:
+        raise InputError(f"{pairs[0].image}: one pair cannot be split; add pictures")
+    count = min(max(1, round(fraction * len(pairs))), len(pairs) - 1)
+    by_hash = sorted(pairs, key=lambda p: hashlib.sha256(os.fsencode(p.image.stem)).hexdigest())
+    chosen = set(by_hash[:count])
+    return [p for p in pairs if p not in chosen], [p for p in pairs if p in chosen]
 
 
 def _without_orphans(splits: Splits) -> Splits:
@@ -100,30 +118,26 @@ def _by_split(layout: str, folders: Sequence[Path | None]) -> dict[str, Folders]
     return found
 
 
-def _find_known_layout(
-    root: Path, valid_fraction: float | None, classes: str | Path | None
-) -> Splits:
+def _find_known_layout(root: Path, classes: str | Path | None) -> Splits:
     if (root / "PNGImages").is_dir() and (root / "PedMasks").is_dir():
-        folders = {"train": (root / "PNGImages", root / "PedMasks")}
-        splits = _from_folders("Penn-Fudan", folders, valid_fraction or PENN_FUDAN_VALID)
+        splits = _from_folders(PENN_FUDAN, {"train": (root / "PNGImages", root / "PedMasks")})
         return replace(splits, classes="person", instances=True)
     if (root / "ImageSets" / "Segmentation").is_dir():
-        return voc_splits(root, valid_fraction)
+        return voc_splits(root)
     for layout, patterns in FOLDERS.items():
         folders, notes = _split_folders(root, *patterns)
         if folders:
-            splits = _from_folders(layout, folders, valid_fraction)
-            return replace(_with_preset(splits, folders), notes=notes)
+            return replace(_with_preset(_from_folders(layout, folders), folders), notes=notes)
     pictures = list_images(root)
     if annotated := read_annotations(root, pictures, upright_size):
         class_file = read_classes(classes) if classes else None
-        return annotated_splits(annotated, class_file, valid_fraction)
+        return annotated_splits(annotated, class_file)
     _refuse_odd_splits(root)
     images, masks = _first(root, ["images"]), _first(root, MASKS)
     if images and masks:
-        return _from_folders("images, masks", {"train": (images, masks)}, valid_fraction)
+        return _from_folders("images, masks", {"train": (images, masks)})
     if any(is_picture(path) for path in root.iterdir()):
-        return _from_folders("masks beside the images", {"train": (root, root)}, valid_fraction)
+        return _from_folders("masks beside the images", {"train": (root, root)})
     raise InputError(f"{root}: no known layout in it, expected {SHOWN_LAYOUTS}; {_seen(root)}")
 
 
@@ -172,21 +186,14 @@ def _first(root: Path, names: Sequence[str]) -> Path | None:
         for part in name.split("/"):
             alike = [below for below in _folders(folder) if below.name.lower() == part.lower()]
             folder = alike[0] if alike else folder / part
-        if _has_pictures(folder):
+        if list_images(folder):
             return folder
     return None
 
 
 def _folders(folder: Path) -> list[Path]:
     """The folders in a folder, sorted; hidden ones are left out."""
-    if not folder.is_dir():
-        return []
-    below = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return sorted(path for path in below if path.is_dir())
-
-
-def _has_pictures(folder: Path) -> bool:
-    return folder.is_dir() and bool(list_images(folder))
+    return sorted(path for path in folder.glob("[!.]*") if path.is_dir())
 
 
 def _refuse_odd_splits(root: Path) -> None:
@@ -196,7 +203,7 @@ def _refuse_odd_splits(root: Path) -> None:
     """
     words = {word for words in SPLIT_WORDS.values() for word in words}
     below = [folder for top in _folders(root) for folder in (top, *_folders(top))]
-    odd = [f for f in below if f.name.lower() in words and _has_pictures(f)]
+    odd = [f for f in below if f.name.lower() in words and list_images(f)]
     if odd:
         shown = ", ".join(str(folder.relative_to(root)) for folder in odd[:4])
         raise InputError(
@@ -207,15 +214,9 @@ def _refuse_odd_splits(root: Path) -> None:
 
 def _seen(root: Path) -> str:
     """What is in a folder, for a message."""
-    empty = {f.name for f in _folders(root) if not _has_pictures(f)}
-    names = [
-        f.name + "/" * f.is_dir() + " (no pictures in it)" * (f.name in empty)
-        for f in sorted(root.iterdir())
-        if f.name[0] != "."
-    ]
-    if not names:
-        return "it is empty"
-    return f"found {', '.join(names[:8])}" + (", ..." if len(names) > 8 else "")
+    folders = {f: "/" if list_images(f) else "/ (no pictures in it)" for f in _folders(root)}
+    names = [path.name + folders.get(path, "") for path in sorted(root.glob("[!.]*"))]
+    return f"found {first_of(names)}" if names else "it is empty"
 
 
 def _with_preset(splits: Splits, folders: dict[str, Folders]) -> Splits:
@@ -234,17 +235,10 @@ def _with_preset(splits: Splits, folders: dict[str, Folders]) -> Splits:
     return replace(splits, classes="cityscapes_label_ids" if kinds == {True} else "cityscapes")
 
 
-def _from_folders(layout: str, folders: dict[str, Folders], valid_fraction: float | None) -> Splits:
-    """The pairs of each split's (images, masks); a validation set is split off if there is none."""
-    pairs: dict[str, list[Pair]] = {split: [] for split in SPLIT_NAMES}
-    orphans: list[Orphan] = []
+def _from_folders(layout: str, folders: dict[str, Folders]) -> Splits:
+    """The pairs of each split's (images, masks)."""
+    pairs, orphans = {}, []
     for split, (images, masks) in folders.items():
         pairs[split], more = pair_by_stem(images, masks)
         orphans += more
-    if "valid" in folders and valid_fraction is not None:
-        raise InputError(
-            f"--valid-fraction: {folders['valid'][0]} is the validation set; leave the flag out"
-        )
-    if "valid" not in folders and pairs["train"]:
-        pairs["train"], pairs["valid"] = split_pairs(pairs["train"], valid_fraction)
     return Splits(layout, **pairs, orphans=orphans)

@@ -1,97 +1,71 @@
 """Pairs that files list: the text files of Pascal VOC and CVAT, and annotation files."""
 
 import codecs
-import hashlib
-import os
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from annotations.dataset import AnnotationSet
-from annotations.shapes import Annotation
-from config import IGNORE_INDEX, SPLIT_WORDS, VALID_FRACTION
+from config import IGNORE_INDEX, SPLIT_WORDS
 from data.images import IMAGE_SUFFIXES, list_images
-from data.pairs import Orphan, Pair, Splits
+from data.pairs import Orphan, Pair, Splits, name_below
 from labels.class_entries import ClassFile
 from labels.classes import Classes, default_palette, is_background
 from utils import InputError
 
 MAX_LABELS = 254  # of bytes, 0 is what no shape covers and 255 is ignored
 IGNORE_LABEL = "__ignore__"  # labelme's name for regions that are not to be used
-FOLDERS = ("JPEGImages", "SegmentationClass")
 DEFAULT_LIST = "default"  # CVAT's name for a list of all pictures
 
 
-def split_pairs(
-    pairs: Sequence[Pair], valid_fraction: float | None
-) -> tuple[list[Pair], list[Pair]]:
-    """Training and validation pairs, chosen by a hash of the names: alike on every machine."""
-    if len(pairs) < 2:
-        raise InputError(f"{pairs[0].image}: one pair cannot be split; add pictures")
-    count = round((valid_fraction or VALID_FRACTION) * len(pairs))
-    count = min(max(1, count), len(pairs) - 1)
-    by_hash = sorted(pairs, key=lambda p: hashlib.sha256(os.fsencode(p.image.stem)).hexdigest())
-    chosen = set(by_hash[:count])
-    return [p for p in pairs if p not in chosen], [p for p in pairs if p in chosen]
-
-
-def voc_splits(root: Path, valid_fraction: float | None) -> Splits:
+def voc_splits(root: Path) -> Splits:
     """The pairs that ImageSets/Segmentation/{train,val,test}.txt list.
 
     Without train.txt, the names in trainval.txt or default.txt that val.txt and test.txt lack.
     """
     lists = root / "ImageSets" / "Segmentation"
-    names = {path.stem: _read_list(path) for path in sorted(lists.glob("*.txt"))}
-    valid, test = names.get("val", []), names.get("test", [])
-    listed = next((key for key in ("train", "trainval", DEFAULT_LIST) if key in names), None)
-    if listed is None and not (valid or test):
+    names = {path.stem: _read_list(path) for path in lists.glob("*.txt")}
+    held_out = {*names.get("val", []), *names.get("test", [])}
+    train = next((stem for stem in ("train", "trainval", DEFAULT_LIST) if stem in names), "")
+    if not (train or held_out):
         raise InputError(f"{lists}: expected train.txt, val.txt or test.txt; a VOC folder lists "
                          "its splits there")  # fmt: skip
-    train = names[listed] if listed else []
-    if listed != "train":
-        train = [name for name in train if name not in {*valid, *test}]
-    if valid and valid_fraction is not None:
-        raise InputError(
-            f"--valid-fraction: {lists / 'val.txt'} lists the validation set; leave the flag out"
-        )
-    files = [{_key(path, root / f): path for path in list_images(root / f)} for f in FOLDERS]
-    notes = []
-    if test and not any(name in files[1] for name in test):
-        notes = [f"none of the {len(test)} pictures in {lists / 'test.txt'} has a mask; left out"]
-        test = []
-    pairs, orphans = [], []
-    for stem, chosen in ((listed, train), ("val", valid), ("test", test)):
-        found, more = _pairs(root, lists / f"{stem}.txt", chosen, files)
-        pairs.append(found)
-        orphans += more
-    if not valid and train:
-        pairs[:2] = split_pairs(pairs[0], valid_fraction)
-    return Splits("VOC", *pairs, orphans=orphans, notes=notes, classes="voc2012")
+    if train != "train":
+        names[train] = [name for name in names.get(train, []) if name not in held_out]
+    files = {
+        folder: {name_below(folder, path): path for path in list_images(folder)}
+        for folder in (root / "JPEGImages", root / "SegmentationClass")
+    }
+    masks = files[root / "SegmentationClass"]
+    splits = Splits("VOC", classes="voc2012")
+    for split, stem in (("train", train), ("valid", "val"), ("test", "test")):
+        listing, listed = lists / f"{stem}.txt", names.get(stem, [])
+        if split == "test" and listed and not masks.keys() & set(listed):
+            note = f"none of the {len(listed)} pictures in {listing} has a mask; left out"
+            splits.notes.append(note)
+            continue
+        found, orphans = _listed_pairs(listing, listed, files)
+        splits.pairs_of(split).extend(found)
+        splits.orphans.extend(orphans)
+    return splits
 
 
-def _key(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).with_suffix("").as_posix()
-
-
-def _pairs(
-    root: Path, listing: Path, names: list[str], files: list[dict[str, Path]]
+def _listed_pairs(
+    listing: Path, names: list[str], files: dict[Path, dict[str, Path]]
 ) -> tuple[list[Pair], list[Orphan]]:
-    images, masks = files
-    stems = [name if name in images else _first_word(name) for name in names]
+    """files: {name: file} below the folder of the images, and below that of the masks."""
+    (image_folder, images), (_, masks) = files.items()
+    # VOC's lists of one class have a second column; names may have spaces.
+    stems = [name if name in images else _without_suffix(name.split()[0]) for name in names]
     orphans = [
-        Orphan(root / folder / stem, f"no such picture, but {listing} lists it")
-        for folder, found in zip(FOLDERS, files, strict=True)
+        Orphan(folder / stem, f"no such picture, but {listing} lists it")
+        for folder, found in files.items()
         for stem in stems
         if stem not in found
     ]
     pairs = [Pair(images[s], masks[s]) for s in stems if s in images and s in masks]
     if names and not pairs:
-        raise InputError(f"{listing}: none of its {len(stems)} names is in {root / FOLDERS[0]}")
+        raise InputError(f"{listing}: none of its {len(stems)} names is in {image_folder}")
     return pairs, orphans
-
-
-def _first_word(line: str) -> str:
-    """VOC's lists of one class have a second column; names may have spaces."""
-    return _without_suffix(line.split()[0])
 
 
 def _without_suffix(name: str) -> str:
@@ -103,19 +77,15 @@ def _without_suffix(name: str) -> str:
 def _read_list(path: Path) -> list[str]:
     """The names in a list, without extensions; UTF-8, UTF-16 or Latin-1."""
     content = path.read_bytes()
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        text = content.decode("utf-16", "replace")
-    else:
-        try:
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = content.decode("latin-1")
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
     return [_without_suffix(line.strip()) for line in text.splitlines() if line.strip()]
 
 
-def annotated_splits(
-    found: AnnotationSet, class_file: ClassFile | None, valid_fraction: float | None
-) -> Splits:
+def annotated_splits(found: AnnotationSet, class_file: ClassFile | None) -> Splits:
     """The pairs that annotation files describe; their masks are drawn when they are read.
 
     What no shape covers is the class called background. Without a class file that class is added,
@@ -126,9 +96,9 @@ def annotated_splits(
         raise InputError(f"{found.layout}: {len(found.labels)} labels, at most {MAX_LABELS}")
     values = {label: k for k, label in enumerate(found.labels, 1)}
     pairs: dict[str | None, list[Pair]] = {split: [] for split in (*SPLIT_WORDS, None)}
-    for image in found.images:
-        annotation = Annotation(image.file, image.shapes, image.size, values)
-        pairs[image.split].append(Pair(image.image, annotation))
+    for annotation in found.annotations:
+        pair = Pair(annotation.image, replace(annotation, values=values))
+        pairs[annotation.split].append(pair)
     unsplit = pairs.pop(None)
     if unsplit and any(pairs.values()):
         raise InputError(
@@ -136,10 +106,6 @@ def annotated_splits(
             "files called train, val and test"
         )
     pairs["train"] += unsplit
-    if pairs["valid"] and valid_fraction is not None:
-        raise InputError(f"--valid-fraction: {found.layout} has a validation set; leave it out")
-    if pairs["train"] and not pairs["valid"]:
-        pairs["train"], pairs["valid"] = split_pairs(pairs["train"], valid_fraction)
     return Splits(
         found.layout,
         **pairs,

@@ -10,14 +10,7 @@ import numpy as np
 
 from annotations.shapes import Annotation
 from config import DINOV2_INPUT, SPLIT_WORDS
-from data.images import (
-    UPRIGHT,
-    list_images,
-    orientation,
-    read_image,
-    read_mask,
-    upright_size,
-)
+from data.images import UPRIGHT, list_images, orientation, read_image, read_mask, upright_size
 from data.transforms import Window, mean_colour, tile_windows
 from labels.class_entries import ClassFile
 from labels.classes import Colour
@@ -59,14 +52,13 @@ class Splits:
     """The pairs of each split, and what the layout says about the masks.
 
     orphans: files left over. problems: a line each, that training would fail on. notes: what the
-    user should know of the layout. classes: a class
-    file or the name of a preset. class_file: classes that annotation files bring. instances: masks
-    hold instance ids.
+    user should know of the layout. classes: a class file or the name of a preset. class_file:
+    classes that annotation files bring. instances: masks hold instance ids.
     """
 
     layout: str
-    train: list[Pair]
-    valid: list[Pair]
+    train: list[Pair] = field(default_factory=list)
+    valid: list[Pair] = field(default_factory=list)
     test: list[Pair] = field(default_factory=list)
     orphans: list[Orphan] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -125,20 +117,25 @@ def pair_by_stem(image_folder: Path, mask_folder: Path) -> tuple[list[Pair], lis
 
 def masks_beside(folder: Path, paths: Sequence[Path]) -> set[Path]:
     """The masks among the files of a folder that also holds their images."""
-    keys = {path: path.relative_to(folder).with_suffix("").as_posix() for path in paths}
+    keys = {path: name_below(folder, path) for path in paths}
     images = {_image_key(key) for key in keys.values()}
     return {p for p, key in keys.items() if _mask_key(key, images - {_image_key(key)}) != key}
 
 
+def name_below(folder: Path, path: Path) -> str:
+    """The name of a file relative to a folder, without extension."""
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
 def _by_key(folder: Path, paths: Sequence[Path], key_of: Callable[[str], str]) -> dict[str, Path]:
-    """{key of the name: file}; the name is relative to the folder and without extension."""
+    """{key of the name: file}."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     if not paths:
         raise InputError(f"{folder}: no pictures in it")
     found: dict[str, Path] = {}
     for path in paths:
-        key = key_of(path.relative_to(folder).with_suffix("").as_posix())
+        key = key_of(name_below(folder, path))
         if key in found:
             raise InputError(f"{path} and {found[key].name} stand for one picture; remove one")
         found[key] = path

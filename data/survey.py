@@ -20,7 +20,7 @@ from labels.class_entries import ClassFile
 from labels.class_files import read_classes
 from labels.classes import Classes, default_classes
 from labels.masks import MaskEncoding
-from utils import InputError
+from utils import InputError, first_of
 
 SHOWN = 5  # offenders named in a message
 
@@ -82,13 +82,12 @@ class SegmentationData:
 
     def __str__(self) -> str:
         names = self.classes.names
-        shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         source = f" ({self.splits.classes})" if self.splits.classes else ""
         statement = (
             f"{self.splits.layout}: {len(self.splits.train)} pairs to train on, "
             f"{len(self.splits.valid)} to validate, {len(self.splits.test)} to test; "
             f"{_masks_hold(self)}; "
-            f"{len(names)} classes{source}: {shown}"
+            f"{len(names)} classes{source}: {first_of(names)}"
         )
         return "\n".join([statement, *(f"warning: {warning}" for warning in self.warnings)])
 
@@ -204,7 +203,7 @@ def _class_warnings(data: SegmentationData) -> Iterable[str]:
     for split in SPLIT_NAMES:
         missing = missing_classes(data, split) if data.splits.pairs_of(split) else []
         if missing:
-            shown = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
+            shown = first_of(missing, SHOWN)
             yield f"{len(missing)} classes have no pixel in the {split} split: {shown}"
     last = data.classes.num_classes - 1
     if last > 1 and not data.splits.classes and not data.splits.class_file:

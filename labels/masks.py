@@ -14,7 +14,7 @@ import numpy as np
 
 from config import IGNORE_INDEX
 from labels.classes import Colour
-from utils import InputError
+from utils import InputError, first_of
 
 UNKNOWN = -1
 NUMBERS = 2**16  # mask values from here on share one entry of the table
@@ -221,7 +221,7 @@ def _count_classes(labels: set[int]) -> int:
     """The number of classes of these indices; a few values far apart are not indices."""
     count = max(max(labels, default=0) + 1, 2)
     if len(labels) < count / 2 or count >= IGNORE_INDEX:
-        shown = ", ".join(map(str, sorted(labels)[:8])) + (", ..." if len(labels) > 8 else "")
+        shown = first_of([str(label) for label in sorted(labels)])
         raise InputError(
             f"the masks hold the {len(labels)} values {shown}: too few or too many to be class "
             "indices; give each to a class in a dataset.yaml (classes: {0: {name: ..., labels: "

@@ -92,8 +92,9 @@ def test_what_is_no_polygon_is_refused(points, words):
 def test_later_shapes_are_on_top_and_errors_name_the_shape(tmp_path):
     square = polygon("a", [[0, 0], [9, 0], [9, 9], [0, 9]])
     small = polygon("b", [[2, 2], [4, 2], [4, 4], [2, 4]])
-    annotation = Annotation(tmp_path / "x.json", [square, small], SIZE, {"a": 1, "b": 255})
+    about = tmp_path / "x.jpg", tmp_path / "x.json", None, SIZE
+    annotation = Annotation(*about, [square, small], {"a": 1, "b": 255})
     assert np.bincount(annotation.draw(SIZE).ravel())[[0, 1, 255]].tolist() == [1900, 91, 9]
-    wrong = Annotation(tmp_path / "x.json", [Shape("a", runs=np.array([5]))], SIZE, {"a": 1})
+    wrong = Annotation(*about, [Shape("a", runs=np.array([5]))], {"a": 1})
     with pytest.raises(InputError, match=r"x\.json: shape 1 \(a\): its runs cover 5 pixels"):
         wrong.draw(SIZE)

@@ -7,8 +7,7 @@ import pytest
 from helpers.basics import shared_data
 from PIL import Image
 
-from data.layouts import find_splits
-from data.listed_splits import split_pairs
+from data.layouts import find_splits, split_pairs
 from data.pairs import Pair, pair_by_stem, read_pair
 from data.survey import load_data
 from labels.classes import VOC2012
@@ -369,7 +368,7 @@ def test_names_that_are_not_utf8_can_be_split():
 
 
 def test_a_fraction_beside_a_validation_set_is_refused(data_dir):
-    with pytest.raises(InputError, match=r"--valid-fraction: .* is the validation set"):
+    with pytest.raises(InputError, match=r"--valid-fraction: .* has a validation set"):
         find_splits(data_dir, valid_fraction=0.2)
 
 
