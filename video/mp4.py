@@ -1,20 +1,13 @@
-"""MP4 files by their boxes: index to the front, and what can be played of a cut file.
-
-Source: ISO/IEC 14496-12, section 4.2 (boxes) and 8.7.5 (chunk offsets).
-"""
+"""Finish MP4 files: the index goes to the front, a cut file ends with its last whole fragment."""
 
 import io
 import os
-import shutil
 import struct
 from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-import numpy as np
-
-CONTAINERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
-OFFSETS = {b"stco": ">u4", b"co64": ">u8"}  # boxes of chunk offsets and their number type
+import av
 
 
 class FilmFile(io.FileIO):
@@ -44,7 +37,10 @@ class Box(NamedTuple):
 
 
 def top_level_boxes(file: BinaryIO) -> list[Box]:
-    """The whole boxes of a file in order; what a cut file has of its last one is left out."""
+    """The whole boxes of a file in order, without the last one of a cut file.
+
+    Source: ISO/IEC 14496-12, section 4.2.
+    """
     end = file.seek(0, os.SEEK_END)
     boxes, start = [], 0
     while start + 8 <= end:
@@ -62,50 +58,19 @@ def top_level_boxes(file: BinaryIO) -> list[Box]:
     return boxes
 
 
-def move_index_to_front(source: Path, target: Path) -> None:
-    """Copy an MP4 with its index (`moov`) right after `ftyp`, so that it plays while it loads.
-
-    Raises ValueError if the file has no such boxes, or is too large for its 32-bit offsets.
-    """
-    with source.open("rb") as file:
-        boxes = top_level_boxes(file)
-        index = next((box for box in boxes if box.name == b"moov"), None)
-        if index is None or boxes[0].name != b"ftyp":
-            raise ValueError(f"{source} has no ftyp and moov")
-        file.seek(index.start)
-        moov = bytearray(file.read(index.size))
-        _shift_offsets(memoryview(moov), len(moov))
-        with target.open("wb") as output:
-            for box in (boxes[0], *(b for b in boxes[1:] if b is not index)):
-                file.seek(box.start)
-                _copy(file, output, box.size)
-                if box is boxes[0]:
-                    output.write(moov)
-
-
-def _copy(file: BinaryIO, output: BinaryIO, size: int) -> None:
-    while size:
-        part = file.read(min(size, shutil.COPY_BUFSIZE))
-        output.write(part)
-        size -= len(part)
-
-
-def _shift_offsets(box: memoryview, shift: int) -> None:
-    """Add `shift` to all chunk offsets within a box, in place."""
-    start = 8
-    while start + 8 <= len(box):
-        size, name = struct.unpack(">I4s", box[start : start + 8])
-        if size < 8:
-            raise ValueError(f"a box {name!r} of {size} bytes")
-        inner = box[start : start + size]
-        if name in CONTAINERS:
-            _shift_offsets(inner, shift)
-        elif name in OFFSETS:
-            offsets = np.frombuffer(inner[16:], OFFSETS[name])  # after flags and their number
-            if len(offsets) and int(offsets.max()) + shift > np.iinfo(offsets.dtype).max:
-                raise ValueError("the offsets do not fit into 32 bits")
-            offsets += shift
-        start += size
+def move_index_to_front(source: Path, target: Path, options: dict[str, str]) -> None:
+    """Copy an MP4 with its index first, so that it plays while it loads. options: the muxer's."""
+    options = options | {"movflags": "+faststart"}
+    with (
+        av.open(str(source)) as film,
+        av.open(str(target), "w", format="mp4", container_options=options) as output,
+    ):
+        output.metadata.update(film.metadata)
+        streams = [output.add_stream_from_template(stream, opaque=True) for stream in film.streams]
+        for packet in film.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                output.mux(packet)
 
 
 def cut_to_whole_fragments(path: Path) -> bool:

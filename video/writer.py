@@ -52,6 +52,7 @@ class VideoWriter:
         self._fps = reader.fps if fps is None else Fraction(fps).limit_denominator(1001)
         self._time_base = reader.time_base if reader else 1 / self._fps
         self._container = self._stream = self._sound = self._last_tick = self._file = None
+        self._timescale: dict[str, str] = {}
         self._end = None  # seconds; None while the file has no frame
         self._check_path()
 
@@ -141,7 +142,8 @@ class VideoWriter:
         options = {"movflags": "+hybrid_fragmented+delay_moov"}
         if (time * 1000).denominator > 1:  # MP4 counts the first time in milliseconds
             ticks = self._time_base.denominator
-            options["movie_timescale"] = str(ticks * max(1, 1000 // ticks))
+            self._timescale["movie_timescale"] = str(ticks * max(1, 1000 // ticks))
+        options |= self._timescale
         self._file.seek(0)
         self._file.truncate()
         self._container = av.open(self._file, "w", format="mp4", container_options=options)
@@ -207,9 +209,9 @@ class VideoWriter:
             if self._file.error:  # FFmpeg does not pass all of them on
                 raise self._file.error
         try:
-            move_index_to_front(self._part, self._moved)
+            move_index_to_front(self._part, self._moved, self._timescale)
             os.replace(self._moved, self.path)
-        except (OSError, ValueError):  # no room for a copy: the index stays at the end
+        except (av.FFmpegError, OSError):  # no room for a copy: the index stays at the end
             os.replace(self._part, self.path)
 
     def _keep_fragments(self) -> str:
