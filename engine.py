@@ -96,7 +96,7 @@ class EpochProgress:
         self._read_losses()
         sums = torch.tensor([self.loss_sum, self.samples], dtype=torch.float64)
         loss_sum, samples = global_sum(sums).tolist()
-        counts = _over_all_processes(self.matrix).counts[: self.matrix.num_classes].cpu()
+        counts = _over_all_processes(self.matrix).of_classes()
         return {
             "batches": self.batches,
             "loss_sum": loss_sum,
@@ -109,7 +109,9 @@ class EpochProgress:
         self.batches = state["batches"]
         if is_main:
             self.loss_sum, self.samples = state["loss_sum"], state["samples"]
-            self.matrix.counts[: self.matrix.num_classes] = state["counts"]
+            K = self.matrix.num_classes
+            self.matrix.counts[:K, :K] = state["counts"][:, :K]
+            self.matrix.counts[:K, -1] = state["counts"][:, K]  # predictions that are no class
 
 
 def _over_all_processes(matrix: ConfusionMatrix) -> ConfusionMatrix:

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-CHUNK_PIXELS = 2**20  # counted at a time, which bounds the memory of the int64 indices
+NUM_IDS = 256  # class ids are bytes
+CHUNK_PIXELS = 2**20  # counted at a time, which bounds the memory of their indices
 BOUNDARY_RATIO = 0.02  # width of a boundary, as a part of the picture's diagonal
 NO_CLASS = 255  # beyond the picture's border; never a class id
 
@@ -15,20 +16,22 @@ NO_CLASS = 255  # beyond the picture's border; never a class id
 class ConfusionMatrix:
     """Counts pixels by (target, prediction); divides once, at the end.
 
-    counts: (K + 2, K + 1) int64, on the device of what is counted. Rows: the K classes of targets,
-    ignored targets, targets that are no class. Columns: the K classes of predictions, predictions
-    that are no class.
+    counts: (257, 257) int64, on the device of what is counted, targets in rows. The last row and
+    the last column count values that are not in 0..255. Counting all ids needs no comparison for
+    each pixel; which of them are classes matters at the end alone.
     """
 
     def __init__(self, num_classes: int, ignore_index: int = 255):
+        if num_classes > NUM_IDS or not 0 <= ignore_index < NUM_IDS:
+            raise ValueError(f"{num_classes} classes, {ignore_index} ignored: ids are 0..255")
         self.num_classes = num_classes
         self.ignore_index = ignore_index
-        self.counts = torch.zeros(num_classes + 2, num_classes + 1, dtype=torch.int64)
+        self.counts = torch.zeros(NUM_IDS + 1, NUM_IDS + 1, dtype=torch.int64)
 
     @property
     def matrix(self) -> Tensor:
         """(K, K) int64 on the CPU, targets in rows and predictions in columns."""
-        return self._counted()[:, : self.num_classes]
+        return self.of_classes()[:, : self.num_classes]
 
     def update(self, preds: Tensor, targets: Tensor) -> None:
         """Add integer class maps of one shape; pixels whose target is ignore_index do not count."""
@@ -36,18 +39,14 @@ class ConfusionMatrix:
             raise ValueError(
                 f"preds {tuple(preds.shape)} and targets {tuple(targets.shape)} differ"
             )
-        K = self.num_classes
         self.counts = self.counts.to(targets.device)
         chunks = (tensor.flatten().split(CHUNK_PIXELS) for tensor in (targets, preds))
         for rows, columns in zip(*chunks, strict=True):
-            rows, columns = rows.int(), columns.int()
-            ignored = rows == self.ignore_index
-            rows = rows.masked_fill((rows < 0) | (rows >= K), K + 1).masked_fill(ignored, K)
-            columns = columns.masked_fill((columns < 0) | (columns >= K), K)
-            cells = (rows * (K + 1) + columns).long()
+            cells = _ids(rows) * len(self.counts) + _ids(columns)
             if cells.device.type == "cpu":
                 self.counts += cells.bincount(minlength=self.counts.numel()).view_as(self.counts)
             else:  # bincount makes a GPU wait, to learn the largest number
+                cells = cells.long()
                 self.counts.view(-1).scatter_add_(0, cells, torch.ones_like(cells))
 
     def compute(self) -> dict[str, float | Tensor]:
@@ -61,7 +60,7 @@ class ConfusionMatrix:
         TP / (TP + FN), NaN for a class in no target. F1 = 2 TP / (2 TP + FP + FN), NaN where the
         IoU is.
         """
-        counts = self._counted().double()
+        counts = self.of_classes().double()
         hits = counts.diagonal()
         predicted = counts[:, : self.num_classes].sum(0)
         actual = counts.sum(1)
@@ -75,12 +74,21 @@ class ConfusionMatrix:
             "f1": 2 * hits / (actual + predicted),
         }
 
-    def _counted(self) -> Tensor:
-        """(K, K + 1) on the CPU: the rows of classes."""
-        counts = self.counts.cpu()
-        if counts[self.num_classes + 1].any():
-            raise ValueError(f"some targets are none of {self.num_classes} classes")
-        return counts[: self.num_classes]
+    def of_classes(self) -> Tensor:
+        """(K, K + 1) int64 on the CPU; the last column counts predictions that are no class."""
+        K = self.num_classes
+        counts = self.counts.cpu().clone()
+        counts[self.ignore_index] = 0
+        if counts[K:].any():
+            raise ValueError(f"some targets are none of {K} classes")
+        return torch.cat([counts[:K, :K], counts[:K, K:].sum(1, keepdim=True)], dim=1)
+
+
+def _ids(values: Tensor) -> Tensor:
+    """int32 of integers, 256 for those that are not in 0..255."""
+    if values.dtype == torch.uint8:
+        return values.int()
+    return torch.where((values >= 0) & (values < NUM_IDS), values, NUM_IDS).int()
 
 
 class BoundaryIoU:

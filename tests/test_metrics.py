@@ -69,6 +69,23 @@ def test_wrong_input_is_refused():
     matrix.update(torch.tensor([0]), torch.tensor([2]))
     with pytest.raises(ValueError, match="none of 2 classes"):
         matrix.compute()
+    with pytest.raises(ValueError, match="2 classes, -1 ignored"):
+        ConfusionMatrix(2, ignore_index=-1)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
+def test_values_far_from_any_class_are_no_class(dtype):
+    """255 is ignored as a target and no class as a prediction, like values that fit no byte."""
+    far = [255, 255] if dtype == torch.uint8 else [-1, 300]
+    matrix = ConfusionMatrix(2)
+    matrix.update(torch.tensor([0, 1, *far], dtype=dtype), torch.tensor([0, 1, 1, 1], dtype=dtype))
+    assert matrix.of_classes().tolist() == [[1, 0, 0], [0, 1, 2]]
+    matrix.update(torch.tensor([0], dtype=dtype), torch.tensor([far[1]], dtype=dtype))
+    if dtype == torch.uint8:
+        assert matrix.of_classes().sum() == 4
+    else:
+        with pytest.raises(ValueError, match="none of 2 classes"):
+            matrix.compute()
 
 
 def test_precision_recall_and_f1_by_hand():
