@@ -20,7 +20,7 @@ from labels.masks import UNKNOWN
 from pages.charts import size_chart
 from pages.gallery import Gallery, Mode, Picture, class_entries, shares_by_class
 from pages.html import Page, render
-from pages.layers import FOLDER, PREVIEW_SIDE, QUALITY, layers_path, preview_path, url, write_layers
+from pages.layers import FOLDER, PREVIEW_SIDE, QUALITY, layers_path, url, write_layers
 from results.data_report import has_unknown
 from results.tables import class_fractions
 from utils import write_atomically
@@ -90,8 +90,7 @@ class DatasetPage(Page):
         """Show what an earlier page has kept of a pair; False if that is out of date."""
         name, key = _name(split, pair), _key(self.data, pair)
         kept_key, picture = self._kept.get(name, ("", None))
-        paths = (preview_path(Path(name)), layers_path(Path(name)))
-        if not key or key != kept_key or not all((self.folder / p).is_file() for p in paths):
+        if not key or key != kept_key or not (self.folder / layers_path(Path(name))).is_file():
             return False
         self._shown[name] = key, picture
         return True
@@ -209,7 +208,6 @@ def _picture(
     height, width = image.shape[:2]
     return Picture(
         name=name,
-        preview=url(preview_path(Path(name))),
         layers=url(layers_path(Path(name))),
         width=width,
         height=height,

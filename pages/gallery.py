@@ -9,7 +9,7 @@ import numpy as np
 from inference.windows import Prediction
 from labels.classes import Classes
 from pages.html import Page, render
-from pages.layers import layers_path, preview_path, url, write_layers
+from pages.layers import layers_path, url, write_layers
 from results.picture_files import ENDINGS, result_paths
 from results.tables import ResultsTable, printable
 
@@ -35,12 +35,11 @@ class Number:
 class Picture:
     """A picture as the page's script takes it.
 
-    preview, layers: addresses. shares: of the pixels, 0..1, by class id; ignored pixels have the
-    id after the last. numbers: in the order of Gallery.numbers. files: (name, address).
+    layers: address. shares: of the pixels, 0..1, by class id; ignored pixels have the id after the
+    last. numbers: in the order of Gallery.numbers. files: (name, address).
     """
 
     name: str
-    preview: str
     layers: str
     width: int
     height: int
@@ -120,15 +119,14 @@ class InferencePage(Page):
         )
 
     def _picture(self, row: Sequence[str]) -> Picture | None:
-        """A row of results.csv, see ResultsTable; None where an earlier job wrote no preview."""
+        """A row of results.csv, see ResultsTable; None where an earlier job wrote no layers."""
         source, result, width, height, confidence, *shares = row
         name = Path(result)
-        if not (self.folder / preview_path(name)).is_file():
+        if not (self.folder / layers_path(name)).is_file():
             return None
         found = result_paths(self.folder / name, ENDINGS)
         return Picture(
             name=result,
-            preview=url(preview_path(name)),
             layers=url(layers_path(name)),
             width=int(width),
             height=int(height),

@@ -25,7 +25,7 @@ STATES = {
     FAILED: "Ended with an error",
 }
 CLOCK = 2.0  # seconds by which the times of files may be rounded
-LARGEST_SHARE = 0.01  # of a job's time that goes into writing its page anew
+LARGEST_SHARE = 0.0025  # of a job's time that goes into writing its page anew
 
 
 @dataclass(frozen=True)

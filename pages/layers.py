@@ -1,15 +1,16 @@
-"""What a page shows of a picture: a preview, and class maps whose classes can be switched off.
+"""What a page shows of a picture: itself, and class maps whose classes can be switched off.
 
 A page that is opened from disk may not read the pixels of a picture file, nor use one as a CSS
 mask. The class maps are therefore PNGs with a palette in a script, `NAME.js`, which hands them to
-the page as text. To hide a class the page sets the class's entry in the PNG's table of
-transparency to 0. Class ids stay exact, no canvas is read, and colour management changes nothing.
+the page as text; the picture is in the same file, since a second one costs more than its pixels.
+To hide a class the page sets the class's entry in the PNG's table of transparency to 0. Class ids
+stay exact, no canvas is read, and colour management changes nothing.
 """
 
 import base64
 import io
-import json
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -26,7 +27,7 @@ FOLDER = "page"  # within the output folder
 PREVIEW_SIDE = 960  # pixels of the long side, at most
 CONFIDENCE_SIDE = 320  # it has no finer detail than the network's patches
 QUALITY = 80  # of JPEGs
-PNG_LEVEL = 1  # of zlib, 0..9
+PNG = {"compress_level": 1, "compress_type": zlib.Z_RLE}  # class maps are long runs of equal ids
 RIGHT_AND_WRONG = ((0, 0, 0), (220, 38, 127))  # palette of the layer "errors"
 
 
@@ -38,7 +39,7 @@ def write_layers(
     classes: Classes,
     confidence: np.ndarray | None = None,
 ) -> None:
-    """Write the preview and the layers of a picture below folder/page.
+    """Write a picture and its layers, one file below folder/page.
 
     Args:
         name: relative, without extension.
@@ -49,27 +50,20 @@ def write_layers(
     """
     palette = (*classes.palette, IGNORED_COLOUR)  # ignored pixels become the id after the last
     small = {layer: _fit_ids(labels, PREVIEW_SIDE) for layer, labels in maps.items()}
-    layers = {
-        layer: _palette_png(np.minimum(ids, classes.num_classes), palette)
-        for layer, ids in small.items()
-    }
+    layers = {"picture": _jpeg(cv2.cvtColor(fit(image, PREVIEW_SIDE), cv2.COLOR_RGB2BGR))}
+    for layer, ids in small.items():
+        layers[layer] = _palette_png(cv2.min(ids, classes.num_classes), palette)
     if {"prediction", "target"} <= small.keys():
         layers["errors"] = _palette_png(_errors(**small), RIGHT_AND_WRONG)
     if confidence is not None:
-        levels = cv2.convertScaleAbs(confidence, alpha=255)
-        layers["confidence"] = _jpeg(fit(levels, CONFIDENCE_SIDE))
-    encoded = {layer: base64.b64encode(content).decode() for layer, content in layers.items()}
-    preview = _jpeg(cv2.cvtColor(fit(image, PREVIEW_SIDE), cv2.COLOR_RGB2BGR))
-    write_atomically(folder / preview_path(name), preview)
-    write_atomically(folder / layers_path(name), f"layers({json.dumps(encoded)})".encode())
-
-
-def preview_path(name: Path) -> Path:
-    """Where a picture's preview lies, relative to the output folder."""
-    return Path(FOLDER, name.with_name(name.name + ".jpg"))
+        shrunk = cv2.resize(confidence, _size_within(confidence.shape, CONFIDENCE_SIDE))
+        layers["confidence"] = _jpeg(cv2.convertScaleAbs(shrunk, alpha=255))
+    encoded = [b'"%s":"%s"' % (k.encode(), base64.b64encode(v)) for k, v in layers.items()]
+    write_atomically(folder / layers_path(name), b"layers({%s})" % b",".join(encoded))
 
 
 def layers_path(name: Path) -> Path:
+    """Where a picture's layers lie, relative to the output folder."""
     return Path(FOLDER, name.with_name(name.name + ".js"))
 
 
@@ -110,7 +104,7 @@ def _palette_png(ids: np.ndarray, palette: Sequence[Colour]) -> bytes:
     image.putpalette(np.uint8(palette).tobytes())
     content = io.BytesIO()
     opaque = b"\xff" * len(palette)
-    image.save(content, "PNG", transparency=opaque, compress_level=PNG_LEVEL)
+    image.save(content, "PNG", transparency=opaque, **PNG)
     return content.getvalue()
 
 

@@ -15,7 +15,7 @@ from common import distributed
 from data.pairs import Pair, read_stored
 from labels.classes import Classes
 from pages.gallery import Picture, shares_by_class
-from pages.layers import FOLDER, PREVIEW_SIDE, fit, layers_path, preview_path, url, write_layers
+from pages.layers import FOLDER, PREVIEW_SIDE, fit, layers_path, url, write_layers
 from results.tables import class_fractions, printable
 from utils import write_atomically
 
@@ -41,7 +41,7 @@ class _Kept:
     pair: Pair = field(compare=False)
     labels: np.ndarray = field(compare=False)
     target: np.ndarray = field(compare=False)
-    image: np.ndarray | None = field(default=None, compare=False)  # as small as its preview
+    image: np.ndarray | None = field(default=None, compare=False)  # as small as the page shows it
 
 
 class WorstPictures:
@@ -105,7 +105,6 @@ class WorstPictures:
         height, width = kept.target.shape
         return Picture(
             name=kept.pair.image.name,
-            preview=url(preview_path(name)),
             layers=url(layers_path(name)),
             width=width,
             height=height,

@@ -12,7 +12,7 @@ const percent = (share) => `${(100 * share).toFixed(share >= 0.0995 || share ===
 const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
 const arrow = (event) => ({ ArrowLeft: -1, ArrowRight: 1 })[event.key];
 
-// -- layers: class maps as PNGs with a palette, handed over by scripts beside the page -----------
+// -- layers: a picture, and class maps as PNGs with a palette, from scripts beside the page -------
 
 const loading = new Map(); // address of a script -> promise of {layer: base64}
 window.layers = (content) => document.currentScript.deliver(content);
@@ -71,33 +71,40 @@ function startGallery(root, { classes, modes, numbers, pictures, start }) {
   const summary = (picture) => largest(picture).slice(0, 4)
     .map((id) => `${classes[id].name} ${percent(share(picture, id))}`).join(", ");
 
-  function frameOf(picture, lazy) {
+  function frameOf(picture) {
     const alt = `${picture.name}: ${summary(picture)}`;
-    const base = el("img", { className: "base", decoding: "async", loading: lazy ? "lazy" : "eager", alt });
-    base.src = picture.preview;
-    return Object.assign(el("div", { className: "frame" }, base), { picture, tops: {} });
+    const base = el("img", { className: "base", decoding: "async", alt });
+    return Object.assign(el("div", { className: "frame" }, base), { picture, base, tops: {} });
   }
 
-  /* Draw the mode's layer over a frame, unless it is there. */
-  async function paint(frame) {
+  /* Draw a layer, in which the classes in `hide` are transparent, unless it is there. */
+  async function draw(image, frame, layer, hide) {
+    const wanted = `${hide}`;
+    if (image.wanted === wanted) return;
+    image.wanted = wanted;
+    const content = (await load(frame.picture.layers))[layer];
+    if (!content || image.wanted !== wanted) return;
+    const address = imageOf(content, hide);
+    image.onload = () => URL.revokeObjectURL(address);
+    image.src = address;
+    if (!image.parentNode) frame.append(image);
+  }
+
+  /* Draw a frame's picture, and the mode's layer over it. */
+  function paint(frame) {
     const { layer } = modes[mode];
     for (const [name, top] of Object.entries(frame.tops)) top.hidden = name !== layer;
+    draw(frame.base, frame, "picture", []);
     if (!layer) return;
-    const hide = layer === "errors" ? [0] : [...off].sort();
     const top = frame.tops[layer] ||= el("img", { className: "top", alt: "", decoding: "sync" });
-    if (top.wanted === `${hide}`) return;
-    top.wanted = `${hide}`;
-    const content = (await load(frame.picture.layers))[layer];
-    if (!content || top.wanted !== `${hide}`) return;
-    const address = imageOf(content, hide);
-    top.onload = () => URL.revokeObjectURL(address);
-    top.src = address;
-    frame.append(top);
+    draw(top, frame, layer, layer === "errors" ? [0] : [...off].sort());
   }
 
   function leave(frame) { // let go of what is out of view
     frames.delete(frame);
+    for (const image of [frame.base, ...Object.values(frame.tops)]) image.wanted = null;
     for (const top of Object.values(frame.tops)) top.remove();
+    frame.base.removeAttribute("src");
     frame.tops = {};
     loading.delete(frame.picture.layers);
   }
@@ -171,7 +178,7 @@ function startGallery(root, { classes, modes, numbers, pictures, start }) {
     const mix = stops.length ? `background:linear-gradient(90deg,${stops})` : "";
     const values = numbers.map((number, i) => `${number.name} ${text(number, picture.numbers[i])}`);
     const tile = el("button", { className: "tile", type: "button", onclick: () => open(shown.indexOf(picture)) },
-      frameOf(picture, true), el("b", { title: picture.name }, picture.name),
+      frameOf(picture), el("b", { title: picture.name }, picture.name),
       el("span", { className: "mix", style: mix }),
       el("span", { className: "quiet" }, values.join(" · ") || summary(picture)));
     made.set(picture, tile);
@@ -217,7 +224,7 @@ function startGallery(root, { classes, modes, numbers, pictures, start }) {
   function open(place) {
     if (!shown[place]) return;
     const picture = shown[opened = place];
-    const frame = frameOf(picture, false);
+    const frame = frameOf(picture);
     frames.delete(stage.firstChild);
     frames.add(frame);
     stage.replaceChildren(frame);
@@ -234,9 +241,10 @@ function startGallery(root, { classes, modes, numbers, pictures, start }) {
       el("p", { className: "hint" }, `Keys: ← → pictures · 1–${modes.length} views · F back and forth · [ ] opacity · Z larger · Esc close`));
     if (!dialog.open) { dialog.showModal(); stage.focus(); }
     show();
-    for (const near of [shown[place + 1], shown[place - 1]]) {
-      if (near) { new Image().src = near.preview; load(near.layers); }
-    }
+    const near = [shown[place + 1], shown[place - 1]].filter(Boolean).map(({ layers }) => layers);
+    const kept = new Set([...near, ...[...frames].map((one) => one.picture.layers)]);
+    for (const address of loading.keys()) if (!kept.has(address)) loading.delete(address);
+    near.forEach(load);
   }
 
   document.addEventListener("keydown", (event) => {

@@ -1,9 +1,13 @@
 """An output folder of each kind, filled as the scripts fill it, with names that no page may run."""
 
+import base64
+import io
+import json
 import os
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from common.job_record import JobRecord
 from data.images import write_image, write_mask
@@ -17,7 +21,7 @@ from labels.classes import Classes
 from pages.dataset import DatasetPage
 from pages.gallery import InferencePage
 from pages.html import Page
-from pages.layers import layers_path, preview_path
+from pages.layers import layers_path
 from pages.run import RunPage
 from pages.video import VideoPage
 from results.tables import ResultsTable
@@ -38,6 +42,18 @@ def write(page: Page) -> str:
     with page:
         pass
     return page.path.read_text(encoding="utf-8")
+
+
+def read_layers(path: Path) -> dict[str, bytes]:
+    """A picture and its layers as files' contents."""
+    script = path.read_text()
+    assert script.startswith("layers(")
+    layers = json.loads(script.removeprefix("layers(").removesuffix(")"))
+    return {layer: base64.b64decode(content) for layer, content in layers.items()}
+
+
+def pixels(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content)))
 
 
 def picture(seed: int, width: int = 80, height: int = 60) -> tuple[np.ndarray, np.ndarray]:
@@ -61,8 +77,7 @@ def inference_page(folder: Path, count: int = 5, size: tuple[int, int] = (80, 60
         if i < 5:
             page.add(name, image, prediction)
         else:  # to write them all would take a test most of its time
-            for path in (preview_path, layers_path):
-                os.link(folder / path(Path("0001")), folder / path(name))
+            os.link(folder / layers_path(Path("0001")), folder / layers_path(name))
         table.add(Path("photos", name), name, prediction)
     return page
 

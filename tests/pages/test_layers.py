@@ -1,31 +1,17 @@
 """Previews and layers: exact class ids in files that a page opened from disk can use."""
 
-import base64
-import io
-import json
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from helpers.page_folders import pixels, read_layers
 
 from config import IGNORE_INDEX
 from labels.classes import Classes
-from pages.layers import PREVIEW_SIDE, layers_path, preview_path, url, write_layers
+from pages.layers import PREVIEW_SIDE, url, write_layers
 
 CLASSES = Classes(("background", "one"), ((0, 0, 0), (230, 159, 0)))
-
-
-def read_layers(folder: Path, name: str) -> dict[str, bytes]:
-    script = (folder / layers_path(Path(name))).read_text()
-    assert script.startswith("layers(")
-    layers = json.loads(script.removeprefix("layers(").removesuffix(")"))
-    return {layer: base64.b64decode(content) for layer, content in layers.items()}
-
-
-def png_ids(content: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(content)))
 
 
 def test_layers_hold_the_class_ids(tmp_path):
@@ -35,21 +21,21 @@ def test_layers_hold_the_class_ids(tmp_path):
     prediction[:, 20:], target[:, 30:], target[:5] = 1, 1, IGNORE_INDEX
     maps = {"prediction": prediction, "target": target}
     write_layers(tmp_path, Path("a.b"), image, maps, CLASSES, np.full((30, 40), 0.5, np.float32))
-    layers = read_layers(tmp_path, "a.b")
-    assert np.array_equal(png_ids(layers["prediction"]), prediction)
-    assert np.array_equal(png_ids(layers["target"]), np.where(target == IGNORE_INDEX, 2, target))
+    layers = read_layers(tmp_path / "page" / "a.b.js")
+    assert np.array_equal(pixels(layers["prediction"]), prediction)
+    assert np.array_equal(pixels(layers["target"]), np.where(target == IGNORE_INDEX, 2, target))
     wrong = (prediction != target) & (target != IGNORE_INDEX)
-    assert np.array_equal(png_ids(layers["errors"]), wrong)
-    assert np.abs(png_ids(layers["confidence"]) - 127.5).max() < 3
-    preview = Image.open(tmp_path / preview_path(Path("a.b")))
-    assert preview.size == (40, 30)
-    assert np.abs(np.asarray(preview).astype(int) - 200).max() < 4
+    assert np.array_equal(pixels(layers["errors"]), wrong)
+    assert np.abs(pixels(layers["confidence"]) - 127.5).max() < 3
+    picture = pixels(layers["picture"])
+    assert picture.shape == (30, 40, 3)
+    assert np.abs(picture.astype(int) - 200).max() < 4
 
 
 def test_the_palette_has_an_alpha_for_each_class_and_for_ignored_pixels(tmp_path):
     labels = np.zeros((8, 8), np.uint8)
     write_layers(tmp_path, Path("x"), labels[..., None].repeat(3, 2), {"target": labels}, CLASSES)
-    content, at, chunks = read_layers(tmp_path, "x")["target"], 8, {}
+    content, at, chunks = read_layers(tmp_path / "page" / "x.js")["target"], 8, {}
     while at < len(content):
         size = int.from_bytes(content[at : at + 4])
         kind, body = content[at + 4 : at + 8], content[at + 8 : at + 8 + size]
@@ -65,7 +51,7 @@ def test_large_pictures_become_small_ones_of_the_same_classes(tmp_path):
     labels[:, 1500:] = 1
     image = np.zeros((1500, 3000, 3), np.uint8)
     write_layers(tmp_path, Path("big"), image, {"target": labels}, CLASSES)
-    ids = png_ids(read_layers(tmp_path, "big")["target"])
+    ids = pixels(read_layers(tmp_path / "page" / "big.js")["target"])
     assert ids.shape == (PREVIEW_SIDE // 2, PREVIEW_SIDE)
     assert np.array_equal(np.unique(ids, axis=0), [[0] * 480 + [1] * 480])
 

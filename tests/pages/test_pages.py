@@ -7,7 +7,6 @@ import re
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from helpers.basics import REPO
@@ -16,6 +15,8 @@ from helpers.page_folders import (
     EVIL,
     dataset_page,
     inference_page,
+    pixels,
+    read_layers,
     run_page,
     video_page,
     write,
@@ -67,7 +68,7 @@ def test_pages_need_no_network_and_little_room(page):
 def test_every_file_that_a_page_names_is_there(page):
     text = write(page)
     named = re.findall(r'(?:src|href)="([^"#]+)"', text)
-    named += re.findall(r'"(?:preview|layers)": "([^"]+)"', text)
+    named += re.findall(r'"layers": "([^"]+)"', text)
     from urllib.parse import unquote
 
     paths = [page.folder / unquote(name) for name in named if not name.startswith("data:")]
@@ -228,8 +229,8 @@ def test_worst_pictures_that_are_at_hand_are_not_read_again(tmp_path):
     listed = read_worst(tmp_path / "page" / "worst.json")
     assert [entry.name for entry in listed] == [f"{i}.png" for i in range(11, 5, -1)]
     for entry, i in zip(listed, range(11, 5, -1), strict=True):
-        preview = cv2.imread(str(tmp_path / entry.preview))
-        assert abs(preview.mean() - 20 * i) < 2
+        picture = pixels(read_layers(tmp_path / entry.layers)["picture"])
+        assert abs(picture.mean() - 20 * i) < 2
 
 
 def test_films_of_earlier_jobs_stay_on_the_page(tmp_path):
