@@ -1,10 +1,11 @@
 """Choose the classes and the encoding of masks, from a class file and from the masks."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from config import IGNORE_INDEX
+from data.pairs import Pair
 from data.scans import Scan
 from labels.class_entries import ClassFile
 from labels.classes import PRESETS, Classes, default_classes
@@ -15,7 +16,7 @@ SHOWN_COLOURS = 5  # in a message
 
 
 def choose_classes(
-    class_file: ClassFile | None, scans: Sequence[Scan]
+    class_file: ClassFile | None, scans: Collection[Scan]
 ) -> tuple[Classes, MaskEncoding]:
     """Classes and the encoding of the masks: what the class file says, else what the masks show.
 
@@ -31,10 +32,8 @@ def choose_classes(
         for value in scan.values
     }
     encoding = _choose_encoding(class_file, values)
-    if class_file:
-        classes = class_file.classes
-    else:
-        classes = default_classes(len(set(encoding.values.values())))
+    num_classes = len(set(encoding.values.values()))
+    classes = class_file.classes if class_file else default_classes(num_classes)
     encoding = replace(encoding, colours=colours, class_names=classes.names)
     by_colour = [scan for scan in scans if scan.is_colour or reads_colours(scan, encoding)]
     if colours and by_colour:
@@ -55,29 +54,27 @@ def _choose_encoding(class_file: ClassFile | None, values: set[int]) -> MaskEnco
     return guess_encoding(values, class_file.classes.num_classes, class_file.colours)
 
 
-def mixed_binary_masks(scans: Sequence[Scan]) -> tuple[int, int] | None:
-    """Places of a mask of 0 and 1 and of one of 0 and 255 in a set without other values.
+def mixed_binary_masks(scans: Mapping[Pair, Scan]) -> str | None:
+    """A problem if some masks hold 0 and 1 and some 0 and 255, in a set without other values.
 
-    Read together, 255 would be ignored in the latter. None where a mask has both 1 and 255.
+    Read together, 255 would be ignored in the latter. It is none where a mask has both 1 and 255.
     """
-    found = [set(scan.values) for scan in scans]
-    if not set().union(*found) <= {0, 1, IGNORE_INDEX} or {1, IGNORE_INDEX} in [
-        values - {0} for values in found
-    ]:
+    found = {pair: set(scan.values) for pair, scan in scans.items()}
+    ones = next((pair.mask for pair, values in found.items() if 1 in values), None)
+    whites = next((pair.mask for pair, values in found.items() if IGNORE_INDEX in values), None)
+    only_binary = all(values <= {0, 1} or values <= {0, IGNORE_INDEX} for values in found.values())
+    if ones is None or whites is None or not only_binary:
         return None
-    ones = next((i for i, values in enumerate(found) if 1 in values), None)
-    whites = next((i for i, values in enumerate(found) if IGNORE_INDEX in values), None)
-    return None if ones is None or whites is None else (ones, whites)
+    return (
+        f"some masks hold 0 and 1 ({ones}), some 0 and 255 ({whites}); save all of them alike, "
+        "or write `classes: {0: {name: ..., labels: [0]}, 1: {name: ..., labels: [1, 255]}}` "
+        "in a dataset.yaml"
+    )
 
 
-def strangeness(scan: Scan) -> tuple[bool, int]:
-    """A sort key: masks of colours, then those of large values, cannot be class indices."""
-    return scan.is_colour and not scan.is_grey, max(scan.values, default=0)
-
-
-def _refuse_colours(scans: Sequence[Scan]) -> None:
+def _refuse_colours(scans: Collection[Scan]) -> None:
     """Raise InputError if there are RGB masks, whose colours only a class file can explain."""
-    coloured = [scan for scan in scans if scan.is_colour and not scan.is_grey]
+    coloured = [scan for scan in scans if scan.needs_colours]
     if not coloured:
         return
     pixels: Counter[tuple] = Counter()

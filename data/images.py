@@ -49,8 +49,11 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _open(path: Path) -> Image.Image:
-    """The decoded file. Pillow refuses a truncated one; cv2 would fill it with grey."""
+def _open(path: Path, upright: bool = True) -> Image.Image:
+    """The decoded file. Pillow refuses a truncated one; cv2 would fill it with grey.
+
+    upright: apply the EXIF orientation.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about large pictures and damage that Pillow repairs
@@ -67,6 +70,9 @@ def _open(path: Path) -> Image.Image:
             raise InputError(f"{path}: HEIC cannot be read; save it as JPEG or PNG") from error
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not a readable picture ({reason}); replace it") from error
+    if upright:
+        with suppress(Exception):  # if the tags are damaged the picture stays as it is stored
+            image = ImageOps.exif_transpose(image)
     image.info["deep"] = deep and not image.mode.startswith("I")
     return image
 
@@ -90,21 +96,13 @@ def upright_size(path: Path) -> tuple[int, int]:
     return (width, height) if sideways else (height, width)
 
 
-def _turn_upright(image: Image.Image) -> Image.Image:
-    with suppress(Exception):  # if the tags are damaged the picture stays as it is stored
-        return ImageOps.exif_transpose(image)
-    return image
-
-
 def read_image(path: Path, upright: bool = True) -> np.ndarray:
     """A picture as a viewer shows it, RGB (H, W, 3) uint8.
 
     16-bit grey is scaled to 8 bits; grey, palette and CMYK are converted; alpha is dropped.
     upright: apply the EXIF orientation.
     """
-    image = _open(path)
-    if upright:
-        image = _turn_upright(image)
+    image = _open(path, upright)
     if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip at 255
         grey = (np.asarray(image, np.float32) / 257).round().clip(0, 255).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
@@ -134,31 +132,28 @@ def read_mask(path: Path) -> tuple[np.ndarray, dict[int, Colour]]:
             f"{path}: colours of 16 bits, which would be cut to 8 bits; save it as an 8-bit PNG, "
             "or as 16-bit grey"
         )
-    image = _turn_upright(image)
     if image.mode == "P":
-        flat = image.getpalette("RGB")
-        return np.array(image), {
-            i: tuple(flat[3 * i : 3 * i + 3]) for i in range(min(256, len(flat) // 3))
-        }
+        colours = np.reshape(image.getpalette("RGB")[: 3 * 256], (-1, 3)).tolist()
+        return np.array(image), {index: tuple(colour) for index, colour in enumerate(colours)}
+    if image.mode == "1":
+        return np.array(image, np.uint8), {}
     if image.mode == "LA":
         image = image.convert("L")
-    elif image.mode == "1":
-        return np.asarray(image).astype(np.uint8), {}
     elif image.mode != "L" and not image.mode.startswith("I"):
         image = image.convert("RGB")
     return np.array(image), {}
 
 
-def _save(image: Image.Image, path: Path, **options) -> None:
+def _save(image: Image.Image, path: Path) -> None:
     encoded = io.BytesIO()
-    image.save(encoded, format=Image.registered_extensions()[path.suffix.lower()], **options)
+    format_name = Image.registered_extensions()[path.suffix.lower()]
+    image.save(encoded, format_name, quality=92)  # of JPEG; PNG has none
     write_atomically(path, encoded.getvalue())
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
     """Write RGB (H, W, 3) or grey (H, W) uint8 in the format that the file's extension names."""
-    lossy = path.suffix.lower() in (".jpg", ".jpeg")
-    _save(Image.fromarray(image), path, **({"quality": 92} if lossy else {}))
+    _save(Image.fromarray(image), path)
 
 
 def write_mask(path: Path, labels: np.ndarray, palette: Sequence[Colour]) -> None:

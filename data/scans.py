@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -53,8 +53,13 @@ class Scan:
     def is_grey(self) -> bool:
         return self.kind == "RGB, all of it grey"
 
+    @property
+    def needs_colours(self) -> bool:
+        """Whether only class colours can explain the values."""
+        return self.kind == "RGB"
 
-def scan_pairs(pairs: Sequence[Pair]) -> list[Scan]:
+
+def scan_pairs(pairs: Sequence[Pair]) -> dict[Pair, Scan]:
     """Read every image and mask, except those that `keep_scans` has cached.
 
     A pair that cannot be read becomes a Scan with its problem.
@@ -62,25 +67,21 @@ def scan_pairs(pairs: Sequence[Pair]) -> list[Scan]:
     cached = _load_cache(_cache_file(pairs)) if pairs else {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         scans = pool.map(lambda pair: cached.get(pair_key(pair)) or _scan_pair(pair), pairs)
-        return list(progress(scans, "checking", len(pairs)))
+        return dict(zip(pairs, progress(scans, "checking", len(pairs)), strict=True))
 
 
-def keep_scans(pairs: Sequence[Pair], scans: Sequence[Scan]) -> None:
+def keep_scans(scans: Mapping[Pair, Scan]) -> None:
     """Cache the scans of the files that could be read; a full disk is no error."""
-    content = {
-        pair_key(pair): asdict(scan)
-        for pair, scan in zip(pairs, scans, strict=True)
-        if scan.problem is None
-    }
+    content = {pair_key(pair): asdict(scan) for pair, scan in scans.items() if not scan.problem}
     text = json.dumps({"version": SCAN_VERSION, "pairs": content})
     if content:
-        path = _cache_file(pairs)
+        path = _cache_file(scans)
         remove_leftovers(path.parent)
         with suppress(InputError):  # only a cache: the next run reads the files again
             write_atomically(path, text.encode())
 
 
-def _cache_file(pairs: Sequence[Pair]) -> Path:
+def _cache_file(pairs: Iterable[Pair]) -> Path:
     paths = [os.path.abspath(path) for pair in pairs for path in pair.files]
     try:
         root = os.path.commonpath(paths)
@@ -128,13 +129,13 @@ def _scan_pair(pair: Pair) -> Scan:
         with Image.open(pair.mask) as header:
             kind, lossy = _kind(mask, header.mode), header.format in LOSSY_FORMATS
     return Scan(
-        values,
-        mask.shape[0] * mask.shape[1] - sum(values.values()),
-        {index: colour_code(colour) for index, colour in used.items()},
-        kind,
-        hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest(),
-        _turned(pair.image, image.shape[:2]),
-        lossy,
+        values=values,
+        dropped=sum(counts.values()) - sum(values.values()),
+        palette={index: colour_code(colour) for index, colour in used.items()},
+        kind=kind,
+        digest=hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest(),
+        turned=_turned(pair.image, image.shape[:2]),
+        lossy=lossy,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 
 from annotations.shapes import Annotation
 from config import IGNORE_INDEX
@@ -12,9 +13,8 @@ from data.encodings import (
     mask_problem,
     mixed_binary_masks,
     reads_colours,
-    strangeness,
 )
-from data.pairs import SPLIT_NAMES, Splits
+from data.pairs import SPLIT_NAMES, Pair, Splits
 from data.scans import Scan, keep_scans, scan_pairs
 from labels.class_entries import ClassFile
 from labels.class_files import read_classes
@@ -29,25 +29,18 @@ SHOWN = 5  # offenders named in a message
 class SegmentationData:
     """Pairs, what their files hold, their classes, and how their masks are read.
 
-    scans: of splits.pairs, in that order. problems: a line for each file or setting that training
-    would fail on.
+    problems: a line for each file or setting that training would fail on.
     """
 
     splits: Splits
-    scans: list[Scan]
+    scans: dict[Pair, Scan]
     classes: Classes
     encoding: MaskEncoding
     problems: list[str]
 
     def scans_of(self, split: str) -> list[Scan]:
         """Scans of one of SPLIT_NAMES, in the order of its pairs."""
-        start = 0
-        for name in SPLIT_NAMES:
-            stop = start + len(self.splits.pairs_of(name))
-            if name == split:
-                return self.scans[start:stop]
-            start = stop
-        raise ValueError(f"{split} is none of {SPLIT_NAMES}")
+        return [self.scans[pair] for pair in self.splits.pairs_of(split)]
 
     def pixels(self, split: str) -> list[int]:
         """Pixels per class in one of SPLIT_NAMES."""
@@ -96,8 +89,8 @@ def _masks_hold(data: SegmentationData) -> str:
     """The masks' encoding and the kinds of files that store it."""
     if data.splits.pairs and all(isinstance(p.mask, Annotation) for p in data.splits.pairs):
         return "masks are drawn from shapes"
-    kinds = {scan.kind for scan in data.scans if scan.problem is None}
-    palettes = [scan for scan in data.scans if scan.kind == "palette"]
+    kinds = {scan.kind for scan in data.scans.values() if scan.problem is None}
+    palettes = [scan for scan in data.scans.values() if scan.kind == "palette"]
     by_colour = sum(reads_colours(scan, data.encoding) for scan in palettes)
     shown = sorted(kinds - {"palette"})
     if by_colour:
@@ -112,7 +105,7 @@ def load_data(splits: Splits) -> SegmentationData:
     data = inspect_data(splits)
     if data.problems:
         raise InputError(summarise(data.problems, len(data.scans)))
-    keep_scans(splits.pairs, data.scans)
+    keep_scans(data.scans)
     return data
 
 
@@ -127,28 +120,24 @@ def summarise(problems: Sequence[str], total: int) -> str:
 def inspect_data(splits: Splits) -> SegmentationData:
     """Read every file, choose classes and encoding; what is wrong is listed in `problems`."""
     class_file = _class_file(splits)
-    pairs = splits.pairs
-    scans = scan_pairs(pairs)
+    scans = scan_pairs(splits.pairs)
     problems = [f"{orphan.path}: {orphan.problem}" for orphan in splits.orphans]
-    problems += splits.problems + [scan.problem for scan in scans if scan.problem]
+    problems += splits.problems + [scan.problem for scan in scans.values() if scan.problem]
     is_binary = class_file is None or (
         class_file.classes.num_classes == 2 and not class_file.values and not class_file.instances
     )
     if is_binary and (mixed := mixed_binary_masks(scans)):
-        ones, whites = (pairs[i].mask for i in mixed)
-        problems.append(
-            f"some masks hold 0 and 1 ({ones}), some 0 and 255 ({whites}); save all of them alike, "
-            "or write `classes: {0: {name: ..., labels: [0]}, 1: {name: ..., labels: [1, 255]}}` "
-            "in a dataset.yaml"
-        )
+        problems.append(mixed)
     try:
-        classes, encoding = choose_classes(class_file, scans)
+        classes, encoding = choose_classes(class_file, scans.values())
     except InputError as error:
-        unknown = MaskEncoding("values of unknown meaning")
-        example = max(zip(scans, pairs, strict=True), key=lambda item: strangeness(item[0]))[1]
+        # Masks of colours, then those of large values, are the least like class indices.
+        values = {p: (s.needs_colours, max(s.values, default=0)) for p, s in scans.items()}
+        example = max(values, key=values.get)
         problems.append(f"{error} (see {example.mask})")
+        unknown = MaskEncoding("values of unknown meaning")
         return SegmentationData(splits, scans, default_classes(2), unknown, problems)
-    for pair, scan in zip(pairs, scans, strict=True):
+    for pair, scan in scans.items():
         if problem := mask_problem(scan, encoding):
             problems.append(f"{pair.mask}: {problem}")
     return SegmentationData(splits, scans, classes, encoding, problems)
@@ -168,18 +157,17 @@ def _class_file(splits: Splits) -> ClassFile | None:
 
 
 def _file_warnings(data: SegmentationData) -> Iterable[str]:
-    scanned = list(zip(data.splits.pairs, data.scans, strict=True))
     for turned, what in (
         ("turned", "images have an EXIF rotation and were turned as viewers turn them"),
         ("raw", "images have an EXIF rotation that their masks do not share; left as stored"),
     ):
-        images = [pair.image for pair, scan in scanned if scan.turned == turned]
+        images = [pair.image for pair, scan in data.scans.items() if scan.turned == turned]
         if images:
             yield f"{len(images)} {what}, first: {images[0]}"
-    lossy = [pair.mask for pair, scan in scanned if scan.lossy]
+    lossy = [pair.mask for pair, scan in data.scans.items() if scan.lossy]
     if lossy:
         yield f"{len(lossy)} masks are JPEG, which changes values at edges, first: {lossy[0]}"
-    for one, other in (("train", "valid"), ("train", "test"), ("valid", "test")):
+    for one, other in combinations(SPLIT_NAMES, 2):
         if twins := identical_images(data, one, other):
             first = " = ".join(map(str, twins[0]))
             yield f"{len(twins)} images of {other} are also in {one}, first: {first}"
@@ -187,16 +175,10 @@ def _file_warnings(data: SegmentationData) -> Iterable[str]:
 
 def identical_images(data: SegmentationData, one: str, other: str) -> list[tuple]:
     """(image of split `one`, image of split `other`) with the same pixels."""
-    seen = {
-        scan.digest: pair.image
-        for pair, scan in zip(data.splits.pairs_of(one), data.scans_of(one), strict=True)
-        if scan.digest
-    }
-    return [
-        (seen[scan.digest], pair.image)
-        for pair, scan in zip(data.splits.pairs_of(other), data.scans_of(other), strict=True)
-        if scan.digest in seen
-    ]
+    seen = {data.scans[pair].digest: pair.image for pair in data.splits.pairs_of(one)}
+    seen.pop("", None)  # of pairs that cannot be read
+    digests = ((data.scans[pair].digest, pair.image) for pair in data.splits.pairs_of(other))
+    return [(seen[digest], image) for digest, image in digests if digest in seen]
 
 
 def _class_warnings(data: SegmentationData) -> Iterable[str]:

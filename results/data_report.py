@@ -37,7 +37,7 @@ def write_report(data: SegmentationData, show: Show) -> None:
     """
     folder = output_folder("dataset_report")
     facts = describe(data)
-    keep_scans(data.splits.pairs, data.scans)
+    keep_scans(data.scans)
     write_atomically(folder / "report.json", json.dumps(facts, indent=1).encode())
     print(data)
     print("\n".join([*_split_lines(data), *_class_table(facts), *_value_table(facts)]))
@@ -49,7 +49,7 @@ def write_report(data: SegmentationData, show: Show) -> None:
 def describe(data: SegmentationData) -> dict:
     """The report as plain data."""
     splits = _used_splits(data)
-    scanned = list(zip(data.splits.pairs, data.scans, strict=True))
+    scanned = list(data.scans.items())
     pixels = {split: data.pixels(split) for split in splits}
     return {
         "layout": data.splits.layout,
@@ -92,7 +92,7 @@ def _mask_values(data: SegmentationData) -> list[dict]:
     """Each stored value or colour: its class, its pixels, and the number of masks with it."""
     pixels: dict[tuple, int] = defaultdict(int)
     masks: dict[tuple, int] = defaultdict(int)
-    for scan in data.scans:
+    for scan in data.scans.values():
         for value, class_id in data.class_ids(scan).items():
             key = (class_id, scan.is_colour, value)
             pixels[key] += scan.values[value]

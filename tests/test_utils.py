@@ -79,7 +79,7 @@ def test_a_cache_that_cannot_be_written_ends_no_run(in_tmp, monkeypatch):
 
     monkeypatch.setattr(scans, "write_atomically", full_disk)
     left = leftover_of(Path("outputs/dataset_scans/x-01234567.json"))
-    scans.keep_scans([Pair(Path("a.png"), Path("b.png"))], [scans.Scan(digest="0")])
+    scans.keep_scans({Pair(Path("a.png"), Path("b.png")): scans.Scan(digest="0")})
     assert not left.exists()
 
 
