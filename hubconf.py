@@ -36,7 +36,6 @@ def _load_vit():
 _vit = _load_vit()
 
 _BASE_URL = "https://dl.fbaipublicfiles.com"
-_TINY_WEIGHTS = _ROOT / "weights" / "dinov2_vitt14.pth"
 
 
 def _load_state_dict(source: str | _Path) -> dict[str, _torch.Tensor]:
@@ -70,36 +69,30 @@ def _entry(name: str, weights: str | _Path, defaults: dict, **fixed) -> _Callabl
     return build
 
 
-# Released by Meta, Apache-2.0.
+# Released by Meta, Apache-2.0; each size also with four registers, as `<name>_reg`.
 
 _LVD142M = {"img_size": 518, "patch_size": 14, "init_values": 1.0}
-_S = {"embed_dim": 384, "depth": 12, "num_heads": 6}
-_B = {"embed_dim": 768, "depth": 12, "num_heads": 12}
-_L = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
-_G = {"embed_dim": 1536, "depth": 40, "num_heads": 24, "ffn_layer": "swiglufused"}
 _REGISTERS = {"num_register_tokens": 4, "interpolate_antialias": True, "interpolate_offset": 0.0}
-
-
-def _dinov2(name: str, **shape) -> _Callable:
-    file = name.replace("_reg", "_reg4")
-    url = f"{_BASE_URL}/dinov2/{name.removesuffix('_reg')}/{file}_pretrain.pth"
-    return _entry(name, url, _LVD142M, **shape)
-
-
-dinov2_vits14 = _dinov2("dinov2_vits14", **_S)
-dinov2_vitb14 = _dinov2("dinov2_vitb14", **_B)
-dinov2_vitl14 = _dinov2("dinov2_vitl14", **_L)
-dinov2_vitg14 = _dinov2("dinov2_vitg14", **_G)
-dinov2_vits14_reg = _dinov2("dinov2_vits14_reg", **_S, **_REGISTERS)
-dinov2_vitb14_reg = _dinov2("dinov2_vitb14_reg", **_B, **_REGISTERS)
-dinov2_vitl14_reg = _dinov2("dinov2_vitl14_reg", **_L, **_REGISTERS)
-dinov2_vitg14_reg = _dinov2("dinov2_vitg14_reg", **_G, **_REGISTERS)
+_DINOV2 = {
+    "dinov2_vits14": {"embed_dim": 384, "depth": 12, "num_heads": 6},
+    "dinov2_vitb14": {"embed_dim": 768, "depth": 12, "num_heads": 12},
+    "dinov2_vitl14": {"embed_dim": 1024, "depth": 24, "num_heads": 16},
+    "dinov2_vitg14": {
+        "embed_dim": 1536, "depth": 40, "num_heads": 24, "ffn_layer": "swiglufused",
+    },
+}  # fmt: skip
+for _name, _sizes in _DINOV2.items():
+    _url = f"{_BASE_URL}/dinov2/{_name}/{_name}"
+    globals()[_name] = _entry(_name, f"{_url}_pretrain.pth", _LVD142M, **_sizes)
+    globals()[f"{_name}_reg"] = _entry(
+        f"{_name}_reg", f"{_url}_reg4_pretrain.pth", _LVD142M, **_sizes, **_REGISTERS
+    )
 
 # Trained on drawn scenes alone (demo.py --pretrain), for the demo and the tests.
 
 dinov2_vitt14 = _entry(
     "dinov2_vitt14",
-    _TINY_WEIGHTS,
+    _ROOT / "weights" / "dinov2_vitt14.pth",
     {"img_size": 224, "patch_size": 14, "init_values": 1.0},
     embed_dim=192,
     depth=6,
@@ -108,35 +101,25 @@ dinov2_vitt14 = _entry(
 
 # Web-DINO (Fan et al. 2025, arXiv 2504.01017), CC-BY-NC-4.0: not for commercial use.
 
-_WEB_300M = {"embed_dim": 1024, "depth": 24, "num_heads": 16}
-_WEB_1B = {"embed_dim": 1536, "depth": 40, "num_heads": 24}
-_WEB_2B = {"embed_dim": 2688, "depth": 24, "num_heads": 21}
-_WEB_3B = {"embed_dim": 3072, "depth": 26, "num_heads": 24}
-_WEB_5B = {"embed_dim": 3584, "depth": 32, "num_heads": 28}
-_WEB_7B = {"embed_dim": 4096, "depth": 32, "num_heads": 32}
-
-
-def _web_dino(name: str, **shape) -> _Callable:
-    defaults = {"img_size": int(name.rsplit("_", 1)[1]), "patch_size": 14, "init_values": 1e-5}
-    url = f"{_BASE_URL}/webssl/{name}.pth"
-    return _entry(name, url, defaults, ffn_layer="swiglu", **shape)
-
-
-webssl_dino300m_full2b_224 = _web_dino("webssl_dino300m_full2b_224", **_WEB_300M)
-webssl_dino1b_full2b_224 = _web_dino("webssl_dino1b_full2b_224", **_WEB_1B)
-webssl_dino1b_in1k_224 = _web_dino("webssl_dino1b_in1k_224", **_WEB_1B)
-webssl_dino2b_full2b_224 = _web_dino("webssl_dino2b_full2b_224", **_WEB_2B)
-webssl_dino2b_light2b_224 = _web_dino("webssl_dino2b_light2b_224", **_WEB_2B)
-webssl_dino2b_heavy2b_224 = _web_dino("webssl_dino2b_heavy2b_224", **_WEB_2B)
-webssl_dino2b_in1k_224 = _web_dino("webssl_dino2b_in1k_224", **_WEB_2B)
-webssl_dino3b_full2b_224 = _web_dino("webssl_dino3b_full2b_224", **_WEB_3B)
-webssl_dino3b_light2b_224 = _web_dino("webssl_dino3b_light2b_224", **_WEB_3B)
-webssl_dino3b_heavy2b_224 = _web_dino("webssl_dino3b_heavy2b_224", **_WEB_3B)
-webssl_dino3b_in1k_224 = _web_dino("webssl_dino3b_in1k_224", **_WEB_3B)
-webssl_dino5b_full2b_224 = _web_dino("webssl_dino5b_full2b_224", **_WEB_5B)
-webssl_dino7b_full8b_224 = _web_dino("webssl_dino7b_full8b_224", **_WEB_7B)
-webssl_dino7b_full8b_378 = _web_dino("webssl_dino7b_full8b_378", **_WEB_7B)
-webssl_dino7b_full8b_518 = _web_dino("webssl_dino7b_full8b_518", **_WEB_7B)
+_WEB_DINO = {  # width, blocks, attention heads; pictures and their side in pixels
+    "webssl_dino300m": (1024, 24, 16, "full2b_224"),
+    "webssl_dino1b": (1536, 40, 24, "full2b_224 in1k_224"),
+    "webssl_dino2b": (2688, 24, 21, "full2b_224 light2b_224 heavy2b_224 in1k_224"),
+    "webssl_dino3b": (3072, 26, 24, "full2b_224 light2b_224 heavy2b_224 in1k_224"),
+    "webssl_dino5b": (3584, 32, 28, "full2b_224"),
+    "webssl_dino7b": (4096, 32, 32, "full8b_224 full8b_378 full8b_518"),
+}
+for _size, (_width, _depth, _heads, _data) in _WEB_DINO.items():
+    for _name in (f"{_size}_{_pictures}" for _pictures in _data.split()):
+        globals()[_name] = _entry(
+            _name,
+            f"{_BASE_URL}/webssl/{_name}.pth",
+            {"img_size": int(_name.rsplit("_", 1)[1]), "patch_size": 14, "init_values": 1e-5},
+            embed_dim=_width,
+            depth=_depth,
+            num_heads=_heads,
+            ffn_layer="swiglu",
+        )
 
 # A trained model, ready to run.
 
