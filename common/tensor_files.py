@@ -87,17 +87,18 @@ def load_published(path: Path, mapped: bool = False) -> dict[str, Tensor]:
     return state
 
 
-def check_state(state: dict, expected: dict[str, tuple[int, ...]], subject: str) -> None:
-    """Raise InputError unless the tensors' names and shapes are those expected.
+def check_state(state: dict, expected: dict[str, Tensor], subject: str) -> None:
+    """Raise InputError unless the tensors' names and shapes are those of expected.
 
     subject: start of the message, such as "x.pth is not the model y".
     """
     found = {name: _shape(value) for name, value in state.items()}
-    if found != expected:
-        name = min(set(found.items()) ^ set(expected.items()), key=lambda item: str(item[0]))[0]
+    wanted = {name: tuple(value.shape) for name, value in expected.items()}
+    if found != wanted:
+        name = min(set(found.items()) ^ set(wanted.items()), key=lambda item: str(item[0]))[0]
         raise InputError(
             f"{subject}: {name} is {found.get(name, 'missing')}, expected "
-            f"{expected.get(name, 'nothing of that name')}"
+            f"{wanted.get(name, 'nothing of that name')}"
         )
 
 

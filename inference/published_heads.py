@@ -10,23 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from common.tensor_files import check_state, hub_file, load_published
-from config import ModelConfig
+from config import BACKBONES, HEADS, ModelConfig
 from inference.protocol import NO_LIMIT, Protocol, ShortSide
 from labels.classes import ADE20K, VOC2012, Classes
+from model import LinearHead
 from utils import InputError
 
 BASE_URL = "https://dl.fbaipublicfiles.com/dinov2"
 MS_RATIOS = (1.0, 1.32, 1.73)  # of the ms heads by default, as in Meta's notebook
 DATASETS = {"voc2012": VOC2012, "ade20k": ADE20K}
 
-# Width of the backbone, and the paper's mIoU in percent (Oquab et al. 2023, table 10).
-_BACKBONES = {
-    "dinov2_vits14": (384, {"ade20k": (44.3, 47.2), "voc2012": (81.1, 82.6)}),
-    "dinov2_vitb14": (768, {"ade20k": (47.3, 51.3), "voc2012": (82.5, 84.9)}),
-    "dinov2_vitl14": (1024, {"ade20k": (47.7, 53.1), "voc2012": (82.1, 86.0)}),
-    "dinov2_vitg14": (1536, {"ade20k": (49.0, 53.0), "voc2012": (83.0, 86.2)}),
+# Linear and ms head: mIoU in percent on the validation images (Oquab et al. 2023, table 10).
+PAPER_MIOUS = {
+    "dinov2_vits14": {"voc2012": (81.1, 82.6), "ade20k": (44.3, 47.2)},
+    "dinov2_vitb14": {"voc2012": (82.5, 84.9), "ade20k": (47.3, 51.3)},
+    "dinov2_vitl14": {"voc2012": (82.1, 86.0), "ade20k": (47.7, 53.1)},
+    "dinov2_vitg14": {"voc2012": (83.0, 86.2), "ade20k": (49.0, 53.0)},
 }
-
 
 # Of the files whose checksum is known; names and shapes are checked for all.
 SHA256 = {
@@ -48,8 +48,7 @@ class OfficialHead:
     backbone: str
     dataset: str  # voc2012 or ade20k
     kind: str  # linear (last block) or ms (last four blocks, several scales)
-    embed_dim: int
-    paper_miou: float  # percent, on the data set's validation images
+    paper_miou: float
 
     @property
     def name(self) -> str:
@@ -65,7 +64,8 @@ class OfficialHead:
 
     @property
     def channels(self) -> int:
-        return self.embed_dim * (4 if self.kind == "ms" else 1)
+        """Of the features: all blocks that the head reads."""
+        return HEADS[self.kind] * BACKBONES[self.backbone].embed_dim
 
     @property
     def protocol(self) -> Protocol:
@@ -76,17 +76,13 @@ class OfficialHead:
         return Protocol(ShortSide(512, long_side), 512, 341, stretch=True)
 
 
-def _all_heads() -> dict[str, OfficialHead]:
-    heads = [
-        OfficialHead(backbone, dataset, kind, width, scores[dataset][kind == "ms"])
-        for backbone, (width, scores) in _BACKBONES.items()
-        for dataset in DATASETS
-        for kind in ("linear", "ms")
-    ]
-    return {head.name: head for head in heads}
-
-
-OFFICIAL_HEADS = _all_heads()
+_HEADS = [
+    OfficialHead(backbone, dataset, kind, miou)
+    for backbone, scores in PAPER_MIOUS.items()
+    for dataset, mious in scores.items()
+    for kind, miou in zip(("linear", "ms"), mious, strict=True)
+]
+OFFICIAL_HEADS = {head.name: head for head in _HEADS}
 
 
 def find_head(model: str) -> tuple[OfficialHead, Path | None] | None:
@@ -99,7 +95,7 @@ def find_head(model: str) -> tuple[OfficialHead, Path | None] | None:
 
 
 def load_head_weights(head: OfficialHead, path: Path | None = None) -> dict[str, Tensor]:
-    """The state dict for the head's module; downloaded into torch.hub's folder if path is None.
+    """The state dict of model.LinearHead; downloaded into torch.hub's folder if path is None.
 
     The published layout is {"meta", "state_dict", "optimizer"} with keys `decode_head.*`; a bare
     state dict is accepted too. Names and shapes must match exactly.
@@ -108,17 +104,9 @@ def load_head_weights(head: OfficialHead, path: Path | None = None) -> dict[str,
     state = load_published(path)
     state = {name.removeprefix("decode_head."): value for name, value in state.items()}
     state.setdefault("bn.num_batches_tracked", torch.tensor(0))
-    check_state(state, _shapes(head), f"{path} is not the head {head.name}")
+    expected = LinearHead(head.channels, head.classes.num_classes).state_dict()
+    check_state(state, expected, f"{path} is not the head {head.name}")
     return state
-
-
-def _shapes(head: OfficialHead) -> dict[str, tuple[int, ...]]:
-    vectors = ("bn.weight", "bn.bias", "bn.running_mean", "bn.running_var")
-    return {
-        "conv_seg.weight": (head.classes.num_classes, head.channels, 1, 1),
-        "conv_seg.bias": (head.classes.num_classes,),
-        "bn.num_batches_tracked": (),
-    } | dict.fromkeys(vectors, (head.channels,))
 
 
 def start_from_head(name: str, spec: ModelConfig, module: nn.Module, classes: Classes) -> str:

@@ -61,8 +61,7 @@ def load_m2f(
     config, protocol = _settings(path)
     with torch.device("meta"):
         module = Mask2Former(config)
-    shapes = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    check_state(state, shapes, f"{path} is not {NAME}")
+    check_state(state, module.state_dict(), f"{path} is not {NAME}")
     for name, value in state.items():
         floating = value.is_floating_point()
         # Integer counters are copied: a view would keep the whole file mapped.
