@@ -31,6 +31,7 @@ DINOV2_REPO = "facebookresearch/dinov2:b8931f7bf91576930313be2c6d6af376033b35f0"
 DINOV3_REPO = "facebookresearch/dinov3:6876159a11b4df116f30f667f8c9888617df0751"
 DINOV3_PAGE = "https://ai.meta.com/resources/models-and-libraries/dinov3-downloads"
 
+TIMM = "timm/"  # begins the names of timm's models
 NON_COMMERCIAL = "CC-BY-NC-4.0"
 
 

@@ -1,6 +1,7 @@
 """Load a backbone by its name: from torch.hub, from this repository or from timm."""
 
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import nn
@@ -8,7 +9,6 @@ from torch import nn
 import config
 from common.checkpoints import short
 from networks.hub import load_from_hub
-from networks.timm_backbone import PREFIX, describe_examples, load_from_timm
 from utils import InputError
 
 
@@ -25,11 +25,19 @@ def load_backbone(
         hub_repo: a local folder with a hubconf.py or a GitHub "owner/name:ref"; None: the default.
         weights: "pretrained", "none" (random, the same on every machine) or a file.
     """
-    if not name.startswith(PREFIX):
+    if not name.startswith(config.TIMM):
         return load_from_hub(name, num_blocks, hub_repo, weights).eval()
     if hub_repo:
         raise InputError(f"--hub-repo {hub_repo}: {name} comes from timm; leave --hub-repo out")
-    return load_from_timm(name, num_blocks, weights).eval()
+    return _timm_backbone().load_from_timm(name, num_blocks, weights).eval()
+
+
+def _timm_backbone() -> ModuleType:
+    try:
+        from networks import timm_backbone
+    except ImportError as error:
+        raise InputError("a backbone timm/NAME needs the package timm: pip install timm") from error
+    return timm_backbone
 
 
 def trusted_source(path: Path, name: str, hub_repo: str) -> str | None:
@@ -38,7 +46,7 @@ def trusted_source(path: Path, name: str, hub_repo: str) -> str | None:
     A file must not choose what code runs. This repository's own code, timm's and that of a commit
     which config.py names can be run; a folder must be named by the user.
     """
-    if name.startswith(PREFIX):
+    if name.startswith(config.TIMM):
         return None
     known = config.BACKBONES.get(name)
     if known and known.hub_repo in (config.THIS_REPO, config.DINOV2_REPO):
@@ -80,7 +88,8 @@ def list_backbones() -> str:
         for name, known in config.BACKBONES.items()
     ]
     try:
-        rows += [(*example, "timm, Hugging Face hub") for example in describe_examples()]
+        examples = _timm_backbone().describe_examples()
+        rows += [(*example, "timm, Hugging Face hub") for example in examples]
         more = "timm/NAME[.TAG]: any other vision transformer of timm with one stride"
     except InputError as error:  # timm is not installed
         more = f"timm/NAME[.TAG]: {error}"

@@ -1,7 +1,7 @@
 """Vision transformers of timm as backbones: code, weights, and mean and std by the name's tag.
 
-timm is an optional package, imported when a backbone timm/NAME[.TAG] is asked for. Features are
-made as DINOv2's: the final norm is applied to every chosen block, prefix tokens are left out.
+Importing this file needs timm, an optional package. Features are made as DINOv2's: the final norm
+is applied to every chosen block, prefix tokens are left out.
 """
 
 import contextlib
@@ -9,14 +9,14 @@ import difflib
 import io
 import sys
 from functools import partial
-from importlib.util import find_spec
-from types import ModuleType
 from typing import Any
 
+import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from config import TIMM
 from networks.weights import (
     check_depth,
     from_hugging_face,
@@ -27,7 +27,6 @@ from networks.weights import (
 )
 from utils import InputError
 
-PREFIX = "timm/"
 # Listed by `python model.py --list-backbones`; timm has some 300 that fit.
 EXAMPLES = (
     "vit_small_patch14_dinov2.lvd142m",
@@ -57,14 +56,13 @@ def load_from_timm(name: str, num_blocks: int, weights: str) -> nn.Module:
     Raises InputError for a name that timm does not know, a model whose feature maps do not have one
     stride at every image size, and weights that cannot be had.
     """
-    timm = _import_timm()
-    model_name = name.removeprefix(PREFIX)
-    cfg = _published(timm, model_name)
-    unused = _check_fits(timm, model_name)
+    model_name = name.removeprefix(TIMM)
+    cfg = _published(model_name)
+    unused = _check_fits(model_name)
     path = weights
     if weights == "pretrained":
         path = from_hugging_face(name, cfg.hf_hub_id, cfg.hf_hub_filename or WEIGHTS_FILE)
-    model = _create(timm, model_name)
+    model = _create(model_name)
     check_depth(name, len(model.blocks), num_blocks)
     state = None if weights == "none" else _converted(read_weights(path), model, path)
     has_norm = _use_final_norm(model)
@@ -82,20 +80,12 @@ def load_from_timm(name: str, num_blocks: int, weights: str) -> nn.Module:
     return model
 
 
-def _import_timm() -> ModuleType:
-    if find_spec("timm") is None:
-        raise InputError("a backbone timm/NAME needs the package timm: pip install timm")
-    import timm
-
-    return timm
-
-
-def _published(timm: ModuleType, model_name: str) -> Any:
+def _published(model_name: str) -> Any:
     """timm's record of NAME[.TAG]: mean, std, licence, and where the weights are."""
     base, _, tag = model_name.partition(".")
     if not timm.is_model(base):
         raise InputError(
-            f"timm {timm.__version__} has no model {base!r}; nearest names: {_nearest(timm, base)}"
+            f"timm {timm.__version__} has no model {base!r}; nearest names: {_nearest(base)}"
         )
     known = timm.list_models(f"{base}.*", include_tags=True)
     if tag and model_name not in known:
@@ -106,15 +96,15 @@ def _published(timm: ModuleType, model_name: str) -> Any:
     return timm.get_pretrained_cfg(model_name)
 
 
-def _nearest(timm: ModuleType, base: str) -> str:
+def _nearest(base: str) -> str:
     """The most similar names of vision transformers, or three examples."""
     known = timm.list_models(module=["vision_transformer", "eva"])
     examples = [example.partition(".")[0] for example in EXAMPLES[:4:2]]
     close = difflib.get_close_matches(base, known, n=3, cutoff=0.75)
-    return ", ".join(PREFIX + name for name in close or examples)
+    return ", ".join(TIMM + name for name in close or examples)
 
 
-def _create(timm: ModuleType, model_name: str) -> nn.Module:
+def _create(model_name: str) -> nn.Module:
     """The model without a classifier, for images of any size, with timm's initial weights."""
     try:
         return timm.create_model(model_name, num_classes=0, dynamic_img_size=True)
@@ -128,18 +118,18 @@ def _strides(model: nn.Module) -> list[int]:
     return sorted({entry["reduction"] for entry in info})
 
 
-def _check_fits(timm: ModuleType, model_name: str) -> set[str]:
+def _check_fits(model_name: str) -> set[str]:
     """The children that no feature map depends on, such as a pooling layer.
 
     Raises InputError unless all blocks give maps (B, embed_dim, H/p, W/p) of images of any size.
     Runs on the meta device, without weights and without computing anything.
     """
     with torch.device("meta"):
-        model = _create(timm, model_name)
+        model = _create(model_name)
     if problem := _problem(model):
         raise InputError(
-            f"{PREFIX}{model_name}: {problem}; take a vision transformer such as "
-            f"{_nearest(timm, model_name.partition('.')[0])}"
+            f"{TIMM}{model_name}: {problem}; take a vision transformer such as "
+            f"{_nearest(model_name.partition('.')[0])}"
         )
     used = {name.partition(".")[0] for name, p in model.named_parameters() if p.grad is not None}
     return {name for name, child in model.named_children() if len(list(child.parameters()))} - used
@@ -237,14 +227,15 @@ def _of_backbone(state: dict[str, Tensor], model: nn.Module, unused: set[str]) -
 
 def describe_examples() -> list[tuple[str, int, int, int, str]]:
     """(name, parameters, patch size, width, licence) of EXAMPLES that the installed timm has."""
-    timm, rows = _import_timm(), []
+    rows = []
     for model_name in EXAMPLES:
         if timm.is_model(model_name.partition(".")[0]):
-            cfg = _published(timm, model_name)
+            cfg = _published(model_name)
             with torch.device("meta"):
-                model = _create(timm, model_name)
+                model = _create(model_name)
             weights = model.named_parameters()
             count = sum(p.numel() for name, p in weights if not name.startswith("attn_pool."))
-            row = PREFIX + model_name, count, _strides(model)[0], model.embed_dim, cfg.license
-            rows.append(row)
+            rows.append(
+                (TIMM + model_name, count, _strides(model)[0], model.embed_dim, cfg.license)
+            )
     return rows

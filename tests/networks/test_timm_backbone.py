@@ -1,17 +1,20 @@
 """Backbones from timm; its registry has models of next to no size for tests."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
 
+import networks
 from model import SegmentationModel
-from networks import timm_backbone
 from networks.backbones import list_backbones, load_backbone
 from networks.vit import DinoVisionTransformer
 from networks.weights import fingerprint
 from utils import InputError
 
 timm = pytest.importorskip("timm")
+timm_backbone = pytest.importorskip("networks.timm_backbone")
 ODD = (3, 5)  # patches; not the shape that any model was trained at
 
 
@@ -53,7 +56,7 @@ def test_random_weights_are_the_same_in_each_process():
 
 def test_the_tag_decides_mean_and_licence():
     clip, mae = (
-        timm_backbone._published(timm, name)
+        timm_backbone._published(name)
         for name in ("vit_base_patch16_clip_224.openai", "vit_base_patch16_224.mae")
     )
     assert (clip.mean[0], mae.mean[0]) == (0.48145466, 0.485)
@@ -157,7 +160,9 @@ def test_without_a_network_access_or_timm(monkeypatch):
         load_backbone("timm/test_vit", 1)
     with pytest.raises(InputError, match="comes from timm; leave --hub-repo out"):
         load_backbone("timm/test_vit", 1, hub_repo=".")
-    monkeypatch.setattr(timm_backbone, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "timm", None)
+    monkeypatch.delitem(sys.modules, "networks.timm_backbone")
+    monkeypatch.delattr(networks, "timm_backbone")
     with pytest.raises(InputError, match="pip install timm"):
         load_backbone("timm/test_vit", 1, weights="none")
     assert "pip install timm" in list_backbones()
