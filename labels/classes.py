@@ -44,6 +44,11 @@ OKABE_ITO = (
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0),
     (204, 121, 167),
 )  # fmt: skip
+# Each is the colour farthest from those before it, for the people of each kind of colour vision.
+MORE_COLOURS = (
+    (64, 0, 160), (96, 32, 0), (192, 224, 192), (64, 0, 96), (0, 64, 64), (224, 32, 64),
+    (128, 64, 224), (0, 224, 128), (160, 32, 128), (128, 224, 96), (32, 32, 64), (0, 32, 224),
+)  # fmt: skip
 BACKGROUND_NAMES = ("background", "_background_", "__background__")
 BLACK = (0, 0, 0)
 
@@ -54,7 +59,7 @@ def is_background(name: str) -> bool:
 
 def default_palette(names: Sequence[str]) -> tuple[Colour, ...]:
     """A colour for each class, no two alike; only a class called background is black."""
-    colours = iter(OKABE_ITO + voc_palette(256)[1:])
+    colours = iter(dict.fromkeys(OKABE_ITO + MORE_COLOURS + voc_palette(256)[1:]))
     background = next((k for k, name in enumerate(names) if is_background(name)), None)
     return tuple(BLACK if k == background else next(colours) for k in range(len(names)))
 

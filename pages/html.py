@@ -75,8 +75,9 @@ class Page:
             state, self._error = FAILED, str(error)
         try:
             self._write(state)
-        except InputError as problem:  # the results are there all the same
-            print(f"warning: {problem}", file=sys.stderr)
+        except InputError as problem:
+            if state != FAILED:  # else the job's own error is the one to read
+                print(f"warning: {problem}", file=sys.stderr)
 
     def wrote(self, path: Path) -> bool:
         """Whether this job, and not an earlier one into the same folder, wrote a file."""

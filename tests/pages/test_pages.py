@@ -100,6 +100,9 @@ def test_a_page_that_cannot_be_written_is_a_warning(tmp_path, capsys):
     with page:
         pass
     assert capsys.readouterr().err.startswith(f"warning: {tmp_path / 'index.html'}: cannot write")
+    with pytest.raises(InputError), page:
+        raise InputError("the folder is read-only")
+    assert capsys.readouterr().err == ""  # the error alone
 
 
 def test_no_page(tmp_path):
