@@ -15,6 +15,7 @@ from common.checkpoints import check_weights, input_format, load_checkpoint, sho
 from common.memory import out_of_memory
 from config import PredictorOptions
 from data.transforms import Resize
+from exported.onnx_model import EXPORTED, OnnxModel, load_onnx
 from inference.pictures import check_pictures
 from inference.protocol import OwnSize, Protocol
 from inference.published_heads import OfficialHead, find_head, list_heads, load_head_weights
@@ -129,14 +130,17 @@ class Predictor:
 def load_predictor(
     model: str | Path, device: torch.device, options: PredictorOptions | None = None
 ) -> Predictor:
-    """The predictor of a checkpoint of this project, or of a published model's name or file."""
+    """The predictor of a checkpoint or ONNX file of this project, or of a published model."""
     options = options or PredictorOptions()
     if options.tile and (options.image_size or options.mode):
         raise InputError("--tile shows the picture's own resolution: leave out --imgsz and --mode")
     if options.tile_overlap is not None and not options.tile:
         raise InputError("--tile-overlap needs --tile")
     dtype = select_dtype(options.dtype, device)
-    if is_m2f(str(model)):
+    if Path(model).suffix.lower() in EXPORTED:
+        module = load_onnx(Path(model), device, options)
+        loaded = module, module.classes, module.protocol, None
+    elif is_m2f(str(model)):
         check_m2f_options(model, options)
         loaded = load_m2f(str(model), device, dtype)
     elif official := find_head(str(model)):
@@ -147,6 +151,8 @@ def load_predictor(
     protocol = protocol.overridden(options.image_size, options.mode, options.ratios, options.flip)
     if options.tile:
         protocol = protocol.tiled(options.tile, options.tile_overlap)
+    if isinstance(module, OnnxModel):
+        module.check_size(protocol)
     if isinstance(module, SegmentationModel):
         if module.to(device).use_runtime(options.runtime, dtype):
             dtype = torch.float32  # of the head

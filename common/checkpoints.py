@@ -68,11 +68,16 @@ def load_checkpoint(path: Path) -> dict:
 
 
 def _problems(content: dict) -> Iterator[str]:
-    """Problems of the values of fields that have the right type."""
+    """Problems of fields that have the right types."""
     for name, kind in CHECKPOINT_FIELDS.items():
         value = content[name]
         if kind is str and (len(value) > MAX_TEXT or not value.isprintable()):
             yield f"its field {name!r} is no line of text"
+    yield from description_problems(content)
+
+
+def description_problems(content: dict) -> Iterator[str]:
+    """Problems of image_size, classes, palette, patch_size, mean and std, of the right types."""
     size, classes, palette = content["image_size"], content["classes"], content["palette"]
     if len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
         yield f"its image_size {short(size)} is not a height and a width in pixels"

@@ -52,7 +52,8 @@ def add_model_flags(
 def add_used_model(group) -> None:
     """Which trained model to use, and how pictures are shown to it."""
     group.add_argument("--model", default=str(OUTPUTS / "best_model_iou.pth"),
-        help="a trained checkpoint, or a published model by name or file (see --list-models)")
+        help="a trained checkpoint, an ONNX file of export.py, or a published model by name or "
+        "file (see --list-models)")
     group.add_argument("--mode", choices=("whole", "slide"),
         help="show the whole picture at once, or overlapping windows; default: as the model was "
         "trained")

@@ -1,4 +1,4 @@
-"""From a picture to scores: protocol, windows, published heads, video frames, exported files.
+"""From a picture to scores: protocol, windows, published heads, video frames.
 
 Must not know: folders, colours.
 """

@@ -69,6 +69,11 @@ class Protocol:
     flip: bool = False
     stretch: bool = False
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(H, W) that the model gets, of a window or of the whole resized picture."""
+        return (self.crop, self.crop) if self.crop else self.resize.image_size
+
     def passes(self) -> list[tuple[Resize | ShortSide | OwnSize, bool]]:
         """(resize, flipped) of every pass."""
         flips = (False, True) if self.flip else (False,)

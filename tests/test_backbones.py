@@ -16,7 +16,7 @@ import infer_video
 import train
 from common.checkpoints import load_checkpoint
 from data.transforms import eval_transform
-from inference import exported
+from exported import writer
 from networks import hub
 from networks.backbones import load_backbone, transformer_blocks
 from networks.weights import fingerprint
@@ -60,7 +60,7 @@ def plain_labels(model, image, resize):
     return F.interpolate(logits, size=image.shape[:2], mode="bilinear")[0].argmax(0).numpy()
 
 
-def keep_the_model(path, wrapped, *_):
+def keep_the_model(path, wrapped, notes):
     """In place of a file: the model that would be traced."""
     path.write_bytes(b"")
     return wrapped
@@ -72,7 +72,8 @@ def test_the_whole_path_with_another_patch_size(
 ):
     monkeypatch.setattr(run_folder, "draw_curve", lambda *_: b"")  # most of a small run's time
     if patch == 8:  # one real file is enough
-        monkeypatch.setattr(exported, "_write_pt2", keep_the_model)
+        monkeypatch.setattr(writer, "traced", lambda wrapped, *_: wrapped)
+        monkeypatch.setattr(writer, "_write_pt2", keep_the_model)
     folder = lab(patch)
     argv = ["--data", data_dir, "--hub-repo", folder, "--backbone", "lab_vit", "--weights", "none"]
     argv += ["--imgsz", 50, 42, "--batch", 4, "--workers", 0, "--keep-ratio", "--lr", 0.01]
@@ -90,8 +91,8 @@ def test_the_whole_path_with_another_patch_size(
     expected = plain_labels(predictor.model, image, predictor.protocol.resize)
     assert (predictor.predict([image])[0].labels == expected).mean() > 0.999
     video = in_tmp / "clip.mp4"
-    with VideoWriter(video, fps=5) as writer:
-        writer.write(image[:60, :82])
+    with VideoWriter(video, fps=5) as frames:
+        frames.write(image[:60, :82])
     model = ["--model", str(path), "--hub-repo", folder]
     pictures = str(data_dir / "valid_images")
     infer_image.main([*model, "--input", pictures, "--mode", "slide", "--imgsz", "30"])

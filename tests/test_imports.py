@@ -9,8 +9,8 @@ from helpers.basics import REPO
 
 ORDER = (
     "config metrics utils common flags labels annotations video data networks model inference "
-    "mask2former predictor results pages datasets engine training scenes export demo benchmarks "
-    "benchmark train infer_image infer_video hubconf"
+    "exported mask2former predictor results pages datasets engine training scenes export demo "
+    "benchmarks benchmark train infer_image infer_video hubconf"
 ).split()
 ROOMS = [room for room in ORDER if (REPO / room).is_dir()]
 FILES = [*REPO.glob("*.py"), *(path for room in ROOMS for path in (REPO / room).glob("*.py"))]

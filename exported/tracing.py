@@ -1,5 +1,6 @@
 """A model as torch.export sees it: from a picture to logits at its size, for one size or any."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -8,17 +9,19 @@ from inspect import signature
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.func import functional_call
 
 from networks.positions import constant_positions, resized_positions
 from networks.resampling import unpadding_weights
 from utils import InputError
 
-LARGEST_GRID = 512  # patches along a side, in files of dynamic size
+LARGEST_GRID, LARGEST_BATCH = 512, 1024  # patches along a side and pictures, in dynamic files
 DEFERRED = "prefer_deferred_runtime_asserts_over_guards"
 
 
 class PictureModel(nn.Module):
-    """RGB (1, 3, H, W) float32, 0..255 -> logits (1, K, H, W); normalises and upsamples itself.
+    """RGB (B, 3, H, W) float32, 0..255 -> logits (B, K, H, W); normalises and upsamples itself.
 
     image_size: (H, W); None for any size, which is padded to whole patches. stretch: see Protocol.
     """
@@ -47,19 +50,40 @@ class PictureModel(nn.Module):
         return self.rows @ logits @ self.columns.T
 
     def _of_any_size(self, images: Tensor) -> Tensor:
-        """As `forward`, in operations that can be exported without a fixed size."""
+        """As `forward`, in operations that can be exported without a fixed size or batch."""
         height, width = images.shape[-2:]
         patch = self.model.input_format.patch_size
         rows, columns = ((side + patch - 1) // patch * patch for side in (height, width))
         top, left = (rows - height) // 2, (columns - width) // 2
         padding = (left, columns - width - left, top, rows - height - top)
-        logits = self.model(F.pad(images, padding))
+        # Not self.model, which takes large batches in parts.
+        features = torch.cat(self.model.backbone(F.pad(images, padding)), dim=1)
+        logits = self.model.head(features)
         if self.stretch:
             return F.interpolate(logits, size=(height, width), mode="bilinear")
         logits = F.interpolate(logits, size=(rows, columns), mode="bilinear")
         # Not a slice, for which the exporter would settle whether it is the whole map.
         logits = logits.index_select(-2, torch.arange(height, device=logits.device) + top)
         return logits.index_select(-1, torch.arange(width, device=logits.device) + left)
+
+
+class Float16Weights(nn.Module):
+    """A copy of `model` that stores its matrices and kernels as float16 and computes in float32.
+
+    Vectors, such as biases and those of normalisation layers, and buffers stay float32: they are
+    small, and variances leave the range of float16.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = copy.deepcopy(model)
+        for weight in self.model.parameters():
+            if weight.ndim > 1:
+                weight.data = weight.data.half()
+
+    def forward(self, images: Tensor) -> Tensor:
+        weights = {name: weight.float() for name, weight in self.model.named_parameters()}
+        return functional_call(self.model, weights, (images,))
 
 
 def whole_patches(model: nn.Module, image_size: tuple[int, int]) -> tuple[int, int]:
@@ -96,21 +120,26 @@ def traceable_positions(
         del backbone.interpolate_pos_encoding  # the class's own shows again
 
 
-def traced(wrapped: PictureModel, image_size: tuple[int, int], dynamic: bool):
-    if not dynamic:
+def traced(wrapped: nn.Module, image_size: tuple[int, int], patch: int | None) -> ExportedProgram:
+    """A PictureModel's graph for one picture of image_size (H, W).
+
+    patch: the patch size, for a graph of any batch, height and width.
+    """
+    if patch is None:
         return torch.export.export(wrapped, (torch.zeros(1, 3, *image_size),))
     if DEFERRED not in signature(torch.export.export).parameters:
         raise InputError("--dynamic needs torch 2.9 or newer: update it, or export for one --imgsz")
-    patch = wrapped.model.input_format.patch_size
     height, width = (
         torch.export.Dim(name, min=patch + 1, max=LARGEST_GRID * patch)
         for name in ("height", "width")
     )
-    # One pixel more than whole patches, or the padding would be traced as none.
+    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+    # One pixel more than whole patches, or the padding would be traced as none, and two pictures,
+    # or the batch would be traced as one.
     sides = (-(-side // patch) * patch + 1 for side in image_size)
     return torch.export.export(
         wrapped,
-        (torch.zeros(1, 3, *sides),),
-        dynamic_shapes={"images": {2: height, 3: width}},
+        (torch.zeros(2, 3, *sides),),
+        dynamic_shapes={"images": {0: batch, 2: height, 3: width}},
         **{DEFERRED: True},  # checks that hold for all sizes, which the exporter cannot prove
     )
