@@ -13,7 +13,13 @@ from PIL import Image
 
 import infer_image
 from data.images import read_image, read_mask
-from results.picture_files import find_pictures, output_names
+from results import picture_files
+from results.picture_files import (
+    _thumbnail,
+    find_pictures,
+    output_names,
+    write_contact_sheet,
+)
 from utils import InputError
 
 
@@ -97,6 +103,29 @@ def test_the_contact_sheet_shows_every_overlay(stub, photos, in_tmp):
     assert sheet.width == 3 * 320
     run("--input", photos, "--save", "mask", "--out-dir", "masks")
     assert not (in_tmp / "outputs" / "masks" / "contact_sheet.jpg").exists()
+
+
+def test_the_contact_sheet_reads_one_overlay_at_a_time_and_small(in_tmp, monkeypatch):
+    read, shapes = [], []
+
+    def thumbnail(path):
+        read.append(path)
+        return _thumbnail(path)
+
+    def sheet(pictures, captions):
+        for picture in pictures:
+            shapes.append(picture.shape)
+            assert len(read) == len(shapes)
+        return np.zeros((9, 9, 3), np.uint8)
+
+    monkeypatch.setattr(picture_files, "_thumbnail", thumbnail)
+    monkeypatch.setattr(picture_files, "contact_sheet", sheet)
+    for name in "ab":
+        Image.new("RGB", (1800, 1400)).save(in_tmp / f"{name}_overlay.jpg")
+    assert (
+        write_contact_sheet(in_tmp, [(f"{name}.png", name, "", "", "0.5") for name in "ab"]) == []
+    )
+    assert shapes == [(700, 900, 3)] * 2
 
 
 def test_the_page(stub, photos, in_tmp):

@@ -17,6 +17,7 @@ from helpers.stubs import StubPredictor, fails
 from helpers.videos import FPS, grey_frames, make_video, noise_frames, read, sound_packets
 
 import infer_video
+from common import signals
 from results import video_files
 from results.overlays import class_colours, overlay
 from utils import InputError
@@ -245,6 +246,32 @@ def test_ctrl_c_leaves_what_was_done(in_tmp):
     rows = (results(in_tmp) / "in.csv").read_text().splitlines()
     assert abs(len(rows) - 1 - len(times)) <= 1
     assert kept(in_tmp) == {"in.mp4", "in.csv"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_two_signals_keep_the_film(stub, in_tmp, monkeypatch, number):
+    ends, predict = [], stub.predict
+    monkeypatch.setattr(signals, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr(signals.os, "_exit", ends.append)
+
+    def predict_and_signal(images, keep):
+        if stub.num_images == 32:
+            for _ in range(2):
+                os.kill(os.getpid(), number)
+                time.sleep(0.05)
+        return predict(images, keep)
+
+    monkeypatch.setattr(stub, "predict", predict_and_signal)
+    source = make_video(in_tmp / "in.mp4", grey_frames(30) * 2)
+    with pytest.raises(SystemExit) as stop:
+        run(source, "--save", "overlay,csv")
+    assert (stop.value.code, ends) == (128 + number, [])
+    times = read(results(in_tmp) / "in.mp4")[1]
+    assert 0 < len(times) < 60
+    rows = (results(in_tmp) / "in.csv").read_text().splitlines()
+    assert len(rows) == len(times) + 1
+    assert kept(in_tmp) == {"in.mp4", "in.csv"}
+    assert "Interrupted" in (results(in_tmp) / "index.html").read_text(encoding="utf-8")
 
 
 def test_places_that_take_no_files(stub, in_tmp, capsys):

@@ -348,7 +348,9 @@ def test_every_flag_has_a_help_text(script):
     parser = script.get_args_parser()
     for action in parser._actions:
         assert action.help, action.option_strings
-    assert len(parser.format_help()) > 200
+    said = parser.format_help()
+    assert len(said) > 200
+    assert "working directory" in said  # where outputs/ and input/ lie
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,10 @@ def code_of(function) -> int | str:
     return stop.value.code
 
 
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_a_signal_cleans_up_and_gives_the_shells_exit_code(number, capfd):
-    cleaned = []
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_cleans_up_and_gives_the_shells_exit_code(name, capfd):
+    number, cleaned = getattr(signal, name, signal.SIGINT), []  # Windows has no SIGHUP
+    assert number in SIGNALS  # else it would end the tests
 
     def main():
         try:

@@ -7,6 +7,9 @@ from helpers.scripts import TINY, run_train
 from helpers.stubs import fails
 
 import train
+from data.transforms import Resize
+from labels.classes import default_classes
+from results.curves import draw_preview
 from results.history import Watch, check_history, history_row, watched
 from utils import InputError
 
@@ -20,6 +23,13 @@ def row(epoch, loss, miou, wire, boundary=None):
     if boundary is not None:
         valid["boundary_iou"] = torch.tensor([boundary, boundary, math.nan])
     return history_row(epoch, 0.1, TRAIN, valid, NAMES)
+
+
+def test_a_preview_is_small():
+    """One is written for every epoch."""
+    images, labels = torch.zeros(2, 3, 448, 448), torch.zeros(2, 448, 448, dtype=torch.uint8)
+    grid = draw_preview(images, [*labels], labels, default_classes(2), Resize((448, 448)))
+    assert grid.shape == (480, 720, 3)
 
 
 @pytest.mark.parametrize(

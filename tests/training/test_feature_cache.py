@@ -244,6 +244,16 @@ def test_a_signal_stops_after_the_batch(data_dir, in_tmp, monkeypatch, room, wor
     assert computed(data_dir, batch=4) == 9 - (4 if room else 0)
 
 
+def test_out_of_memory_is_one_line(data_dir, in_tmp, monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError
+
+    model = Counting()
+    monkeypatch.setattr(model, "extract", fail)
+    with pytest.raises(InputError, match=r"^out of memory; pass a smaller --batch or --imgsz, or"):
+        cached(data_dir, model=model)
+
+
 @pytest.mark.parametrize(("limit", "kept"), [(0, 0), (5, 4), (8, 6)])
 def test_a_run_that_was_killed_is_resumed(data_dir, in_tmp, limit, kept):
     loaders = image_loaders(data_dir, batch=4)
