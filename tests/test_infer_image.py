@@ -136,7 +136,7 @@ def test_the_page(stub, photos, in_tmp):
     assert "Complete" in page
     assert "3 of 4 pictures segmented" in page
     assert "empty.png: " in page
-    assert len(list((results(in_tmp) / "page").rglob("*.jpg"))) == 3
+    assert len(list((results(in_tmp) / "page").rglob("*.js"))) == 3
     with pytest.raises(SystemExit):
         run("--input", photos, "--no-page", "--out-dir", "plain")
     assert not {"index.html", "page"} & {p.name for p in (in_tmp / "outputs" / "plain").iterdir()}
