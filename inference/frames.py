@@ -1,6 +1,7 @@
 """Segment the frames of a video: batches, every Nth frame, smoothing over time."""
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import cv2
@@ -61,40 +62,23 @@ def map_frames(
     batch_size: int,
     every: int = 1,
     smoother: Smoother | None = None,
-) -> Generator[MappedFrame, None, None]:
+) -> Iterator[MappedFrame]:
     """Yield every frame with its class map; one frame in `every` is segmented.
 
     The frames between take the map of the last segmented one. At most batch_size frames are held.
     predict: see Predictor.predict.
     """
-    at_once = max(1, batch_size // every)  # maps per batch
-    waiting, labels = [], None
-    for number, frame in enumerate(frames):
-        waiting.append((frame, number % every == 0))
-        if sum(is_new for _, is_new in waiting) in (0, at_once):
-            labels = yield from _map_batch(waiting, predict, smoother, labels)
-            waiting = []
-    yield from _map_batch(waiting, predict, smoother, labels)
-
-
-def _map_batch(
-    waiting: Sequence[tuple[Frame, bool]],
-    predict: Callable[..., list[Prediction]],
-    smoother: Smoother | None,
-    labels: np.ndarray | None,
-) -> Generator[MappedFrame, None, np.ndarray | None]:
-    """Yield the frames of (frame, is segmented) pairs with maps; returns the last map.
-
-    labels: the map of the frames before the first segmented one.
-    """
-    images = [frame.image for frame, is_new in waiting if is_new]
+    # Each batch but the last is whole steps of `every` frames, or one frame where a step is larger.
+    size = batch_size - batch_size % every or 1
+    numbered, labels = enumerate(frames), None
     keep = ("probabilities",) if smoother else ()
-    predictions = iter(predict(images, keep) if images else ())
-    for frame, is_new in waiting:
-        if is_new:
-            prediction = next(predictions)
-            labels = prediction.labels
-            if smoother:
-                labels = smoother.update(frame.image, prediction.probabilities)
-        yield MappedFrame(frame, labels)
-    return labels
+    while batch := list(islice(numbered, size)):
+        images = [frame.image for number, frame in batch if number % every == 0]
+        predictions = iter(predict(images, keep) if images else ())
+        for number, frame in batch:
+            if number % every == 0:
+                prediction = next(predictions)
+                labels = prediction.labels
+                if smoother:
+                    labels = smoother.update(frame.image, prediction.probabilities)
+            yield MappedFrame(frame, labels)

@@ -30,9 +30,6 @@ class ShortSide:
         height, width = (-(-side // self.multiple) * self.multiple for side in sides)
         return height, width
 
-    def padding(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        return 0, 0, 0, 0
-
 
 @dataclass(frozen=True)
 class OwnSize:
@@ -45,9 +42,6 @@ class OwnSize:
         """(h, w) of the picture of `size` (H, W)."""
         height, width = (max(1, round(self.ratio * side)) for side in size)
         return height, width
-
-    def padding(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        return 0, 0, 0, 0
 
 
 @dataclass(frozen=True)

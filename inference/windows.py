@@ -31,21 +31,19 @@ class View:
     def __init__(
         self, image: np.ndarray, resize: Resize | ShortSide, flipped: bool, protocol: Protocol
     ):
-        self.size = image.shape[:2]
-        self.flipped = flipped
-        self.stretch = protocol.stretch
+        self.size, self.flipped = image.shape[:2], flipped
+        self.stretch, self.input_format = protocol.stretch, resize.input_format
         self.is_whole = protocol.crop is None
+        content = resize.content_size(self.size)
         if self.is_whole:
-            pixels = fit_image(image, resize)
-        else:  # windows need no padding
-            pixels = resize_image(image, resize.content_size(self.size))
-        self.input_format = resize.input_format
-        self.pixels = pixels[:, ::-1] if flipped else pixels
-        lengths = resize.content_size(self.size)
-        if self.is_whole:
-            self.spans = [[(0, length)] for length in lengths]
+            self.spans = [[(0, length)] for length in content]
         else:
-            self.spans = [window_spans(n, protocol.crop, protocol.stride) for n in lengths]
+            self.spans = [window_spans(n, protocol.crop, protocol.stride) for n in content]
+        if self.is_whole and isinstance(resize, Resize):  # which may pad
+            pixels = fit_image(image, resize)
+        else:
+            pixels = resize_image(image, content)
+        self.pixels = pixels[:, ::-1] if flipped else pixels
 
     def windows(self) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
         """Yield ((row, column), RGB pixels (h, w, 3) uint8) of each window, row by row."""

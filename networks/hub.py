@@ -136,15 +136,12 @@ def _complete(backbone: nn.Module, name: str, weights: str) -> None:
             )
     if not hasattr(backbone, "n_blocks"):
         backbone.n_blocks = n_blocks
-    satellite = SAT493M in Path(weights).name
-    if satellite:
+    mean, std = config.IMAGENET_MEAN, config.IMAGENET_STD
+    if SAT493M in Path(weights).name:
         print(f"{name}: pictures are normalised by the mean and std of SAT-493M")
-    backbone.mean = _three_numbers(
-        getattr(backbone, "mean", config.SAT493M_MEAN if satellite else config.IMAGENET_MEAN), name
-    )
-    backbone.std = _three_numbers(
-        getattr(backbone, "std", config.SAT493M_STD if satellite else config.IMAGENET_STD), name
-    )
+        mean, std = config.SAT493M_MEAN, config.SAT493M_STD
+    backbone.mean = _three_numbers(getattr(backbone, "mean", mean), name)
+    backbone.std = _three_numbers(getattr(backbone, "std", std), name)
     # DINOv3 draws other coordinates in training mode, an augmentation of its pretraining.
     rope = getattr(backbone, "rope_embed", None)
     for augmentation in ("shift_coords", "jitter_coords", "rescale_coords"):
