@@ -20,14 +20,7 @@ from inference.pictures import check_pictures
 from inference.protocol import OwnSize, Protocol
 from inference.published_heads import OfficialHead, find_head, list_heads, load_head_weights
 from inference.refinement import refined_strips
-from inference.windows import (
-    Prediction,
-    View,
-    ViewLogits,
-    WindowsDoNotFit,
-    run_windows,
-    strips,
-)
+from inference.windows import Prediction, View, ViewLogits, WindowsDoNotFit, run_windows, strips
 from labels.classes import Classes
 from mask2former import published
 from mask2former.published import check_m2f_options, is_m2f, load_m2f

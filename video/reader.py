@@ -11,14 +11,7 @@ import av
 import numpy as np
 
 from utils import InputError
-from video.source import (
-    open_source,
-    read_packets,
-    seek,
-    sound_stream,
-    stated_end,
-    video_stream,
-)
+from video.source import open_source, read_packets, seek, sound_stream, stated_end, video_stream
 
 LIVE = ("rtsp:", "rtmp:", "udp:", "rtp:")  # cannot be opened twice, which the sound needs
 MAX_UNTIMED = 64  # frames that wait for the first one with a time

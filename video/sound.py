@@ -11,15 +11,7 @@ from av.container import OutputContainer
 from video.reader import VideoReader
 from video.source import open_source, read_packets, seek, sound_stream
 
-MP4_SOUND = (
-    "aac",
-    "mp3",
-    "ac3",
-    "eac3",
-    "opus",
-    "flac",
-    "alac",
-)  # copied, others become AAC
+MP4_SOUND = ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac")  # copied, others become AAC
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 
 

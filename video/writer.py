@@ -180,10 +180,7 @@ class VideoWriter:
         image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")  # 4:2:0
         matrix = "ITU709" if usual_matrix(height) == BT709 else "ITU601"
         frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
-            format="yuv420p",
-            dst_colorspace=matrix,
-            dst_color_range="MPEG",
-            interpolation=EXACT,
+            format="yuv420p", dst_colorspace=matrix, dst_color_range="MPEG", interpolation=EXACT
         )
         tick = round(time / self._time_base)
         if self._last_tick is not None:
