@@ -5,7 +5,6 @@ OpenVINO is an optional dependency: `pip install openvino`.
 
 import logging
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -49,25 +48,21 @@ class OpenVinoBackbone:
             raise InputError(f"--runtime openvino computes in float32 or bfloat16, not {dtype}")
         self.backbone = backbone
         self.dtype = dtype
-        self._compiled: OrderedDict[tuple[int, int], Infer] = OrderedDict()
+        self._compiled: dict[tuple[int, int], Infer] = {}  # the one used last comes last
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> tuple[Tensor]:
-        infer = self._infer_for(images)
+        size = tuple(images.shape[-2:])
+        infer = self._compiled.pop(size, None)
+        if infer is None:
+            if len(self._compiled) == KEPT_SIZES:
+                self._compiled.pop(next(iter(self._compiled)))
+            infer = self._compile(size, images[:1])
+        self._compiled[size] = infer
         return (torch.cat([torch.from_numpy(infer(image[None].numpy())) for image in images]),)
 
-    def _infer_for(self, images: Tensor) -> Infer:
-        size = tuple(images.shape[-2:])
-        if size not in self._compiled:
-            while len(self._compiled) >= KEPT_SIZES:
-                self._compiled.popitem(last=False)
-            self._compiled[size] = self._checked(
-                compile_backbone(self.backbone, size, self.dtype), images[:1]
-            )
-        self._compiled.move_to_end(size)
-        return self._compiled[size]
-
-    def _checked(self, infer: Infer, image: Tensor) -> Infer:
+    def _compile(self, size: tuple[int, int], image: Tensor) -> Infer:
+        infer = compile_backbone(self.backbone, size, self.dtype)
         expected = torch.cat(self.backbone(image), dim=1)
         found = torch.from_numpy(infer(image.numpy()))
         distance = ((found - expected).norm() / expected.norm()).item()

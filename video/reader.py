@@ -131,10 +131,10 @@ class VideoReader:
         untimed, waits = [], True
         for frame in frames:
             ticks = self._ticks_of(frame)
-            if waits and ticks is None and len(untimed) < MAX_UNTIMED:
+            time = None if ticks is None else ticks * self.time_base
+            if waits and time is None and len(untimed) < MAX_UNTIMED:
                 untimed.append(frame)
                 continue
-            time = None if ticks is None else ticks * self.time_base
             if waits:
                 yield from self._counted_back(untimed, time)
                 waits = False
@@ -157,7 +157,10 @@ class VideoReader:
                 self._num_damaged += 1
                 continue
             if packet:
-                self._note_packet(packet)
+                self._first_dts = packet.dts if self._first_dts is None else self._first_dts
+                self._num_packets += 1
+                self._has_key |= packet.is_keyframe
+                self._num_before_key += not self._has_key
             try:
                 frames = self._stream.codec_context.decode(packet)
             except av.FFmpegError:
@@ -165,23 +168,15 @@ class VideoReader:
             self._num_decoded += len(frames)
             yield from frames
 
-    def _note_packet(self, packet: av.Packet) -> None:
-        if self._first_dts is None:
-            self._first_dts = packet.dts
-        self._num_packets += 1
-        if not self._has_key:
-            self._has_key = packet.is_keyframe
-            self._num_before_key += not packet.is_keyframe
-
     def _ticks_of(self, frame: av.VideoFrame) -> int | None:
-        ticks = frame.pts
-        if self._container.format.name == "avi":
-            # AVI stores only the decoding order: with B-frames, FFmpeg's guessed pts are wrong.
-            ticks = frame.dts
-            if self._delay is None and ticks is not None:
-                self._delay = ticks - (self._first_dts or 0)
-            ticks = None if ticks is None else ticks - self._delay
-        return ticks
+        if self._container.format.name != "avi":
+            return frame.pts
+        # AVI stores only the decoding order: with B-frames, FFmpeg's guessed pts are wrong.
+        if frame.dts is None:
+            return None
+        if self._delay is None:
+            self._delay = frame.dts - (self._first_dts or 0)
+        return frame.dts - self._delay
 
     def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
         width, height = self._coded_size  # a stream may change its size midway

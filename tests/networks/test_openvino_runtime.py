@@ -40,8 +40,7 @@ def test_features_are_torchs(backbone, dtype, limit):
 
 def test_sizes_kept_are_bounded(backbone, monkeypatch):
     monkeypatch.setattr(openvino_runtime, "KEPT_SIZES", 1)
-    monkeypatch.setattr(openvino_runtime, "compile_backbone", lambda b, *_: lambda x: x)
-    monkeypatch.setattr(OpenVinoBackbone, "_checked", lambda self, infer, image: infer)
+    monkeypatch.setattr(OpenVinoBackbone, "_compile", lambda self, size, image: lambda x: x)
     fast = OpenVinoBackbone(backbone)
     for size in ((14, 14), (14, 28), (14, 14)):
         fast(torch.zeros(1, 3, *size))
