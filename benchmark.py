@@ -66,7 +66,8 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--runtimes",
         action="store_true",
-        help="time the forward pass and the video by OpenVINO and in bfloat16 too (on a CPU)",
+        help="time the forward pass, the features and the video by OpenVINO and in bfloat16 too "
+        "(on a CPU)",
     )
     add_device(parser)
     parser.add_argument(
@@ -99,7 +100,7 @@ def report(bench: Bench, num_train: int, num_valid: int) -> dict[str, float]:
         "video / forward": seconds["video"] / seconds[LIMIT],
         "hours of the usual recipe": recipe / 3600,
     }
-    for name in ("forward", "video"):
+    for name in ("forward", "features", "video"):
         usual = seconds[LIMIT if name == "forward" else name]
         for job in (job for job in seconds if job.startswith(f"{name}, ")):
             ratios[f"{name} / {job}"] = usual / seconds[job]
@@ -140,11 +141,14 @@ def add_jobs(bench: Bench, workload: Workload, batch_size: int) -> None:
 
 
 def add_runtime_jobs(bench: Bench, workload: Workload, count: int, video_seconds: Callable) -> None:
-    """The forward pass and a video of `count` frames, by each runtime of a CPU."""
+    """The forward pass, the features and a video of `count` frames, by each runtime of a CPU."""
+    num_features = workload.pictures + len(workload.loaders[1].dataset)
     for runtime, dtype in RUNTIMES:
         name = f"{runtime} {str(dtype).removeprefix('torch.')}"
         repeated = workload.num_batches * workload.batch_size
-        bench.add(f"forward, {name}", repeated, workload.forward_by(runtime, dtype))
+        forward, features = workload.jobs_by(runtime, dtype)
+        bench.add(f"forward, {name}", repeated, forward)
+        bench.add(f"features, {name}", num_features, features)
         flags = ["--runtime", runtime, "--dtype", name.split()[1]]
         bench.add(f"video, {name}", count, partial(video_seconds, *flags))
 

@@ -124,18 +124,23 @@ class Workload:
         for _ in range(self.num_batches):
             self.extract()
 
-    def forward_by(self, runtime: str, dtype: torch.dtype) -> Callable[[], None]:
-        """The forward pass by another runtime, or in another number type."""
+    def jobs_by(
+        self, runtime: str, dtype: torch.dtype
+    ) -> tuple[Callable[[], None], Callable[[], None]]:
+        """The forward pass and the features by another runtime, or in another number type."""
         model = SegmentationModel(self.model.backbone, nn.Identity())
         model.use_runtime(runtime, dtype)
-        in_torch = dtype if runtime == "torch" else None
+        amp = None if dtype == torch.float32 else dtype
 
         def forward() -> None:
-            with torch.no_grad(), autocast(self.device, in_torch):
+            with torch.no_grad(), autocast(self.device, amp):
                 for _ in range(self.num_batches):
                     model.extract(self.images)
 
-        return forward
+        def features() -> None:
+            self._features(model, amp, "features_by_runtime")
+
+        return forward, features
 
     def train(self) -> None:
         self._train(self.model, self.loaders[0])
@@ -173,11 +178,16 @@ class Workload:
 
     def compute_features(self) -> None:
         """Compute one view of the training pictures, and the validation pictures, anew."""
-        root = output_folder("benchmark/features")
+        self.cached = self._features(self.model, self.amp, "features")
+
+    def _features(
+        self, model: SegmentationModel, amp: torch.dtype | None, name: str
+    ) -> tuple[DataLoader, DataLoader]:
+        root = output_folder(f"benchmark/{name}")
         shutil.rmtree(root)
         with redirect_stdout(io.StringIO()):
-            self.cached = cached_loaders(
-                self.model, self.loaders, 1, self.feature_settings, self.device, self.amp, root
+            return cached_loaders(
+                model, self.loaders, 1, self.feature_settings, self.device, amp, root
             )
 
     def train_cached(self) -> None:

@@ -2,7 +2,6 @@
 
 import math
 import os
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from exported.tracing import (
 )
 from inference.protocol import Protocol
 from labels.classes import Classes
+from networks.openvino_runtime import quiet
 from utils import InputError
 
 TOLERANCES = {"float32": 1e-3, "float16": 1e-2}  # by the weights' type, of the largest logit
@@ -116,8 +116,7 @@ def _write_and_compare(
         size = whole_patches(model, size)
     pictures = PictureModel(model, None if options.dynamic else size, protocol.stretch).eval()
     notes = describe(protocol, chosen.classes, options.dynamic)
-    with warnings.catch_warnings(), traceable_positions(model, size, options.dynamic):
-        warnings.simplefilter("ignore")  # the exporters' about themselves
+    with quiet(), traceable_positions(model, size, options.dynamic):
         stored = Float16Weights(pictures) if options.weights_dtype == "float16" else pictures
         patch = model.input_format.patch_size if options.dynamic else None
         run = write(path, traced(stored, size, patch), notes)

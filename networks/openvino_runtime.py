@@ -92,7 +92,7 @@ def compile_backbone(backbone: nn.Module, size: tuple[int, int], dtype: torch.dt
     from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 
     try:
-        with constant_positions(backbone, size), _quiet():
+        with constant_positions(backbone, size), quiet():
             program = torch.export.export(_Maps(backbone).eval(), (torch.zeros(1, 3, *size),))
             # The frontend itself, not convert_model, which reports its use over the network.
             frontend = FrontEndManager().load_by_framework("pytorch")
@@ -114,8 +114,8 @@ def compile_backbone(backbone: nn.Module, size: tuple[int, int], dtype: torch.dt
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """The converters' notes about themselves are not shown."""
+def quiet() -> Iterator[None]:
+    """Warnings and log lines, the converters' notes about themselves, are not shown."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

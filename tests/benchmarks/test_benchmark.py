@@ -113,8 +113,9 @@ def test_one_run_prints_one_table_and_writes_it(in_tmp, capsys, monkeypatch):
     assert "| picture folder | 0.1875 |" in out  # 3 s for 16
     assert "usual recipe / recipe with 4 cached views: " in out
     content = json.loads((in_tmp / "outputs" / "benchmark" / "benchmark.json").read_text())
-    assert len(content["jobs"]) == 16
+    assert len(content["jobs"]) == 17
     assert "video / video, torch bfloat16: 1.000" in out
+    assert "features / features, torch bfloat16: " in out
     assert all(job["seconds per picture"][0] > 0 for job in content["jobs"].values())
 
 
