@@ -61,7 +61,7 @@ class Predictor:
                 try:
                     return self._predict(images, keep)
                 except WindowsDoNotFit as error:
-                    count, side = error.count, error.side
+                    count, side = error.args
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
                 self._use_less_memory(count, side)

@@ -40,8 +40,7 @@ class Smoother:
             self._mean = probabilities.astype(np.float32)
         else:
             for mean, new in zip(self._mean, probabilities, strict=True):
-                mean *= self.strength
-                mean += (1 - self.strength) * new.astype(np.float32)
+                cv2.accumulateWeighted(new.astype(np.float32), mean, 1 - self.strength)
         confidence, labels = torch.from_numpy(self._mean).max(dim=0)
         labels = labels.to(torch.uint8)
         labels[confidence < self.min_confidence] = IGNORE_INDEX

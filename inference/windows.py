@@ -99,11 +99,7 @@ class ViewLogits:
 
 
 class WindowsDoNotFit(Exception):
-    """A batch of `count` windows whose longer side is `side` pixels does not fit into memory."""
-
-    def __init__(self, count: int, side: int):
-        super().__init__(count, side)
-        self.count, self.side = count, side
+    """A batch does not fit into memory; args: number of windows, their longer side in pixels."""
 
 
 def run_windows(

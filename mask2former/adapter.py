@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mask2former.architecture import Mask2FormerConfig
+from mask2former.config import Mask2FormerConfig
 from mask2former.deformable import (
     MSDeformAttn,
     Shape,

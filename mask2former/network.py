@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mask2former.adapter import ViTAdapter
-from mask2former.architecture import ENCODER_LEVELS, INPUT_MULTIPLE, Mask2FormerConfig
+from mask2former.config import Mask2FormerConfig
 from mask2former.deformable import (
     MSDeformAttn,
     Shape,
@@ -24,6 +24,9 @@ from mask2former.deformable import (
     to_map,
     to_tokens,
 )
+
+ENCODER_LEVELS = 3  # deformable attention sees the maps of strides 32, 16 and 8
+INPUT_MULTIPLE = 32  # pixels; the coarsest stride
 
 
 class ConvNorm(nn.Module):

@@ -1,7 +1,7 @@
 """DINOv2's best ADE20K model, a Mask2Former on a ViT-Adapter: addresses, loading, test protocol.
 
 Source: the model card of facebookresearch/dinov2. Settings that the tensors' shapes do not show are
-read from the published config (see config_file.py). Without that file, the defaults here and in
+read from the published config (see config.py). Without that file, the defaults here and in
 Mask2FormerConfig are used, and a line on stdout lists them.
 """
 
@@ -13,9 +13,8 @@ from common.tensor_files import check_state, hub_file, load_published
 from config import PredictorOptions
 from inference.protocol import Protocol, ShortSide
 from labels.classes import ADE20K, Classes
-from mask2former.architecture import INPUT_MULTIPLE, Mask2FormerConfig
-from mask2former.config_file import read_config
-from mask2former.network import Mask2Former
+from mask2former.config import Mask2FormerConfig, read_config
+from mask2former.network import INPUT_MULTIPLE, Mask2Former
 from utils import InputError
 
 NAME = "dinov2_vitg14_ade20k_m2f"

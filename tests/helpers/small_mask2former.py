@@ -1,6 +1,6 @@
 """A Mask2Former of next to no size, and a config as the published one."""
 
-from mask2former.architecture import Mask2FormerConfig
+from mask2former.config import Mask2FormerConfig
 from mask2former.published import NAME
 
 # fmt: off

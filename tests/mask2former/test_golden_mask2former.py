@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from helpers.basics import load_golden
 
 from mask2former.adapter import MSDeformAttn
-from mask2former.architecture import Mask2FormerConfig
+from mask2former.config import Mask2FormerConfig
 from mask2former.network import Mask2Former, hidden_places, semantic_scores
 
 CROP = (slice(None), slice(8, 24), slice(8, 24))  # where the files keep a part of a large map

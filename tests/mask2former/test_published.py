@@ -27,7 +27,7 @@ from inference.protocol import Protocol, ShortSide
 from inference.windows import View, run_windows, strips
 from labels.classes import ADE20K, default_classes
 from mask2former import published
-from mask2former.architecture import Mask2FormerConfig
+from mask2former.config import Mask2FormerConfig
 from mask2former.network import Mask2Former
 from mask2former.published import NAME, PROTOCOL, load_m2f
 from networks.resampling import window_spans

@@ -6,7 +6,7 @@ import pytest
 from helpers.small_mask2former import CONFIG, TINY, written
 
 from inference.protocol import Protocol, ShortSide
-from mask2former.config_file import read_assignments, read_config
+from mask2former.config import read_assignments, read_config
 from mask2former.published import PROTOCOL
 from utils import InputError
 
