@@ -31,8 +31,8 @@ class ClassFile:
 
     classes: Classes
     values: dict[int, int] = field(default_factory=dict)
-    colours: dict[Colour, int] = field(default_factory=dict)
     others: int | None = None
+    colours: dict[Colour, int] = field(default_factory=dict)
     instances: bool = False
     left_out: tuple[str, ...] = ()
 
@@ -53,42 +53,38 @@ def parse_classes(content: object) -> ClassFile:
     in_masks = _colours(content, "LABEL_COLORS_LIST", entries)
     check_contradictions(content, entries)
     left_out = {str(item) for item in as_list(content.get("ignore_classes"))}
-    ids = _number([e for e in entries if not {str(e.file_id), e.name} & left_out])
-    kept = [(e, (drawn or in_masks).get(i)) for i, e in enumerate(entries) if e.file_id in ids]
-    names = tuple(entry.name for entry, _ in kept)
-    palette = default_palette(names)
-    classes = Classes(names, tuple(e.colour or c or palette[k] for k, (e, c) in enumerate(kept)))
-    colours = _mask_colours(content, entries, ids, in_masks)
-    values, others = _values(content, entries, ids)
-    gone = tuple(entry.name for entry in entries if entry.file_id not in ids)
-    return ClassFile(classes, values, colours, others, _instances(content, ids), gone)
-
-
-def _number(kept: list[Entry]) -> dict[int, int]:
-    """{id in the file: class id}, the latter without gaps."""
+    kept = [entry for entry in entries if not {str(entry.file_id), entry.name} & left_out]
     if not 2 <= len(kept) <= MAX_CLASSES - 1:
         raise ValueError(f"{len(kept)} classes; expected 2 to {MAX_CLASSES - 1}")
-    return {entry.file_id: k for k, entry in enumerate(kept)}
+    ids = {entry.file_id: k for k, entry in enumerate(kept)}  # class ids have no gaps
+    names = tuple(entry.name for entry in kept)
+    listed = drawn or in_masks
+    palette = tuple(
+        entry.colour or listed.get(entry.file_id) or default
+        for entry, default in zip(kept, default_palette(names), strict=True)
+    )
+    return ClassFile(
+        Classes(names, palette),
+        *_values(content, entries, ids),
+        colours=_mask_colours(content, entries, ids, in_masks),
+        instances=_instances(content, ids),
+        left_out=tuple(entry.name for entry in entries if entry.file_id not in ids),
+    )
 
 
 def _entries(content: Mapping) -> list[Entry]:
     """The classes in the order of their ids."""
     found = [key for key in LISTS if content.get(key)]
-    if "id2label" in found and "label2id" in found:
-        found.remove("label2id")  # check_contradictions compares them
-    if len(found) != 1:
+    if found not in ([key] for key in LISTS) and found != ["id2label", "label2id"]:
         raise ValueError(f"exactly one of {', '.join(LISTS)} must list the classes")
-    listed = content[found[0]]
-    if found[0] == "label2id":
-        items = [(number, name) for name, number in listed.items()]
-    elif isinstance(listed, Mapping):
-        items = list(listed.items())
-    elif isinstance(listed, list):
-        items = list(enumerate(listed))
-    else:
-        raise ValueError(f"{found[0]}: expected a list or a mapping")
-    numbered = [(whole_number(number, f"class id in {found[0]}"), value) for number, value in items]
-    return [_entry(number, value) for number, value in sorted(numbered, key=lambda item: item[0])]
+    key, listed = found[0], content[found[0]]  # check_contradictions compares id2label, label2id
+    if isinstance(listed, list):
+        listed = dict(enumerate(listed))
+    elif not isinstance(listed, Mapping):
+        raise ValueError(f"{key}: expected a list or a mapping")
+    items = [(v, k) for k, v in listed.items()] if key == "label2id" else listed.items()
+    entries = [_entry(whole_number(number, f"class id in {key}"), value) for number, value in items]
+    return sorted(entries, key=lambda entry: entry.file_id)
 
 
 def _entry(file_id: int, value: object) -> Entry:
@@ -109,11 +105,11 @@ def _name(value: object) -> str:
 
 
 def _colours(content: Mapping, key: str, entries: Sequence[Entry]) -> dict[int, Colour]:
-    """{place in the list: colour}; one colour for each class."""
+    """{id in the file: colour}, of a list with a colour for each class; {} without the key."""
     colours = [_colour(c) for c in content.get(key) or []]
     if colours and len(colours) != len(entries):
         raise ValueError(f"{len(entries)} classes but {len(colours)} colours in {key}")
-    return dict(enumerate(colours))
+    return {entry.file_id: colour for entry, colour in zip(entries, colours, strict=False)}
 
 
 def _mask_colours(
@@ -121,7 +117,7 @@ def _mask_colours(
 ) -> dict[Colour, int]:
     """RGB mask colour -> class id: from LABEL_COLORS_LIST, else from `labels`, else `color`."""
     if listed:
-        owners = [(listed[i], entry) for i, entry in enumerate(entries)]
+        owners = [(listed[entry.file_id], entry) for entry in entries]
     else:
         owners = [(_colour(label), e) for e in entries for label in e.colour_labels]
     if all(entry.colour and entry.labels is None for entry in entries):
@@ -162,8 +158,7 @@ def _values(
         for label in entry.value_labels:
             if values.setdefault(_value(label), class_id) != class_id:
                 raise ValueError(f"mask value {label} belongs to two classes")
-    plain = values == {k: k for k in range(len(entries))} and not ignored and others is None
-    if plain:
+    if values == {k: k for k in range(len(entries))} and not ignored and others is None:
         return {}, None
     return values | dict.fromkeys(ignored, IGNORE_INDEX), others
 

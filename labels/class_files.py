@@ -9,7 +9,7 @@ import yaml
 
 from config import IGNORE_INDEX
 from labels.class_entries import FOLDER_KEYS, ClassFile, parse_classes
-from labels.classes import CITYSCAPES_LABEL_IDS, PRESETS, voc_palette
+from labels.classes import CITYSCAPES_LABEL_IDS, PRESETS, VOC_PALETTE
 from utils import InputError
 
 # Looked for in a data folder; the first one found is used.
@@ -116,12 +116,12 @@ def _parse_text(text: str) -> dict:
     lines = [line for line in lines if line and not line.startswith("#")]
     if not any(line.count(":") >= 3 for line in lines):
         return {"names": lines}
-    names, colours = [], []
-    for i, line in enumerate(lines):
-        name, colour, *_ = *line.split(":"), ""
-        names.append(name)
-        colours.append([int(n) for n in colour.split(",")] if colour else voc_palette(256)[i])
-    return {"names": names, "LABEL_COLORS_LIST": colours}
+    cells = [[*line.split(":"), ""] for line in lines]
+    colours = [
+        [int(channel) for channel in colour.split(",")] if colour else VOC_PALETTE[k]
+        for k, (_, colour, *_) in enumerate(cells)
+    ]
+    return {"names": [name for name, *_ in cells], "LABEL_COLORS_LIST": colours}
 
 
 def _parse_csv(text: str) -> dict:

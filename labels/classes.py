@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from config import IGNORE_INDEX, MAX_CLASSES
+from config import IGNORE_INDEX
 
 Colour = tuple[int, int, int]
 
@@ -24,21 +24,15 @@ class Classes:
         return len(self.names)
 
 
-def voc_palette(n: int) -> tuple[Colour, ...]:
-    """The Pascal VOC colours of the ids 0..n-1, all different, n up to 256.
-
-    Bits 0, 3, 6 of an id are red's bits 7, 6, 5; bits 1, 4, 7 are green's; bits 2, 5 are blue's.
-    """
-    if not 0 <= n <= 256:
-        raise ValueError(f"n must be 0 to 256, not {n}")
-
-    def channel(index: int, first_bit: int) -> int:
-        bits = range(first_bit, 8, 3)
-        return sum((index >> bit & 1) << (7 - place) for place, bit in enumerate(bits))
-
-    return tuple((channel(i, 0), channel(i, 1), channel(i, 2)) for i in range(n))
+def _voc_colour(class_id: int) -> Colour:
+    """Bits 0, 3, 6 of an id are red's bits 7, 6, 5; 1, 4, 7 are green's; 2, 5 are blue's."""
+    return tuple(
+        sum((class_id >> bit & 1) << (7 - bit // 3) for bit in range(channel, 8, 3))
+        for channel in range(3)
+    )
 
 
+VOC_PALETTE = tuple(_voc_colour(class_id) for class_id in range(256))  # all are different
 # Okabe & Ito, "Color Universal Design" (2008), without black: colour-blind people tell them apart.
 OKABE_ITO = (
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0),
@@ -50,7 +44,6 @@ MORE_COLOURS = (
     (128, 64, 224), (0, 224, 128), (160, 32, 128), (128, 224, 96), (32, 32, 64), (0, 32, 224),
 )  # fmt: skip
 BACKGROUND_NAMES = ("background", "_background_", "__background__")
-BLACK = (0, 0, 0)
 
 
 def is_background(name: str) -> bool:
@@ -59,19 +52,16 @@ def is_background(name: str) -> bool:
 
 def default_palette(names: Sequence[str]) -> tuple[Colour, ...]:
     """A colour for each class, no two alike; only a class called background is black."""
-    colours = iter(dict.fromkeys(OKABE_ITO + MORE_COLOURS + voc_palette(256)[1:]))
+    colours = iter(dict.fromkeys(OKABE_ITO + MORE_COLOURS + VOC_PALETTE[1:]))
     background = next((k for k, name in enumerate(names) if is_background(name)), None)
-    return tuple(BLACK if k == background else next(colours) for k in range(len(names)))
+    return tuple((0, 0, 0) if k == background else next(colours) for k in range(len(names)))
 
 
 def default_classes(num_classes: int) -> Classes:
     """Names and colours for masks that come without a class file."""
-    if not 2 <= num_classes <= MAX_CLASSES:
-        raise ValueError(f"num_classes must be 2 to {MAX_CLASSES}, not {num_classes}")
+    names = tuple(f"class_{k}" for k in range(num_classes))
     if num_classes == 2:
         names = ("background", "foreground")
-    else:
-        names = tuple(f"class_{i}" for i in range(num_classes))
     return Classes(names, default_palette(names))
 
 
@@ -85,7 +75,7 @@ VOC2012 = Classes(
         "chair", "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant",
         "sheep", "sofa", "train", "tvmonitor",
     ),
-    palette=voc_palette(21),
+    palette=VOC_PALETTE[:21],
 )
 
 # In the label files 0 means unlabelled; the ids here are the files' values minus one.
@@ -169,8 +159,6 @@ PRESETS = {
     "cityscapes": CITYSCAPES,
     "cityscapes_label_ids": CITYSCAPES,
 }
-
-
 IGNORED_COLOUR = (128, 128, 128)
 
 

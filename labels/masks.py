@@ -85,11 +85,8 @@ class MaskEncoding:
             return False
         if all(colour == (index,) * 3 for index, colour in palette.items()):
             return False
-        return any(
-            self.colours.get(colour, class_id) != class_id
-            for index, colour in palette.items()
-            for class_id in [self.class_of(index, is_colour=False)]
-        )
+        ids = {colour: self.class_of(index, is_colour=False) for index, colour in palette.items()}
+        return any(self.colours.get(colour, ids[colour]) != ids[colour] for colour in ids)
 
     def _codes(
         self, mask: np.ndarray, palette: Mapping[int, Colour] | None
@@ -107,8 +104,7 @@ class MaskEncoding:
         """The class of one stored value or colour code, UNKNOWN where there is none."""
         if is_colour:
             return self.colours.get(colour_of(value), UNKNOWN)
-        unnamed = UNKNOWN if self.others is None else self.others
-        return self.values.get(value, IGNORE_INDEX if value == IGNORE_INDEX else unnamed)
+        return int(self._value_table[value if 0 <= value < NUMBERS else NUMBERS])
 
     def nearest(self, code: int) -> tuple[Colour, str, int]:
         """The known colour nearest to a colour code, its class, and the greatest difference."""
@@ -126,8 +122,10 @@ class MaskEncoding:
         if is_colour and not self.colours:
             return "an RGB mask, but no class colours are known; list them in a dataset.yaml"
         value = max(unknown, key=unknown.get)
-        shown = self._describe_colour(value) if is_colour else f"value {value}"
-        more = ""
+        shown, more = f"value {value}", ""
+        if is_colour:
+            known, class_name, distance = self.nearest(value)
+            shown = f"colour {colour_of(value)}, {distance} off {known} of {class_name},"
         if len(unknown) > 1:
             pixels = sum(unknown.values()) - unknown[value]
             more = f", as do {len(unknown) - 1} more with {pixels} pixels"
@@ -135,10 +133,6 @@ class MaskEncoding:
             f"{shown} ({unknown[value]} pixels) belongs to no class{more} (masks hold {self.name});"
             " correct the mask, or give the value to a class or to ignore in a dataset.yaml"
         )
-
-    def _describe_colour(self, code: int) -> str:
-        known, class_name, distance = self.nearest(code)
-        return f"colour {colour_of(code)}, {distance} off {known} of {class_name},"
 
 
 def _distance(one: Colour, other: Colour) -> int:
@@ -184,8 +178,7 @@ def count_values(codes: np.ndarray) -> dict[int, int]:
 
 
 def index_encoding(num_classes: int) -> MaskEncoding:
-    values = {k: k for k in range(num_classes)}
-    return MaskEncoding(f"class indices 0..{num_classes - 1}", values)
+    return MaskEncoding(f"class indices 0..{num_classes - 1}", {k: k for k in range(num_classes)})
 
 
 BINARY = MaskEncoding("0 and 255, background and foreground", {0: 0, IGNORE_INDEX: 1})

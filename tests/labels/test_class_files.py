@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from labels.class_files import find_class_file, read_classes, read_folders
-from labels.classes import CITYSCAPES, VOC2012, voc_palette
+from labels.classes import CITYSCAPES, VOC2012, VOC_PALETTE
 from utils import InputError
 
 
@@ -74,7 +74,7 @@ def test_cvat_s_labelmap(tmp_path):
     assert found.colours == {tuple(c): k for k, c in enumerate(COLOURS)}
     assert found.classes.palette == tuple(map(tuple, COLOURS))
     without = read(tmp_path, "labelmap.txt", "background:::\nroad:::\n")
-    assert without.colours == {c: k for k, c in enumerate(voc_palette(2))}
+    assert without.colours == {c: k for k, c in enumerate(VOC_PALETTE[:2])}
 
 
 def test_a_class_gathers_values_and_others_are_ignored(tmp_path):
