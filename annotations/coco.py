@@ -53,18 +53,15 @@ def _read_file(
     shapes: dict[str, list[Shape]] = defaultdict(list)
     ids = {str(image["id"]) for image in content["images"]}
     for annotation in content["annotations"]:
-        where = f"annotation {annotation.get('id')}"
-        if str(annotation["image_id"]) not in ids:
-            found.problems.append((path, f"{where}: no image {annotation['image_id']} in the file"))
-        elif annotation["category_id"] not in names:
-            problem = f"{where}: no category {annotation['category_id']} in the file"
-            found.problems.append((path, problem))
-        else:
-            try:
-                parts = list(_shapes(names[annotation["category_id"]], annotation))
-                shapes[str(annotation["image_id"])] += parts
-            except (ValueError, TypeError) as error:
-                found.problems.append((path, f"{where}: {error}"))
+        image_id, category_id = str(annotation["image_id"]), annotation["category_id"]
+        try:
+            if image_id not in ids:
+                raise ValueError(f"no image {image_id} in the file")
+            if category_id not in names:
+                raise ValueError(f"no category {category_id} in the file")
+            shapes[image_id] += list(_shapes(names[category_id], annotation))
+        except (ValueError, TypeError) as error:
+            found.problems.append((path, f"annotation {annotation.get('id')}: {error}"))
     for image in content["images"]:
         try:
             picture = pictures.named(str(image["file_name"]), path.parent, split)

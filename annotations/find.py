@@ -8,13 +8,16 @@ import yaml
 
 from annotations.coco import is_coco, read_coco
 from annotations.dataset import AnnotationSet, PictureIndex
-from annotations.label_studio import find_regions, is_label_studio, read_label_studio
+from annotations.label_studio import is_label_studio, read_label_studio
 from annotations.labelme import is_labelme, read_labelme
 from annotations.yolo import SizeOf, is_yolo, read_yolo
 from labels.class_files import CLASS_FILES
 from utils import InputError, progress
 
 YAML_FILES = ("data.yaml", "data.yml")
+JSON_FORMATS = (
+    (is_coco, read_coco), (is_labelme, read_labelme), (is_label_studio, read_label_studio),
+)  # fmt: skip
 HIDDEN = (".", "@", "__MACOSX")
 SHOWN = 3
 # Formats that are recognised but not read: how to export what is.
@@ -35,21 +38,15 @@ def read_annotations(root: Path, pictures: list[Path], size_of: SizeOf) -> Annot
 
     Raises InputError for formats that are recognised but not read.
     """
-    index = PictureIndex(root, pictures)
     for name in YAML_FILES:
         if (root / name).is_file() and is_yolo(content := _load_yaml(root / name)):
             return read_yolo(root, root / name, content, pictures, size_of)
     files = _load_json_files(root)
-    coco = {path: content for path, content in files.items() if is_coco(content)}
-    if coco:
-        return read_coco(root, coco, index)
-    shapes = {path: content for path, content in files.items() if is_labelme(content)}
-    if shapes:
-        return read_labelme(root, shapes, index)
-    regions = find_regions(pictures)
-    tasks = {path: content for path, content in files.items() if is_label_studio(content)}
-    if regions and tasks:
-        return read_label_studio(root, *next(iter(tasks.items())), regions, index)
+    index = PictureIndex(root, pictures)
+    for is_of_format, read in JSON_FORMATS:
+        chosen = {path: content for path, content in files.items() if is_of_format(content)}
+        if chosen and (found := read(root, chosen, index)):
+            return found
     _refuse_others(root, files)
     return None
 

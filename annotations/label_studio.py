@@ -23,24 +23,21 @@ def is_label_studio(content: object) -> bool:
     return isinstance(first, Mapping) and "data" in first and "annotations" in first
 
 
-def find_regions(pictures: list[Path]) -> dict[str, list[Path]]:
-    """{task id: PNG files of its regions}."""
-    regions = defaultdict(list)
-    for path in pictures:
-        if match := TASK.match(path.stem):
-            regions[match[1]].append(path)
-    return dict(regions)
-
-
 def read_label_studio(
-    root: Path, path: Path, tasks: list, regions: Mapping[str, list[Path]], pictures: PictureIndex
-) -> AnnotationSet:
-    """The pictures of the tasks that have regions."""
+    root: Path, files: Mapping[Path, list], pictures: PictureIndex
+) -> AnnotationSet | None:
+    """The pictures of the first file's tasks that have regions; None if there are no regions."""
+    regions: dict[str, list[Path]] = defaultdict(list)  # by task
+    for region in pictures.pictures:
+        if match := TASK.match(region.stem):
+            regions[match[1]].append(region)
+    if not regions:
+        return None
+    path, tasks = next(iter(files.items()))
     found = AnnotationSet(f"Label Studio ({path.relative_to(root)})")
     labels: set[str] = set()
     for task in tasks:
-        files = regions.get(str(task.get("id")), [])
-        if not files:
+        if str(task.get("id")) not in regions:
             continue
         try:
             image = _picture(task, path, pictures)
@@ -49,7 +46,7 @@ def read_label_studio(
             continue
         known = sorted(_labels(task), key=len, reverse=True)
         shapes = []
-        for file in files:
+        for file in regions[str(task["id"])]:
             stem = re.sub(r"-\d+$", "", file.stem)
             label = next((name for name in known if stem.endswith(f"-{name}")), None)
             if label is None:

@@ -96,9 +96,8 @@ def description_problems(content: dict) -> Iterator[str]:
 
 
 def _is_class_name(value: Any) -> bool:
-    if not isinstance(value, str) or len(value) > MAX_TEXT:
-        return False
-    return not any("\ud800" <= letter <= "\udfff" for letter in value)  # no file can hold these
+    has_length = isinstance(value, str) and len(value) <= MAX_TEXT
+    return has_length and not any("\ud800" <= c <= "\udfff" for c in value)  # no file holds these
 
 
 def _is_rgb(values: list, low: float) -> bool:
@@ -106,9 +105,8 @@ def _is_rgb(values: list, low: float) -> bool:
 
 
 def _is_colour(value: Any) -> bool:
-    if not isinstance(value, list) or len(value) != 3:
-        return False
-    return all(type(channel) is int and 0 <= channel <= 255 for channel in value)
+    has_length = isinstance(value, list) and len(value) == 3
+    return has_length and all(type(c) is int and 0 <= c <= 255 for c in value)
 
 
 def input_format(content: dict) -> InputFormat:
@@ -140,26 +138,20 @@ def check_weights(path: Path, state: dict, expected: dict[str, Tensor]) -> None:
 
 def check_like(found: Any, example: Any, name: str) -> None:
     """Raise ValueError unless plain data has the example's types, keys, lengths and shapes."""
-    if isinstance(example, Tensor):
-        alike = isinstance(found, Tensor) and _form(found) == _form(example)
-    else:
-        alike = type(found) is type(example)
-        if alike and isinstance(example, dict):
-            alike = found.keys() == example.keys()
-        elif alike and isinstance(example, list | tuple):
-            alike = len(found) == len(example)
-    if not alike:
+    if _form(found) != _form(example):
         raise ValueError(_difference(found, example, name))
-    if isinstance(example, dict):
-        for key, value in example.items():
-            check_like(found[key], value, f"{name}[{key!r}]")
-    elif isinstance(example, list | tuple):
-        for index, value in enumerate(example):
-            check_like(found[index], value, f"{name}[{index}]")
+    if isinstance(example, dict | list | tuple):
+        for key in example if isinstance(example, dict) else range(len(example)):
+            check_like(found[key], example[key], f"{name}[{key!r}]")
 
 
-def _form(tensor: Tensor) -> tuple:
-    return tensor.dtype, tuple(tensor.shape), tensor.layout, tensor.device.type == "meta"
+def _form(value: Any) -> tuple:
+    """What two alike values have in common, besides what the items of a container have."""
+    if isinstance(value, Tensor):
+        return Tensor, value.dtype, value.shape, value.layout, value.device.type == "meta"
+    if isinstance(value, dict):
+        return dict, value.keys()
+    return type(value), len(value) if isinstance(value, list | tuple) else None
 
 
 def _difference(found: Any, example: Any, name: str) -> str:

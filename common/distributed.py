@@ -111,10 +111,8 @@ def _lost(error: RuntimeError) -> InputError:
 
 def _device_of_rank(name: str, local_rank: int) -> torch.device:
     """The GPU of that number for auto or cuda on a machine with GPUs, else the named device."""
-    if name not in ("auto", "cuda"):
-        return select_device(name)
     gpus = torch.cuda.device_count()
-    if gpus == 0:
+    if name not in ("auto", "cuda") or gpus == 0:
         return select_device(name)
     if local_rank >= gpus:
         raise InputError(f"{gpus} GPUs here, too few for --nproc_per_node; start one for each GPU")

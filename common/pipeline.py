@@ -49,7 +49,8 @@ def in_background(
     finally:
         stopped.set()
         while thread.is_alive():
-            _empty(queue)  # the thread may be waiting for room in it
+            with suppress(Empty):  # the thread may be waiting for room in the queue
+                queue.get_nowait()
             thread.join(0.01)
 
 
@@ -80,12 +81,6 @@ def overlapping(
         yield items
 
 
-def _empty(queue: Queue) -> None:
-    with suppress(Empty):
-        while True:
-            queue.get_nowait()
-
-
 class Stopwatch:
     """Counts the seconds that each stage of a job worked, and the job's wall-clock time."""
 
@@ -103,12 +98,7 @@ class Stopwatch:
 
     def timed(self, stage: str, function: Callable[..., T]) -> Callable[..., T]:
         """The function, with the time of its calls counted for the stage."""
-
-        def wrapper(*args, **kwargs) -> T:
-            with self.working(stage):
-                return function(*args, **kwargs)
-
-        return wrapper
+        return self.working(stage)(function)
 
     def watch(self, stage: str, items: Iterable[T]) -> Generator[T, None, None]:
         """The items, with the time that each takes to arrive counted for the stage."""

@@ -73,25 +73,18 @@ class SignalCounter:
             self._react(number, self.count)
 
 
-class StopSignals:
+class StopSignals(SignalCounter):
     """Within the with-block signals are noted in `number`, for the job to end where it can.
 
     noted: how many; the next one ends the process at once.
     """
 
     def __init__(self, advice: str = "finishing this step", noted: int = 1):
+        super().__init__(self._note_number)
         self.number: int | None = None
         self._advice, self._noted = advice, noted
-        self._counter = SignalCounter(self._react)
 
-    def __enter__(self) -> "StopSignals":
-        self._counter.__enter__()
-        return self
-
-    def __exit__(self, *error) -> None:
-        self._counter.__exit__(*error)
-
-    def _react(self, number: int, count: int) -> None:
+    def _note_number(self, number: int, count: int) -> None:
         if count > self._noted:
             os._exit(128 + number)
         self.number = number

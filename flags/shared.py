@@ -113,7 +113,7 @@ def add_compile(group) -> None:
 
 def add_workers(group) -> None:
     group.add_argument("--workers", type=number(0, 1024, whole=True),
-        default=max(0, min(8, (os.cpu_count() or 1) - 1)),
+        default=min(8, (os.cpu_count() or 1) - 1),
         help="processes that load pictures; 0: load them in the main process")
 
 
