@@ -105,7 +105,7 @@ def raised_signals() -> Iterator[None]:
         # Python drops what a signal raises in a destructor: raise it again a moment later.
         if isinstance(unraisable.exc_value, Interrupted):
             counter.count = 0
-            again = threading.Timer(0.01, send_to_main_thread, [unraisable.exc_value.number])
+            again = threading.Timer(0.1, send_to_main_thread, [unraisable.exc_value.number])
             again.daemon = True
             again.start()
         elif counter.count == 0:  # else of an object that the signal left half-built
