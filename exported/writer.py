@@ -26,7 +26,7 @@ from exported.tracing import (
 from inference.protocol import Protocol
 from labels.classes import Classes
 from networks.openvino_runtime import quiet
-from utils import InputError
+from utils import InputError, remove_leftovers, temporary_path
 
 TOLERANCES = {"float32": 1e-3, "float16": 1e-2}  # by the weights' type, of the largest logit
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -79,7 +79,8 @@ def export_model(path: Path, chosen: Exportable, options: ExportOptions | None =
         raise InputError("--dynamic works with DINOv2's backbones only; export a file per size")
     if options.image_size:
         chosen = chosen.resized(options.image_size)
-    temporary = path.with_name(f".{path.stem}.part{path.suffix.lower()}")
+    remove_leftovers(path.parent, path.name)
+    temporary = temporary_path(path, path.suffix.lower())
     tolerance = TOLERANCES[options.weights_dtype]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
