@@ -22,7 +22,7 @@ from data.augment import build_augment
 from data.transforms import Resize
 from datasets import build_loaders
 from flags.parser import Parser, positive_int
-from flags.shared import add_device, add_image_size, add_model_flags, add_seed, add_workers
+from flags.shared import add_image_size, add_model_flags, add_shared
 from model import build_model
 from networks.weights import fingerprint
 from training.feature_cache import FeatureSettings
@@ -69,13 +69,11 @@ def get_args_parser() -> argparse.ArgumentParser:
         help="time the forward pass, the features and the video by OpenVINO and in bfloat16 too "
         "(on a CPU)",
     )
-    add_device(parser)
+    add_shared(parser, "--device", "--workers", "--seed")
     parser.add_argument(
         "--amp", action="store_true", help="mixed precision, but for the usual loop"
     )
     parser.add_argument("--compile", action="store_true", help="compile the backbone")
-    add_workers(parser)
-    add_seed(parser)
     parser.add_argument(
         "--json", action="store_true", help="write outputs/benchmark/benchmark.json too"
     )

@@ -23,7 +23,7 @@ from data.pairs import SPLIT_NAMES, Pair, Splits, read_pair, tile_pairs
 from data.survey import SegmentationData, inspect_data, summarise
 from data.transforms import Resize, eval_transform, to_tensor
 from flags.parser import Parser
-from flags.shared import add_augmentation, add_data_flags, add_image_size, add_page, add_seed
+from flags.shared import add_augmentation, add_data_flags, add_image_size, add_shared
 from labels.masks import MaskEncoding
 from pages.dataset import DatasetPage
 from results.data_report import write_augment_sheet, write_masks, write_report
@@ -189,8 +189,8 @@ def get_args_parser() -> argparse.ArgumentParser:
         help="also draw outputs/dataset_report/augment.png, pictures as training will see them")
     add_image_size(view, None, "; default: 448 448")
     add_augmentation(view)
-    add_seed(view)
-    add_page(parser)
+    add_shared(view, "--seed")
+    add_shared(parser, "--no-page")
     return parser
 # fmt: on
 

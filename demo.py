@@ -12,7 +12,7 @@ from pathlib import Path
 from common.exits import exits_cleanly
 from config import INPUTS, THIS_REPO
 from flags.parser import Parser
-from flags.shared import add_device, add_workers
+from flags.shared import add_shared
 from scenes.demo_files import draw_data, draw_video
 from scenes.pretraining import pretrain
 from utils import select_device
@@ -26,8 +26,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser = Parser("Draw the demo's data set and video into input/demo.")
     parser.add_argument("--pretrain", action="store_true",
         help="instead, train the weights of dinov2_vitt14 again (about an hour on two cores)")
-    add_device(parser)
-    add_workers(parser)
+    add_shared(parser, "--device", "--workers")
     return parser
 # fmt: on
 

@@ -24,15 +24,10 @@ from datasets import build_loaders, build_test_loader, splits_from_flags
 from flags.parser import Parser, number
 from flags.recipe import add_recipe, add_trained_part
 from flags.shared import (
-    add_compile,
     add_data_flags,
-    add_device,
     add_model_flags,
-    add_page,
-    add_runtime,
-    add_seed,
+    add_shared,
     add_used_model,
-    add_workers,
     predictor_options,
 )
 from inference.published_heads import start_from_head
@@ -72,18 +67,15 @@ def get_args_parser() -> argparse.ArgumentParser:
         help="continue from last.pth in the output folder, or from another such file")
     group.add_argument("--save-every", type=number(above=0), default=10.0, metavar="MINUTES",
         help="minutes between two saves of last.pth within an epoch")
-    add_device(group)
-    add_runtime(group)
+    add_shared(group, "--device", "--runtime")
     group.add_argument("--amp", action="store_true",
         help="mixed precision: bfloat16, or float16 on chips without it")
-    add_compile(group)
-    add_workers(group)
-    add_seed(group)
+    add_shared(group, "--compile", "--workers", "--seed")
     group.add_argument("--deterministic", action="store_true",
         help="bit-identical results on CUDA too, slower; a CPU always gives them")
     group.add_argument("--tensorboard", action="store_true",
         help="log the scores for TensorBoard, which must be installed")
-    add_page(group)
+    add_shared(group, "--no-page")
 
     group = parser.add_argument_group("test")
     group.add_argument("--test-only", action="store_true",

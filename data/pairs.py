@@ -229,15 +229,12 @@ def read_stored(pair: Pair) -> tuple[np.ndarray, np.ndarray, dict[int, Colour]]:
     if image.shape[:2] != mask.shape[:2]:
         stored = read_image(pair.image, upright=False)
         if stored.shape[:2] != mask.shape[:2]:
-            raise SizeMismatch(_size_mismatch(pair, image.shape, mask.shape))
+            (height, width), mask_size = image.shape[:2], mask.shape[:2]
+            is_turned = mask_size == (width, height)
+            advice = "turn it by 90 degrees" if is_turned else "export it again at that size"
+            raise SizeMismatch(
+                f"{pair.mask}: {mask_size[1]}x{mask_size[0]} pixels, but its image "
+                f"{pair.image.name} has {width}x{height}; {advice}"
+            )
         image = stored
     return image, mask, palette
-
-
-def _size_mismatch(pair: Pair, image_shape: Sequence[int], mask_shape: Sequence[int]) -> str:
-    transposed = tuple(mask_shape[:2]) == tuple(image_shape[1::-1])
-    advice = "turn it by 90 degrees" if transposed else "export it again at that size"
-    return (
-        f"{pair.mask}: {mask_shape[1]}x{mask_shape[0]} pixels, but its image {pair.image.name} "
-        f"has {image_shape[1]}x{image_shape[0]}; {advice}"
-    )

@@ -91,35 +91,25 @@ def add_augmentation(group) -> None:
         "them, in training, validation and inference")
 
 
-def add_seed(group) -> None:
-    group.add_argument("--seed", type=number(0, 2**32 - 1, whole=True), default=42,
-        help="seed for shuffling, augmentation and head initialisation")
+SHARED = {
+    "--seed": {"type": number(0, 2**32 - 1, whole=True), "default": 42,
+        "help": "seed for shuffling, augmentation and head initialisation"},
+    "--device": {"default": "auto", "help": "auto (cuda, else mps, else cpu) or a name"},
+    "--runtime": {"default": "torch", "choices": RUNTIMES,
+        "help": "what runs a frozen backbone: torch; openvino, faster on a CPU, if installed; "
+        "auto: openvino where it is installed and the device is a CPU"},
+    "--compile": {"action": "store_true", "help": "compile the backbone with torch.compile"},
+    "--workers": {"type": number(0, 1024, whole=True), "default": min(8, (os.cpu_count() or 1) - 1),
+        "help": "processes that load pictures; 0: load them in the main process"},
+    "--no-page": {"action": "store_true",
+        "help": "do not write index.html, the page to look at the results in a browser"},
+}
 
 
-def add_device(group) -> None:
-    group.add_argument("--device", default="auto", help="auto (cuda, else mps, else cpu) or a name")
-
-
-def add_runtime(group) -> None:
-    group.add_argument("--runtime", default="torch", choices=RUNTIMES,
-        help="what runs a frozen backbone: torch; openvino, faster on a CPU, if installed; auto: "
-        "openvino where it is installed and the device is a CPU")
-
-
-def add_compile(group) -> None:
-    group.add_argument("--compile", action="store_true",
-        help="compile the backbone with torch.compile")
-
-
-def add_workers(group) -> None:
-    group.add_argument("--workers", type=number(0, 1024, whole=True),
-        default=min(8, (os.cpu_count() or 1) - 1),
-        help="processes that load pictures; 0: load them in the main process")
-
-
-def add_page(group) -> None:
-    group.add_argument("--no-page", action="store_true",
-        help="do not write index.html, the page to look at the results in a browser")
+def add_shared(group, *flags: str) -> None:
+    """Add some flags of SHARED."""
+    for flag in flags:
+        group.add_argument(flag, **SHARED[flag])
 
 
 def add_inference_flags(parser: argparse.ArgumentParser, out_dir: str, batch: int) -> None:
@@ -136,10 +126,7 @@ def add_inference_flags(parser: argparse.ArgumentParser, out_dir: str, batch: in
         help="opacity of the colours in overlays, 0 to 1; 0 draws the contours alone")
     parser.add_argument("--min-confidence", type=number(0, 1), default=0.0, metavar="P",
         help="pixels whose class has a lower probability, 0 to 1, are drawn and saved as ignored")
-    add_page(parser)
-    add_device(parser)
-    add_runtime(parser)
-    add_compile(parser)
+    add_shared(parser, "--no-page", "--device", "--runtime", "--compile")
 
 
 def predictor_options(args: argparse.Namespace) -> PredictorOptions:
