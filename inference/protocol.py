@@ -86,11 +86,11 @@ class Protocol:
         mode: "whole" or "slide"; the windows' side is the short side, the stride two thirds of it.
         """
         changed = self
-        if isinstance(self.resize, OwnSize):
-            changed = self.with_windows(min(image_size)) if image_size else self
-        elif isinstance(self.resize, ShortSide) and image_size is not None:
+        if image_size and isinstance(self.resize, OwnSize):
+            changed = self.with_windows(min(image_size))
+        elif image_size and isinstance(self.resize, ShortSide):
             changed = replace(self, resize=replace(self.resize, short=min(image_size)))
-        elif image_size is not None:
+        elif image_size:
             changed = replace(self, resize=replace(self.resize, image_size=image_size))
         if mode == "whole":
             changed = replace(changed, crop=None, stride=None)
@@ -99,11 +99,8 @@ class Protocol:
             short = resize.short if isinstance(resize, ShortSide) else min(resize.image_size)
             smaller = ShortSide(short, input_format=resize.input_format)
             changed = replace(changed, resize=smaller).with_windows(short)
-        if ratios is not None:
-            changed = replace(changed, ratios=ratios)
-        if flip is not None:
-            changed = replace(changed, flip=flip)
-        return changed
+        given = {"ratios": ratios, "flip": flip}
+        return replace(changed, **{name: v for name, v in given.items() if v is not None})
 
     def with_windows(self, side: int) -> "Protocol":
         """A copy that shows square windows of `side` pixels; the stride is two thirds of it."""

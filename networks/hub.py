@@ -43,7 +43,10 @@ def load_from_hub(name: str, num_blocks: int, hub_repo: str | None, weights: str
             f"the weights of {name} are given on request at {known.request_weights_at}; pass the "
             "file that you got as --weights FILE"
         )
-    hub_repo = hub_repo or _default_repo(known)
+    if not hub_repo:
+        # The official code resizes its position table on the device, by a kernel that MPS lacks.
+        use_own = known.hub_repo == config.DINOV2_REPO and torch.backends.mps.is_available()
+        hub_repo = config.THIS_REPO if use_own else known.hub_repo
     backbone = _load_entry(hub_repo, name, pretrained=weights == "pretrained")
     if not hasattr(backbone, "get_intermediate_layers"):
         raise InputError(
@@ -63,16 +66,6 @@ def load_from_hub(name: str, num_blocks: int, hub_repo: str | None, weights: str
     if known is None:
         _check_feature_maps(backbone, name, num_blocks)
     return backbone
-
-
-def _default_repo(known: config.Backbone) -> str:
-    """The backbone's own repository; on a Mac with MPS, ours in place of the official DINOv2.
-
-    The official code resizes its position table on the device, by a kernel that MPS lacks.
-    """
-    if known.hub_repo == config.DINOV2_REPO and torch.backends.mps.is_available():
-        return config.THIS_REPO
-    return known.hub_repo
 
 
 def _load_entry(hub_repo: str, name: str, pretrained: bool) -> nn.Module:

@@ -54,21 +54,17 @@ def from_hugging_face(name: str, repository: str | None, file: str) -> str:
 
     name: of the backbone, for errors. Without a network this fails at once.
     """
-    from huggingface_hub import (
-        get_hf_file_metadata,
-        hf_hub_download,
-        hf_hub_url,
-        try_to_load_from_cache,
-    )
+    import huggingface_hub as hub
 
     if not repository:
         raise InputError(f"{name} has no published weights; pass --weights FILE, or none")
-    cached = try_to_load_from_cache(repository, file)
+    cached = hub.try_to_load_from_cache(repository, file)
     if isinstance(cached, str):
         return cached
     try:
-        get_hf_file_metadata(hf_hub_url(repository, file))  # one try; a download tries for 50 s
-        return hf_hub_download(repository, file)
+        # One try; a download tries for 50 s.
+        hub.get_hf_file_metadata(hub.hf_hub_url(repository, file))
+        return hub.hf_hub_download(repository, file)
     except Exception as error:  # of the network, the hub, the account or the disk
         reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
         page = f"https://huggingface.co/{repository}"
