@@ -1,6 +1,7 @@
 """Constants, backbones, heads and values of flags, as plain data."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 VERSION = "0.2.0"  # as in pyproject.toml
@@ -32,7 +33,6 @@ DINOV3_REPO = "facebookresearch/dinov3:6876159a11b4df116f30f667f8c9888617df0751"
 DINOV3_PAGE = "https://ai.meta.com/resources/models-and-libraries/dinov3-downloads"
 
 TIMM = "timm/"  # begins the names of timm's models
-NON_COMMERCIAL = "CC-BY-NC-4.0"
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,11 @@ class Backbone:
         return f"{code}; weights on request" if self.request_weights_at else code
 
 
-def _dinov2(parameters: int, embed_dim: int) -> Backbone:
-    return Backbone(DINOV2_REPO, parameters, embed_dim, "Apache-2.0")
-
-
-def _dinov3(parameters: int, embed_dim: int) -> Backbone:
-    return Backbone(DINOV3_REPO, parameters, embed_dim, "DINOv3 License", 16, DINOV3_PAGE)
-
-
-def _web_dino(parameters: int, embed_dim: int) -> Backbone:
-    return Backbone(THIS_REPO, parameters, embed_dim, NON_COMMERCIAL)
-
+_dinov2 = partial(Backbone, DINOV2_REPO, licence="Apache-2.0")
+_dinov3 = partial(
+    Backbone, DINOV3_REPO, licence="DINOv3 License", patch_size=16, request_weights_at=DINOV3_PAGE
+)
+_web_dino = partial(Backbone, THIS_REPO, licence="CC-BY-NC-4.0")
 
 BACKBONES = {
     "dinov2_vitt14": Backbone(THIS_REPO, 2_834_688, 192, "MIT"),

@@ -8,17 +8,8 @@ import os
 import cv2
 import numpy as np
 
+import data.transforms as T
 from config import IGNORE_INDEX
-from data.transforms import (
-    Resize,
-    fit_image,
-    fit_target,
-    mean_colour,
-    pad_image,
-    pad_target,
-    resize_image,
-    resize_target,
-)
 
 MAX_SHARE = 0.75  # of a crop's pixels for one class
 CROP_TRIES = 10
@@ -37,12 +28,12 @@ class Augment:
 
     tiled = False
 
-    def __init__(self, resize: Resize, seed: int):
+    def __init__(self, resize: T.Resize, seed: int):
         self.resize = resize
         self.seed = seed
 
     def __call__(self, image: np.ndarray, target: np.ndarray, draw: int) -> Sample:
-        return fit_image(image, self.resize), fit_target(target, self.resize)
+        return T.fit_image(image, self.resize), T.fit_target(target, self.resize)
 
 
 class FlipAugment(Augment):
@@ -61,12 +52,12 @@ class ArticlesAugment(Augment):
     Corners that a rotation leaves empty get the mean colour and are ignored.
     """
 
-    def __init__(self, resize: Resize, seed: int):
+    def __init__(self, resize: T.Resize, seed: int):
         super().__init__(resize, seed)
         os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # its import would ask the network for updates
         import albumentations as A
 
-        colour = mean_colour(resize.input_format)
+        colour = T.mean_colour(resize.input_format)
         # On uint8: brightness and contrast would clip float pixels to 0..1, which is black.
         self.transform = A.Compose(
             [
@@ -103,13 +94,13 @@ class CropAugment(Augment):
         if self.scales:
             shape = zip(target.shape, size, strict=True)
             resized = tuple(min(max(1, round(scale * n)), limit) for n, limit in shape)
-            image, target = resize_image(image, resized), resize_target(target, resized)
+            image, target = T.resize_image(image, resized), T.resize_target(target, resized)
         if rng.random() < 0.5:
             image, target = image[:, ::-1], target[:, ::-1]
         padding = (0, size[0] - target.shape[0], 0, size[1] - target.shape[1])
-        colour = mean_colour(self.resize.input_format)
-        image = pad_image(distort_colours(image, rng), padding, colour)
-        return image, pad_target(np.ascontiguousarray(target), padding)
+        colour = T.mean_colour(self.resize.input_format)
+        image = T.pad_image(distort_colours(image, rng), padding, colour)
+        return image, T.pad_target(np.ascontiguousarray(target), padding)
 
 
 class ScaleAugment(CropAugment):
@@ -196,6 +187,6 @@ AUGMENTS = {
 }
 
 
-def build_augment(name: str, resize: Resize, seed: int) -> Augment:
+def build_augment(name: str, resize: T.Resize, seed: int) -> Augment:
     """The augmentation with one of the names in config.AUGMENTS."""
     return AUGMENTS[name](resize, seed)

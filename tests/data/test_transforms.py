@@ -145,10 +145,10 @@ def test_scale_crops_hold_more_than_one_class_where_they_can(plain_colours):
 
 def test_a_thin_strip_is_cropped_before_it_is_resized(monkeypatch):
     sizes = []
-    monkeypatch.setattr(augment, "resize_image", lambda image, size: sizes.append(size) or image)
-    monkeypatch.setattr(augment, "resize_target", lambda target, size: target)
-    monkeypatch.setattr(augment, "pad_image", lambda image, padding, colour: image)
-    monkeypatch.setattr(augment, "pad_target", lambda target, padding: target)
+    monkeypatch.setattr(transforms, "resize_image", lambda image, size: sizes.append(size) or image)
+    monkeypatch.setattr(transforms, "resize_target", lambda target, size: target)
+    monkeypatch.setattr(transforms, "pad_image", lambda image, padding, colour: image)
+    monkeypatch.setattr(transforms, "pad_target", lambda target, padding: target)
     variation = build_augment("scale", Resize((448, 448)), seed=0)
     for draw in range(8):
         variation(np.zeros((3, 2000, 3), np.uint8), np.zeros((3, 2000), np.uint8), draw)
