@@ -75,7 +75,7 @@ def parse_classes(content: object) -> ClassFile:
 def _entries(content: Mapping) -> list[Entry]:
     """The classes in the order of their ids."""
     found = [key for key in LISTS if content.get(key)]
-    if found not in ([key] for key in LISTS) and found != ["id2label", "label2id"]:
+    if len(found) != 1 and found != ["id2label", "label2id"]:
         raise ValueError(f"exactly one of {', '.join(LISTS)} must list the classes")
     key, listed = found[0], content[found[0]]  # check_contradictions compares id2label, label2id
     if isinstance(listed, list):
