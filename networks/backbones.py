@@ -33,6 +33,7 @@ def load_backbone(
 
 
 def _timm_backbone() -> ModuleType:
+    """networks.timm_backbone; raises InputError where timm is not installed."""
     try:
         from networks import timm_backbone
     except ImportError as error:

@@ -79,7 +79,10 @@ def test_both_layouts_load(tmp_path, bare):
         content = {k.removeprefix("decode_head."): v for k, v in content["state_dict"].items()}
         del content["bn.num_batches_tracked"]
     torch.save(content, tmp_path / "head.pth")
-    LinearHead(384, 150).load_state_dict(load_head_weights(head, tmp_path / "head.pth"))
+    before = torch.get_rng_state()
+    state = load_head_weights(head, tmp_path / "head.pth")
+    assert torch.equal(torch.get_rng_state(), before)  # --init-head does not change the seed's run
+    LinearHead(384, 150).load_state_dict(state)
 
 
 class Hostile:

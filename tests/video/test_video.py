@@ -29,6 +29,7 @@ from utils import InputError, remove_leftovers
 from video import codecs
 from video import reader as reader_module
 from video import writer as writer_module
+from video.mp4 import move_index_to_front
 from video.reader import VideoReader
 from video.writer import VideoWriter
 
@@ -586,6 +587,20 @@ def test_a_full_disk_keeps_the_whole_groups(tmp_path, tmp_path_factory, monkeypa
         times = read(tmp_path / "out.mp4")[1]
         assert len(times) in (kept, kept + 1)
         assert times == [Fraction(i, 10) for i in range(len(times))]
+
+
+@pytest.mark.parametrize("lacking", [1, 1000, 50_000])  # bytes
+def test_a_copy_that_lacks_room_is_never_taken_for_whole(tmp_path, lacking):
+    resource = pytest.importorskip("resource")
+    write_noise(tmp_path / "out.mp4")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = (tmp_path / "out.mp4").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size - lacking, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            move_index_to_front(tmp_path / "out.mp4", tmp_path / "copy.mp4", {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_without_room_for_a_copy_the_index_stays_at_the_end(tmp_path, monkeypatch):
