@@ -27,13 +27,7 @@ from model import build_model
 from networks.weights import fingerprint
 from training.feature_cache import FeatureSettings
 from training.run_folder import RunFolder, checkpoint_header
-from utils import (
-    amp_dtype,
-    output_folder,
-    seed_everything,
-    select_device,
-    write_atomically,
-)
+from utils import amp_dtype, output_folder, seed_everything, select_device, write_atomically
 
 RECIPE_EPOCHS = 65  # of the articles' person segmentation
 INFERRED_BATCHES = 8  # at least, as the stages of a script overlap only over many batches

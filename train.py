@@ -43,13 +43,7 @@ from training.optimizers import OptimizerSettings, build_updater
 from training.run_folder import RunFolder, checkpoint_header, open_board
 from training.run_info import record_job, replace_earlier_run, write_run_facts
 from training.trainer import Trainer
-from utils import (
-    InputError,
-    amp_dtype,
-    make_deterministic,
-    output_folder,
-    seed_everything,
-)
+from utils import InputError, amp_dtype, make_deterministic, output_folder, seed_everything
 
 
 # fmt: off

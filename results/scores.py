@@ -26,11 +26,7 @@ ImageObserver = Callable[[np.ndarray, np.ndarray, np.ndarray], None]  # and RGB 
 
 
 def score_model(
-    predictor: Predictor,
-    data: SegmentationData,
-    folder: Path,
-    split: str,
-    observe: ImageObserver,
+    predictor: Predictor, data: SegmentationData, folder: Path, split: str, observe: ImageObserver
 ) -> str:
     """Score a model on one split, write the results; returns the text to print.
 

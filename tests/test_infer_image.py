@@ -14,12 +14,7 @@ from PIL import Image
 import infer_image
 from data.images import read_image, read_mask
 from results import picture_files
-from results.picture_files import (
-    _thumbnail,
-    find_pictures,
-    output_names,
-    write_contact_sheet,
-)
+from results.picture_files import _thumbnail, find_pictures, output_names, write_contact_sheet
 from utils import InputError
 
 

@@ -119,10 +119,7 @@ def test_resuming_with_other_data_is_refused_before_features_are_computed(
     monkeypatch.setattr(train, "cached_loaders", refuse)
     argv = ["--data", data_dir, *TINY, "--batch", "4", "--epochs", "3", "--cache-features", "1"]
     for change, words in (
-        (
-            other_classes,
-            "last.pth was made with mask_values [[0, 0], [1, 1]], not [[0, 1],",
-        ),
+        (other_classes, "last.pth was made with mask_values [[0, 0], [1, 1]], not [[0, 1],"),
         (other_mask, "last.pth was made with another valid_masks/0.png: its size or time of"),
         (fewer_pictures, "last.pth was made with train_pictures 6, not 5; resume with the same"),
     ):

@@ -22,12 +22,7 @@ from model import LinearHead, build_model
 from networks.weights import fingerprint
 from predictor import PredictorOptions, load_predictor
 from training.run_folder import RunFolder, checkpoint_header
-from utils import (
-    InputError,
-    output_folder,
-    select_device,
-    write_atomically,
-)
+from utils import InputError, output_folder, select_device, write_atomically
 
 CPU = torch.device("cpu")
 SCORES = {"loss": 0.5, "pixel_acc": 0.9, "miou": 0.8}

@@ -102,11 +102,7 @@ def test_pt2_of_any_size_and_batch(tmp_path, head, dtype, limit):
 
 @pytest.mark.parametrize(
     ("head", "dynamic", "dtype"),
-    [
-        ("ms", False, "float16"),
-        ("sharp", True, "float32"),
-        ("mask", True, "float32"),
-    ],
+    [("ms", False, "float16"), ("sharp", True, "float32"), ("mask", True, "float32")],
 )
 def test_onnx_gives_torchs_logits_and_names_the_classes(tmp_path, dynamic, head, dtype):
     onnxruntime = pytest.importorskip("onnxruntime")
