@@ -1,21 +1,19 @@
 """Signals that ask a process to end: Ctrl-C, SIGTERM, and SIGHUP of a terminal that was closed.
 
-This file imports nothing that takes time: scripts use it before their other imports.
+What takes time is imported where it is used: scripts use this file before their other imports, and
+until then Ctrl-C prints a traceback.
 """
 
 import _thread
 import atexit
-import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from multiprocessing.synchronize import Event
 from types import FrameType
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
@@ -116,6 +114,8 @@ def raised_signals() -> Iterator[None]:
         with SignalCounter(react) as counter:
             yield
     except Interrupted as error:
+        import traceback
+
         while error:  # so that destructors run while the hook is ours
             traceback.clear_frames(error.__traceback__)
             error = error.__context__
@@ -154,15 +154,17 @@ def worker_init() -> Callable[[int], None]:
     Ctrl-C, SIGHUP and a cluster's SIGTERM reach the workers too, but the main process still needs
     them to finish the step. At its end it sends SIGTERM to those that are left and waits for them.
     """
-    ending = multiprocessing.Event()
+    from multiprocessing import Event
+
+    ending = Event()
     atexit.register(ending.set)
-    return partial(_init_worker, ending)
+    return partial(_init_worker, ending.is_set)
 
 
-def _init_worker(ending: Event, _: int) -> None:
-    import cv2  # here, as it takes time
+def _init_worker(is_ending: Callable[[], bool], _: int) -> None:
+    import cv2
 
     cv2.setNumThreads(0)  # the workers are the parallelism
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if ending.is_set() else None)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if is_ending() else None)

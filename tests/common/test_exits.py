@@ -60,6 +60,12 @@ def test_a_signal_within_a_destructor_is_not_lost(capfd):
     assert capfd.readouterr().err.strip() == "ended by SIGTERM"
 
 
+def test_scripts_come_to_handle_ctrl_c_at_once():
+    slow = {"multiprocessing", "traceback", "tempfile", "numpy", "torch"}
+    done = run(f"import common.signals; print({slow} & sys.modules.keys())", before=PATH)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
 def test_an_object_that_a_signal_left_half_built_says_nothing(monkeypatch):
     class HalfBuilt:
         def __init__(self):
@@ -123,17 +129,18 @@ def test_signals_are_counted_noted_and_delayed(monkeypatch, capfd):
     assert done == [True]
 
 
+PATH = "import sys\nsys.path.insert(0, sys.argv[1])\n"
 RUN = (  # without utils, whose imports take seconds
-    "import sys, types\n"
-    "sys.path.insert(0, sys.argv[1])\n"
+    f"{PATH}import types\n"
     "sys.modules['common.memory'] = types.SimpleNamespace(is_out_of_memory=lambda _: False)\n"
     "sys.modules['utils'] = types.SimpleNamespace(InputError=ValueError)\n"
     "from common.exits import exits_cleanly\n"
 )
 
 
-def run(code: str, **options) -> subprocess.CompletedProcess:
-    command = ["bash", "-c", options.pop("shell", '"$@"'), "bash", sys.executable, "-c", RUN + code]
+def run(code: str, before: str = RUN, **options) -> subprocess.CompletedProcess:
+    command = ["bash", "-c", options.pop("shell", '"$@"'), "bash", sys.executable, "-c"]
+    command.append(before + code)
     return subprocess.run(
         [*command, str(REPO)], capture_output=True, text=True, errors="replace", timeout=60,
         **options,

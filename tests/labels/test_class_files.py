@@ -202,9 +202,11 @@ def test_presets():
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_in_one_line(tmp_path, content, words):
+    is_json = isinstance(content, str) and content.startswith("{")
+    name = "classes.json" if is_json else "dataset.yaml"
     with pytest.raises(InputError, match=words) as error:
-        read(tmp_path, "dataset.yaml", content)
-    assert "dataset.yaml" in str(error.value)
+        read(tmp_path, name, content)
+    assert name in str(error.value)
     assert len(str(error.value).splitlines()) == 1
 
 

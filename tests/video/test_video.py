@@ -668,15 +668,15 @@ def test_encoders_print_no_banner(tmp_path, capfd, codec):
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("first", [3, 20])
-def test_frames_before_the_first_time_are_counted_back(tmp_path, monkeypatch, first):
+@pytest.mark.parametrize(("first", "late"), [(3, 0), (3, 200), (20, 0)])  # frames, milliseconds
+def test_frames_before_the_first_time_are_counted_back(tmp_path, monkeypatch, first, late):
     source = make_video(tmp_path / "in.mkv", grey_frames(20))
     ticks_of, numbers = VideoReader._ticks_of, itertools.count()
     monkeypatch.setattr(
         VideoReader, "_ticks_of",
-        lambda self, frame: None if next(numbers) < first else ticks_of(self, frame),
+        lambda self, frame: None if next(numbers) < first else ticks_of(self, frame) + late,
     )  # fmt: skip
-    assert read(source)[1] == [Fraction(i, 10) for i in range(20)]
+    assert read(source)[1] == [Fraction(i, 10) + Fraction(late, 1000) for i in range(20)]
 
 
 def test_times_counted_back_never_fall_below_zero(tmp_path, monkeypatch):
