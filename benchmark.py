@@ -44,34 +44,29 @@ USUAL = {
 }
 
 
+# fmt: off
 def get_args_parser() -> argparse.ArgumentParser:
     parser = Parser("Time training and inference with random weights, into one table.")
-    parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="data set; default: pictures drawn for it"
-    )
+    parser.add_argument("--data", type=Path, metavar="DIR",
+        help="data set; default: pictures drawn for it")
     add_model_flags(parser, "none")
     parser.set_defaults(hub_repo=config.THIS_REPO)  # random weights need no download of code either
     add_image_size(parser, (640, 640))
     parser.add_argument("--batch", type=positive_int, default=4, help="pictures per step")
     parser.add_argument("--pictures", type=positive_int, default=8, help="pictures per job")
-    parser.add_argument(
-        "--rounds", type=positive_int, default=3, help="times that each job runs; the median counts"
-    )
-    parser.add_argument(
-        "--runtimes",
-        action="store_true",
+    parser.add_argument("--rounds", type=positive_int, default=3,
+        help="times that each job runs; the median counts")
+    parser.add_argument("--runtimes", action="store_true",
         help="time the forward pass, the features and the video by OpenVINO and in bfloat16 too "
-        "(on a CPU)",
-    )
+        "(on a CPU)")
     add_shared(parser, "--device", "--workers", "--seed")
-    parser.add_argument(
-        "--amp", action="store_true", help="mixed precision, but for the usual loop"
-    )
+    parser.add_argument("--amp", action="store_true",
+        help="mixed precision, but for the usual loop")
     parser.add_argument("--compile", action="store_true", help="compile the backbone")
-    parser.add_argument(
-        "--json", action="store_true", help="write outputs/benchmark/benchmark.json too"
-    )
+    parser.add_argument("--json", action="store_true",
+        help="write outputs/benchmark/benchmark.json too")
     return parser
+# fmt: on
 
 
 def report(bench: Bench, num_train: int, num_valid: int) -> dict[str, float]:

@@ -73,14 +73,8 @@ def write_inputs(data: SegmentationData, count: int, folder: Path) -> tuple[Path
 
 def script_seconds(script: str, source: Path, *flags: str) -> float:
     """Run an inference script; the seconds that it reports, from first picture to last file."""
-    command = [
-        sys.executable,
-        str(Path(config.THIS_REPO) / script),
-        "--input",
-        str(source),
-        *map(str, flags),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, Path(config.THIS_REPO) / script, "--input", source, *flags]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     found = re.search(r"\d+ (?:pictures|frames) in ([\d.]+) s", done.stdout)
     if done.returncode or not found:
         raise InputError(f"{script} failed: {done.stderr.strip().splitlines()[-1:]}")
