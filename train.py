@@ -166,7 +166,7 @@ def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.
         model.use_runtime(args.runtime, amp or torch.float32)
     updater = build_updater(model, optimizer_settings(args), len(loaders[0]), device, amp)
     pixels = data.pixels("train") if args.class_weights == "auto" else None
-    criterion = build_criterion(args.loss, pixels, device, model.output_stride)
+    criterion = build_criterion(args.loss, model.output_stride, pixels, device)
 
     if args.cache_features:
         settings = FeatureSettings(args.backbone, config.HEADS[args.head], args.augment, args.seed)

@@ -97,7 +97,7 @@ class Workload:
         train_loader, _ = self.loaders
         self.pictures = len(train_loader.dataset)
         self.batch_size = train_loader.batch_sampler.batch_size
-        self.criterion = Criterion(output_stride=self.model.output_stride)
+        self.criterion = Criterion(self.model.output_stride)
         optimizer = build_optimizer(self.model, OptimizerSettings())
         self.updater = Updater(optimizer, device=self.device, amp=self.amp)
         self.images = torch.randn(self.batch_size, 3, *self.resize.image_size, device=self.device)
@@ -148,7 +148,7 @@ class Workload:
         head = HEAD_CLASSES[name](self.features.shape[1], self.num_classes)
         model = SegmentationModel(self.model.backbone, head.to(self.device))
         updater = Updater(torch.optim.AdamW(head.parameters()), device=self.device, amp=self.amp)
-        criterion = Criterion(output_stride=model.output_stride)
+        criterion = Criterion(model.output_stride)
         batches = [(self.features, self.targets)] * self.num_batches
 
         def train() -> None:

@@ -51,6 +51,7 @@ def pretrain(path: Path, device: torch.device, workers: int) -> None:
     model = SegmentationModel(backbone, head, fine_tune=True).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.05)
     updater = Updater(optimizer, device=device, amp=amp_dtype(device))
+    criterion = Criterion(model.output_stride)
     pictures = sum(batch * steps for _, batch, steps in STAGES)
     seen = 0
     for side, batch, steps in STAGES:
@@ -62,7 +63,7 @@ def pretrain(path: Path, device: torch.device, workers: int) -> None:
                 group["lr"] = LR * _warmup_cosine(seen / pictures)
             some = (next(batches) for _ in range(STEPS_PER_REPORT))
             progress = EpochProgress(len(KINDS))
-            scores = train_one_epoch(model, some, updater, Criterion(), progress, device)
+            scores = train_one_epoch(model, some, updater, criterion, progress, device)
             seen += batch * STEPS_PER_REPORT
             shown = f"loss {scores['loss']:.4f}, mIoU {scores['miou']:.4f}"
             print(f"{seen:7d} of {pictures} pictures, {side} px: {shown}", flush=True)

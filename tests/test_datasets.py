@@ -121,7 +121,7 @@ def test_evaluation_finds_pictures_in_their_padding(size):
     image = np.where(mask[..., None] == 1, np.uint8(250), np.uint8(10)).repeat(3, 2)
     tensor = datasets.eval_transform(image, resize)[None]
     loader = [(tensor, [torch.from_numpy(mask)])]
-    settings = EvaluationSettings(2, resize, torch.device("cpu"), Criterion())
+    settings = EvaluationSettings(2, resize, torch.device("cpu"), Criterion(14))
     scores = evaluate(ColourOracle(), loader, settings)
     assert scores["miou"] > 0.95
     assert scores["predicted"].sum() == mask.size

@@ -1,5 +1,4 @@
 import math
-from fractions import Fraction
 
 import pytest
 import torch
@@ -38,7 +37,7 @@ def train(model, loader=None, optimizer=None, progress=None, **options):
     optimizer = optimizer or torch.optim.AdamW(model.head.parameters(), 0.1)
     updater = Updater(optimizer, **options)
     return train_one_epoch(
-        model, loader or batches(), updater, Criterion(), progress or EpochProgress(3), CPU
+        model, loader or batches(), updater, Criterion(14), progress or EpochProgress(3), CPU
     )
 
 
@@ -52,8 +51,8 @@ def test_labels_are_the_argmax(num_classes):
 def test_labels_in_strips_are_those_of_the_whole(strip_bytes, monkeypatch):
     monkeypatch.setitem(resampling.STRIP_BYTES, "cpu", strip_bytes)
     logits = torch.randn(3, 3, 2, 3)
-    expected = to_labels(upsample(logits, (25, 42), (31, 40), output_stride=Fraction(14)))
-    found = labels_at(logits, (25, 42), (31, 40), output_stride=Fraction(14))
+    expected = to_labels(upsample(logits, (25, 42), (31, 40), output_stride=14))
+    found = labels_at(logits, (25, 42), (31, 40), output_stride=14)
     assert torch.equal(found, expected.to(torch.uint8))
 
 
@@ -149,7 +148,7 @@ def test_scores_do_not_depend_on_the_batch_size():
     scores = []
     for size in (1, 3, 7):
         loader = [(images[i : i + size], targets[i : i + size]) for i in range(0, 7, size)]
-        settings = EvaluationSettings(3, Resize((28, 42)), CPU, Criterion())
+        settings = EvaluationSettings(3, Resize((28, 42)), CPU, Criterion(14))
         scores.append(evaluate(model, loader, settings))
     for other in scores[1:]:
         assert other["miou"] == scores[0]["miou"]
@@ -169,7 +168,7 @@ def test_a_perfect_model_scores_one_at_the_masks_own_size():
     targets = torch.zeros(1, 84, 112, dtype=torch.uint8)
     targets[:, 28:56] = 2  # class 1 never occurs
     images = targets[:, None, ::2, ::2].float().repeat(1, 3, 1, 1)  # half the masks' size
-    settings = EvaluationSettings(3, Resize((42, 56)), CPU, Criterion())
+    settings = EvaluationSettings(3, Resize((42, 56)), CPU, Criterion(14))
     scores = evaluate(Oracle(), [(images, list(targets))], settings)
     assert scores["miou"] > 0.9
     assert math.isnan(scores["iou"][1])
@@ -181,7 +180,7 @@ def test_a_perfect_model_scores_one_at_the_masks_own_size():
 def test_a_picture_that_is_ignored_throughout_costs_nothing(name):
     images = torch.randn(2, 3, 28, 42)
     targets = [torch.ones(20, 30, dtype=torch.uint8), torch.full((20, 30), 255, dtype=torch.uint8)]
-    model, resize, criterion = small_model(), Resize((28, 42)), Criterion(name)
+    model, resize, criterion = small_model(), Resize((28, 42)), Criterion(14, name)
     settings = EvaluationSettings(3, resize, CPU, criterion)
     one = evaluate(model, [(images[:1], targets[:1])], settings)
     both = evaluate(model, [(images, targets)], settings)
@@ -203,4 +202,4 @@ def test_a_size_that_was_predicted_at_can_be_trained_at():
     predict_labels(model, torch.rand(1, 3, *size), size, model.output_stride)
     loader = [(torch.rand(1, 3, *size), torch.zeros(1, *size, dtype=torch.uint8))]
     updater = Updater(torch.optim.SGD(model.head.parameters(), lr=0.1))
-    train_one_epoch(model, loader, updater, Criterion(), EpochProgress(3), torch.device("cpu"))
+    train_one_epoch(model, loader, updater, Criterion(14), EpochProgress(3), torch.device("cpu"))

@@ -9,10 +9,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from common.distributed import global_sum
-from config import DINOV2_INPUT, IGNORE_INDEX
+from config import IGNORE_INDEX
 from networks.resampling import strips, upsample
 
-DINOV2_STRIDE = Fraction(DINOV2_INPUT.patch_size)  # of its heads on the patch grid
 SOME_WEIGHT = 1e-6  # divisors of less than this are 0: no pixel counts
 FOCUS = 2.0  # focal loss: exponent of (1 - p)
 
@@ -24,14 +23,11 @@ class Criterion:
     is 0 where there are no others. Logits on a grid are upsampled to the targets' size in strips:
     for a whole batch, K numbers per pixel would not fit into memory.
 
-    output_stride: of the model whose logits these are.
+    output_stride: SegmentationModel.output_stride of the model whose logits these are.
     """
 
     def __init__(
-        self,
-        name: str = "ce",
-        class_weights: Tensor | None = None,
-        output_stride: Fraction = DINOV2_STRIDE,
+        self, output_stride: Fraction, name: str = "ce", class_weights: Tensor | None = None
     ):
         self.pixel_loss = PIXEL_LOSSES[name]
         self.with_dice = name == "ce+dice"
@@ -162,13 +158,13 @@ def _without_ignored(targets: Tensor) -> Tensor:
 
 def build_criterion(
     name: str,
+    output_stride: Fraction,
     pixels: Sequence[int] | None = None,
     device: torch.device | None = None,
-    output_stride: Fraction = DINOV2_STRIDE,
 ) -> Criterion:
     """A Criterion; with pixels, the number of each class in training, weighted by class_weights."""
     weights = None if pixels is None else class_weights(pixels).to(device)
-    return Criterion(name, weights, output_stride)
+    return Criterion(output_stride, name, weights)
 
 
 def class_weights(pixels: Sequence[int]) -> Tensor:

@@ -37,7 +37,7 @@ def test_the_usual_loop_and_ours_do_the_same_work(data):
     matrix = plain_epoch(model, usual, torch.optim.SGD(usual.parameters(), 0.1), batches, CPU)
     progress = EpochProgress(2)
     updater = Updater(torch.optim.SGD(model.head.parameters(), 0.1))
-    train_one_epoch(model, batches, updater, Criterion(), progress, CPU)
+    train_one_epoch(model, batches, updater, Criterion(14), progress, CPU)
     for name, value in usual.state_dict().items():
         torch.testing.assert_close(model.head.state_dict()[name], value, rtol=1e-4, atol=1e-5)
     assert (

@@ -121,7 +121,7 @@ def test_views_take_turns(data_dir, in_tmp):
 @pytest.mark.parametrize("views", [0, 1])
 def test_validation_scores_are_exactly_those_without(data_dir, in_tmp, views, amp, head):
     model = Counting(head)
-    criterion = Criterion(output_stride=model.output_stride)
+    criterion = Criterion(model.output_stride)
     loaders = image_loaders(data_dir, batch=2)
     settings = EvaluationSettings(2, RESIZE, CPU, criterion, amp)
     expected = evaluate(model, loaders[1], settings)
@@ -163,7 +163,9 @@ def test_without_augmentation_the_head_is_the_same(data_dir, in_tmp):
         for epoch in range(1, 5):
             loader.batch_sampler.epoch = epoch
             network = model.head if use_cache else model
-            train_one_epoch(network, loader, updater, Criterion(), EpochProgress(2), CPU)
+            train_one_epoch(
+                network, loader, updater, Criterion(model.output_stride), EpochProgress(2), CPU
+            )
         heads.append(model.head.state_dict())
     untrained = Counting().head.state_dict()
     for name, value in heads[0].items():

@@ -13,6 +13,8 @@ from networks import resampling
 from networks.resampling import upsample
 from training.losses import Criterion, build_criterion, class_weights, dice, dice_sums
 
+STRIDE = Fraction(14)
+
 
 def example():
     """Three pixels of two classes, the last one ignored: p(right) is 0.8 and 0.5."""
@@ -22,16 +24,20 @@ def example():
 
 def test_cross_entropy_by_hand():
     expected = -(math.log(0.8) + math.log(0.5)) / 2
-    assert Criterion("ce").at_full_size(*example()).item() == pytest.approx(expected)
+    assert Criterion(STRIDE, "ce").at_full_size(*example()).item() == pytest.approx(expected)
     weighted = -(1 * math.log(0.8) + 3 * math.log(0.5)) / 4
     weights = torch.tensor([1.0, 3.0])
-    assert Criterion("ce", weights).at_full_size(*example()).item() == pytest.approx(weighted)
+    assert Criterion(STRIDE, "ce", weights).at_full_size(*example()).item() == pytest.approx(
+        weighted
+    )
 
 
 def test_focal_by_hand():
     terms = (0.2**2 * -math.log(0.8), 0.5**2 * -math.log(0.5))
-    assert Criterion("focal").at_full_size(*example()).item() == pytest.approx(sum(terms) / 2)
-    criterion = Criterion("focal", torch.tensor([1.0, 3.0]))
+    assert Criterion(STRIDE, "focal").at_full_size(*example()).item() == pytest.approx(
+        sum(terms) / 2
+    )
+    criterion = Criterion(STRIDE, "focal", torch.tensor([1.0, 3.0]))
     assert criterion.at_full_size(*example()).item() == pytest.approx((terms[0] + 3 * terms[1]) / 4)
 
 
@@ -58,7 +64,7 @@ def test_the_losses_are_those_of_torch(name, num_classes):
     if name == "focal":
         losses = (1 - torch.exp(-losses)) ** 2 * losses
     expected = losses.sum() / (targets != 255).sum()
-    assert Criterion(name).at_full_size(logits, targets).item() == pytest.approx(
+    assert Criterion(STRIDE, name).at_full_size(logits, targets).item() == pytest.approx(
         expected.item(), rel=1e-5
     )
 
@@ -68,7 +74,7 @@ def test_the_losses_are_those_of_torch(name, num_classes):
 @pytest.mark.parametrize("name", config.LOSSES)
 def test_strips_give_the_loss_and_gradient_of_the_whole(name, pixels, strip_bytes, monkeypatch):
     monkeypatch.setitem(resampling.STRIP_BYTES, "cpu", strip_bytes)
-    criterion = build_criterion(name, pixels)
+    criterion = build_criterion(name, STRIDE, pixels)
     grid = torch.randn(3, 3, 2, 3, requires_grad=True)
     targets = torch.randint(0, 3, (3, 25, 42), dtype=torch.uint8)
     targets[:, 20:] = 255
@@ -86,7 +92,7 @@ def test_strips_give_the_loss_and_gradient_of_the_whole(name, pixels, strip_byte
 def test_a_picture_is_scored_in_strips_as_a_whole(name, pixels, strip_bytes, monkeypatch):
     monkeypatch.setitem(resampling.STRIP_BYTES, "cpu", strip_bytes)
     stride = Fraction(14, 4)  # of a head of scale 4
-    criterion = build_criterion(name, pixels, output_stride=stride)
+    criterion = build_criterion(name, stride, pixels)
     grid = torch.randn(1, 3, 8, 12)
     target = torch.randint(0, 3, (1, 31, 40), dtype=torch.uint8)
     target[:, 25:] = 255
@@ -101,7 +107,7 @@ def test_an_empty_batch_has_zero_loss_and_zero_gradients(name):
     """The share of a process in a last batch of fewer pictures than processes."""
     head = LinearHead(4, 3)
     logits = head(torch.empty(0, 4, 2, 3))
-    loss = Criterion(name)(logits, torch.empty(0, 28, 42, dtype=torch.uint8))
+    loss = Criterion(STRIDE, name)(logits, torch.empty(0, 28, 42, dtype=torch.uint8))
     loss.backward()
     assert loss.item() == 0
     assert head.conv_seg.weight.grad.abs().sum() == 0
@@ -110,7 +116,7 @@ def test_an_empty_batch_has_zero_loss_and_zero_gradients(name):
 @pytest.mark.parametrize("pixels", [None, [900, 90, 10]])
 @pytest.mark.parametrize("name", config.LOSSES)
 def test_ignored_pixels_change_nothing(name, pixels):
-    criterion = build_criterion(name, pixels)
+    criterion = build_criterion(name, STRIDE, pixels)
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 3, 4, 6, generator=generator, requires_grad=True)
     targets = torch.randint(0, 3, (2, 4, 6), generator=generator)
@@ -127,7 +133,7 @@ def test_ignored_pixels_change_nothing(name, pixels):
 @pytest.mark.parametrize("name", config.LOSSES)
 def test_nothing_but_ignored_pixels_is_zero_not_nan(name):
     logits = torch.randn(1, 2, 3, 3, requires_grad=True)
-    loss = build_criterion(name, [9, 1]).at_full_size(logits, torch.full((1, 3, 3), 255))
+    loss = build_criterion(name, STRIDE, [9, 1]).at_full_size(logits, torch.full((1, 3, 3), 255))
     assert loss.item() == 0
     loss.backward()
     assert logits.grad.abs().sum() == 0
@@ -135,7 +141,7 @@ def test_nothing_but_ignored_pixels_is_zero_not_nan(name):
 
 @pytest.mark.parametrize("name", config.LOSSES)
 def test_right_answers_cost_least(name):
-    criterion = build_criterion(name)
+    criterion = build_criterion(name, STRIDE)
     targets = torch.tensor([[[0, 1], [2, 1]]])
     right = 20 * F.one_hot(targets, 3).permute(0, 3, 1, 2).float()
     assert criterion.at_full_size(right, targets).item() < 1e-4
@@ -143,13 +149,15 @@ def test_right_answers_cost_least(name):
 
 
 def test_the_losses_differ():
-    values = {build_criterion(name).at_full_size(*example()).item() for name in config.LOSSES}
+    values = {
+        build_criterion(name, STRIDE).at_full_size(*example()).item() for name in config.LOSSES
+    }
     assert len(values) == len(config.LOSSES)
 
 
 @pytest.mark.parametrize("name", config.LOSSES)
 def test_pixels_weigh_the_rare_class_more(name):
-    plain, weighted = build_criterion(name), build_criterion(name, [900, 100])
+    plain, weighted = build_criterion(name, STRIDE), build_criterion(name, STRIDE, [900, 100])
     logits = torch.zeros(1, 2, 1, 2)
     logits[0, :, 0, 1] = torch.tensor([3.0, -3.0])  # the rare one's pixel is wrong
     targets = torch.tensor([[[0, 1]]])
