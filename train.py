@@ -33,7 +33,7 @@ from flags.shared import (
 from inference.published_heads import start_from_head
 from model import build_model
 from networks.weights import fingerprint
-from pages.run import RunPage, ScorePage, data_facts, training_facts
+from pages.run import RunPage, data_facts, training_facts
 from predictor import load_predictor
 from results.history import watched
 from results.scores import score_model
@@ -130,10 +130,10 @@ def test_model(args: argparse.Namespace, data: SegmentationData, device: torch.d
     facts = {"model": args.model, "device": str(device)} | data_facts(args.data, data)
     statement = f"{args.model} on the {split} pairs of {args.data}"
     pairs, wanted = data.splits.pairs_of(split), not args.no_page
-    with ScorePage(folder, data.classes, pairs, statement, facts, wanted=wanted) as page:
-        scores = score_model(predictor, data, folder, split, page.worst.add)
-        page.worst.write()
-    return scores
+    with RunPage(folder, data.classes, pairs, statement, facts, wanted=wanted) as page:
+        scores, text = score_model(predictor, data, folder, split, page.add)
+        page.finish(scores)
+    return text
 
 
 def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.device) -> None:
@@ -182,21 +182,22 @@ def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.
         replace_earlier_run(run.folder)
     if args.tensorboard:
         run.board = open_board(run.folder, len(run.history))
-    write_run_facts(run.folder, args.seed, device, bool(args.resume))
+    started = write_run_facts(run.folder, args.seed, device, bool(args.resume))
     backbone = f"{'fine-tuned' if args.fine_tune else 'frozen'} {args.backbone}"
     page = RunPage(
         run.folder, data.classes, scored.pairs,
         f"{args.head} head on the {backbone}, trained on {args.data}",
-        training_facts(args.data, data, scored.resize.image_size, args.epochs),
-        bool(args.resume), not args.no_page,
+        training_facts(args.data, data, scored.resize.image_size, args.epochs, started),
+        run.history, not args.no_page,
     )  # fmt: skip
     page.watch = watch
     with page:
         trainer.after_epoch = page.update
         trainer.fit(args.epochs, args.patience)
         run.save("final_model.pth", model.trained())
-        print(trainer.test(page.worst.add))
-        page.worst.write()
+        scores, text = trainer.test(page.add)
+        print(text)
+        page.finish(scores)
     print(f"TRAINING COMPLETE: {run.summary()}")
 
 

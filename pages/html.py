@@ -1,5 +1,6 @@
 """A page as a file: its template, our style and script in it, and when it is written anew."""
 
+import math
 import shlex
 import sys
 import time
@@ -127,7 +128,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = percent
+    environment.filters |= {"percent": percent, "score": score}
     environment.globals |= {"states": STATES, "zip": zip}
     for name in ("page.css", "page.js"):
         text = (TEMPLATES / name).read_text(encoding="utf-8")
@@ -138,6 +139,10 @@ def _environment() -> Environment:
 def percent(share: float) -> str:
     """0..1 as people read it: 7.3 %, 42 %."""
     return f"{100 * share:.{0 if share >= 0.0995 or share == 0 else 1}f} %"
+
+
+def score(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
 
 
 def duration(seconds: float) -> str:

@@ -1,9 +1,11 @@
-"""The page of train.py: a training run or a test, made of the files in its folder."""
+"""The page of train.py: a training run, or the test of a model."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import numpy as np
 
 from data.pairs import SPLIT_NAMES, Pair
 from data.survey import SegmentationData
@@ -11,12 +13,14 @@ from labels.classes import Classes
 from pages.charts import Chart, line_chart
 from pages.gallery import Gallery, Mode, Number, class_entries
 from pages.html import Page, render
-from pages.layers import FOLDER, url
-from pages.scores import read_history, read_matrix, read_run_facts, read_scores, short
-from pages.worst import WORST_FILE, WorstPictures, read_worst
-from results.history import Watch
+from pages.layers import url
+from pages.worst import WorstPictures
+from results.history import Row, Watch
+from results.scores import COLUMNS, Scores, means_of
 
-COLUMNS = 10  # of the table of epochs; the IoU of each class is not among them
+SHOWN_SCORES = 10  # in the table of epochs; the IoU of each class is not among them
+MATRIX_CLASSES = 24  # shown of a confusion matrix: those that are confused most
+MISTAKES = 12  # listed
 CURVES = {"miou": "mIoU", "loss": "Loss", "pixel_acc": "Pixel accuracy"}
 FILES = (
     "results.csv", "confusion.csv", "history.csv", "run.json", "best_model_iou.pth",
@@ -31,63 +35,61 @@ MODES = [
 
 
 class RunPage(Page):
-    """The page of a training run.
+    """The page of a training run, or without a history that of a test.
 
-    scored: the pairs that it is scored on, in order; add these to `worst`. statement: what was
-    trained on what. facts: settings by name, as short texts. resumed: the files in the folder are
-    of this run; else those of an earlier run are not shown. `watch` is the score that chooses
+    scored: the pairs that it is scored on, in order; `add` these. statement: what was trained on
+    what. facts: settings by name, as short texts. history: a row per epoch, which grows with the
+    run; one with rows at the start is that of a resumed run. `watch` is the score that chooses
     best_model_iou.pth; set it where it is not mIoU.
     """
 
-    kind = "Training run"
-
     def __init__(
         self, folder: Path, classes: Classes, scored: Sequence[Pair], statement: str,
-        facts: Mapping[str, str], resumed: bool = False, wanted: bool = True,
+        facts: Mapping[str, str], history: Sequence[Row] | None = None, wanted: bool = True,
     ):  # fmt: skip
         super().__init__(folder, wanted)
-        self._classes, self._statement, self._facts = classes, statement, facts
-        self._resumed = resumed
+        self.kind = "Test" if history is None else "Training run"
         self.watch = Watch()
-        self.worst = WorstPictures(folder, classes, scored, wanted)
+        self._classes, self._statement, self._facts = classes, statement, facts
+        self._history = [] if history is None else history
+        self._resumed = bool(history)
+        self._worst = WorstPictures(folder, classes, scored)
+        self._scores: Scores | None = None
+
+    def add(self, labels: np.ndarray, target: np.ndarray, image: np.ndarray | None = None) -> None:
+        """Look at this process's next picture; see WorstPictures.add."""
+        if self.wanted:
+            self._worst.add(labels, target, image)
+
+    def finish(self, scores: Scores) -> None:
+        """Show the final scores and the worst pictures. All processes call it together."""
+        self._scores = scores
+        if self.wanted:
+            self._worst.draw()
 
     def text(self, state: str) -> str:
-        history = read_history(self._own("history.csv"))
-        scores, totals = read_scores(self._own("results.csv"), self._classes)
-        previews = [
-            (path.stem.replace("_", " "), url(path.relative_to(self.folder)))
-            for path in sorted((self.folder / "valid_preds").glob("epoch_*.jpg"))
-            if self.wrote(path)
-        ]
-        pictures = read_worst(self._own(f"{FOLDER}/{WORST_FILE}"))
-        worst = Gallery(class_entries(self._classes), MODES, 3, [Number("IoU", "number")], pictures)
-        facts = read_run_facts(self._own("run.json")) | self._facts
+        entries, scores = class_entries(self._classes), self._scores
+        worst = Gallery(entries, MODES, 3, [Number("IoU", "number")], self._worst.pictures)
+        previews = [f"valid_preds/epoch_{row['epoch']:03d}.jpg" for row in self._history]
         files = [(name, url(name)) for name in FILES if self.wrote(self.folder / name)]
         return render(
             "run.html",
-            self.heading(state, self._statement, facts, files),
-            headlines=_headlines(history, totals, self.watch),
-            charts=_charts(history),
-            history=_table(history),
-            scores=scores,
-            matrix=read_matrix(self._own("confusion.csv")),
-            previews=previews,
+            self.heading(state, self._statement, self._facts, files),
+            headlines=_headlines(self._history, scores, self.watch),
+            charts=_charts(self._history),
+            history=_table(self._history),
+            classes=entries[:-1],
+            scores=scores and {name: scores[name].tolist() for name in COLUMNS},
+            matrix=scores and confusion(self._classes.names, scores["matrix"].matrix.numpy()),
+            previews=[(Path(p).stem.replace("_", " "), p) for p in previews if self._has(p)],
             worst=asdict(worst),
         )
 
-    def _own(self, name: str) -> Path:
-        """A file of this run's; one that does not exist where an earlier run wrote it."""
-        path = self.folder / name
-        return path if self.wrote(path) else self.folder / FOLDER / "absent"
+    def _has(self, name: str) -> bool:
+        return (self.folder / name).is_file()
 
     def wrote(self, path: Path) -> bool:
         return super().wrote(path) or (self._resumed and path.is_file())
-
-
-class ScorePage(RunPage):
-    """The page of a test of a model."""
-
-    kind = "Test"
 
 
 def data_facts(source: Path, data: SegmentationData) -> dict[str, str]:
@@ -102,47 +104,97 @@ def data_facts(source: Path, data: SegmentationData) -> dict[str, str]:
 
 
 def training_facts(
-    source: Path, data: SegmentationData, image_size: tuple[int, int], epochs: int
+    source: Path, data: SegmentationData, image_size: tuple[int, int], epochs: int, started: dict
 ) -> dict[str, str]:
-    """What the page of a run says of it. image_size: (height, width). epochs: at most."""
-    return data_facts(source, data) | {
-        "size": " x ".join(map(str, image_size[::-1])),
-        "epochs": f"up to {epochs}",
-        "scored on": "test pairs" if data.splits.test else "validation pairs",
+    """What the page of a run says of it.
+
+    image_size: (height, width). epochs: at most. started: the entry of this start in run.json.
+    """
+    processes = f", {started['processes']} processes" if started["processes"] > 1 else ""
+    of_start = {
+        "device": f"{started['device']}{processes}",
+        "seed": str(started["seed"]),
+        "torch": started["versions"]["torch"],
+        "commit": (started["git_commit"] or "unknown")[:9],
     }
+    return (
+        of_start
+        | data_facts(source, data)
+        | {
+            "size": " x ".join(map(str, image_size[::-1])),
+            "epochs": f"up to {epochs}",
+            "scored on": "test pairs" if data.splits.test else "validation pairs",
+        }
+    )
 
 
 def _headlines(
-    history: Mapping[str, Sequence[float]], totals: Mapping[str, float], watch: Watch
+    history: Sequence[Row], scores: Scores | None, watch: Watch
 ) -> list[tuple[str, str]]:
-    headlines = [(name, f"{value:.4f}") for name, value in totals.items()]
-    if watch.column in history:  # the file of an earlier run may lack it
-        rows = [
-            dict(zip(history, values, strict=True))
-            for values in zip(*history.values(), strict=True)
-        ]
-        best = watch.best(rows)
-        if not totals and math.isfinite(best[watch.column]):
+    means = means_of(scores) if scores else {}
+    headlines = [(name, f"{mean:.4f}") for name, mean in means.items() if math.isfinite(mean)]
+    if history:
+        best = watch.best(history)
+        if not scores:
             headlines.append((f"best {watch.title}", watch.text(best)))
-        headlines.append(("best epoch", f"{best['epoch']:g} of {len(rows)}"))
+        headlines.append(("best epoch", f"{best['epoch']} of {len(history)}"))
     return headlines
 
 
-def _table(history: Mapping[str, Sequence[float]]) -> dict[str, list[str]]:
-    """The first COLUMNS scores as texts by name; the IoU of each class stands in history.csv."""
-    names = [name for name in history if not name.startswith("iou_")][:COLUMNS]
-    return {name: [short(value) for value in history[name]] for name in names}
+def _table(history: Sequence[Row]) -> dict[str, list[str]]:
+    """The first SHOWN_SCORES as texts by name; the IoU of each class stands in history.csv."""
+    names = [name for name in (history or [{}])[0] if not name.startswith("iou_")]
+    return {name: [short(row[name]) for row in history] for name in names[:SHOWN_SCORES]}
 
 
-def _charts(history: Mapping[str, Sequence[float]]) -> list[Chart]:
+def short(value: float | None) -> str:
+    """Four digits, or - where the value is missing."""
+    return "-" if value is None or math.isnan(value) else f"{value:.4g}"
+
+
+def _charts(history: Sequence[Row]) -> list[Chart]:
     if not history:
         return []
-    epochs = history["epoch"]
-    charts = []
-    for score, title in CURVES.items():
-        lines = {s: v for s in ("train", "valid") if (v := history.get(f"{s}_{score}"))}
-        if lines:
-            charts.append(line_chart(title, "epoch", epochs, lines))
-    if "lr" in history:
-        charts.append(line_chart("Learning rate", "epoch", epochs, {"rate": history["lr"]}))
-    return charts
+    drawn = {
+        title: {split: f"{split}_{score}" for split in ("train", "valid")}
+        for score, title in CURVES.items()
+    }
+    return [
+        line_chart(
+            title,
+            "epoch",
+            [row["epoch"] for row in history],
+            {name: [row[column] for row in history] for name, column in columns.items()},
+        )
+        for title, columns in (drawn | {"Learning rate": {"rate": "lr"}}).items()
+    ]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Part of a confusion matrix.
+
+    rows: target, then (pixels, share of the target's pixels). mistakes: target, prediction, share
+    and pixels of the most frequent ones.
+    """
+
+    names: list[str]
+    rows: list[tuple[str, list[tuple[int, float]]]]
+    left_out: int
+    mistakes: list[tuple[str, str, float, int]]
+
+
+def confusion(names: Sequence[str], counts: np.ndarray) -> Matrix:
+    """counts: pixels (K, K), targets in rows and predictions in columns."""
+    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    wrong = counts * ~np.eye(len(names), dtype=bool)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MISTAKES]
+    mistakes = [
+        (names[t], names[p], float(shares[t, p]), int(wrong[t, p]))
+        for t, p in zip(*np.unravel_index(order, wrong.shape), strict=True)
+        if wrong[t, p]
+    ]
+    by_mistakes = np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")
+    shown = np.sort(by_mistakes[:MATRIX_CLASSES])
+    rows = [(names[t], [(int(counts[t, p]), float(shares[t, p])) for p in shown]) for t in shown]
+    return Matrix([names[p] for p in shown], rows, len(names) - len(shown), mistakes)

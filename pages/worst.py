@@ -1,10 +1,9 @@
 """The pictures that a model gets most wrong, kept while it is scored."""
 
 import heapq
-import json
+from collections import ChainMap
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -15,13 +14,11 @@ from common import distributed
 from data.pairs import Pair, read_stored
 from labels.classes import Classes
 from pages.gallery import Picture, shares_by_class
-from pages.layers import FOLDER, PREVIEW_SIDE, fit, layers_path, url, write_layers
+from pages.layers import PREVIEW_SIDE, fit, layers_path, url, write_layers
 from results.tables import class_fractions, printable
-from utils import write_atomically
 
 KEPT = range(6, 25)  # one in KEPT_OF pictures, between these
 KEPT_OF = 5
-WORST_FILE = "worst.json"
 
 
 def picture_iou(labels: np.ndarray, target: np.ndarray, num_classes: int) -> float:
@@ -45,18 +42,22 @@ class _Kept:
 
 
 class WorstPictures:
-    """Keeps the pictures of the lowest IoU, one in KEPT_OF; `write` draws them for the page.
+    """Keeps the pictures of the lowest IoU, one in KEPT_OF; `draw` draws them for the page.
 
     pairs: of all processes, in the order in which they are scored; each process scores every
     world_size-th of them.
+
+    Attributes:
+        pictures: drawn in the main process, the worst first.
     """
 
-    def __init__(self, folder: Path, classes: Classes, pairs: Sequence[Pair], wanted: bool = True):
-        self._folder, self._classes, self._wanted = folder, classes, wanted
+    def __init__(self, folder: Path, classes: Classes, pairs: Sequence[Pair]):
+        self._folder, self._classes = folder, classes
         self._count = min(max(len(pairs) // KEPT_OF, KEPT[0]), KEPT[-1])
         numbered = enumerate(pairs)
         self._next = islice(numbered, distributed.rank(), None, distributed.world_size())
         self._heap: list[_Kept] = []
+        self.pictures: list[Picture] = []
 
     def add(self, labels: np.ndarray, target: np.ndarray, image: np.ndarray | None = None) -> None:
         """Score this process's next picture.
@@ -64,8 +65,6 @@ class WorstPictures:
         labels, target: class ids (H, W) uint8. image: RGB (H, W, 3) uint8; without it the picture
         is read again if it is among the worst.
         """
-        if not self._wanted:
-            return
         place, pair = next(self._next)
         iou = picture_iou(labels, target, self._classes.num_classes)
         entry = _Kept(-iou, -place, pair, labels, target)
@@ -76,22 +75,14 @@ class WorstPictures:
         if image is not None:
             entry.image = fit(image, PREVIEW_SIDE)
 
-    def write(self) -> None:
-        """Draw the worst of all processes' pictures, and list them in page/worst.json."""
-        if not self._wanted:
-            return
-        found = [(-kept.goodness, -kept.place) for kept in self._heap]
-        worst = sorted(entry for some in distributed.gathered(found) for entry in some)[
-            : self._count
-        ]
-        ranks = {place: rank for rank, (_, place) in enumerate(worst)}
-        drawn = {
-            ranks[-k.place]: self._draw(k, ranks[-k.place]) for k in self._heap if -k.place in ranks
-        }
-        drawn = {rank: item for some in distributed.gathered(drawn) for rank, item in some.items()}
-        if distributed.is_main():
-            content = json.dumps([asdict(drawn[rank]) for rank in sorted(drawn)])
-            write_atomically(self._folder / FOLDER / WORST_FILE, content.encode())
+    def draw(self) -> None:
+        """Draw the worst of all processes' pictures. All processes call it together."""
+        own = {(-kept.goodness, -kept.place): kept for kept in self._heap}
+        worst = sorted(key for keys in distributed.gathered(list(own)) for key in keys)
+        worst = worst[: self._count]
+        drawn = {key: self._draw(own[key], worst.index(key)) for key in worst if key in own}
+        drawn = ChainMap(*distributed.gathered(drawn))
+        self.pictures = [drawn[key] for key in worst]
 
     def _draw(self, kept: _Kept, rank: int) -> Picture:
         name = Path("worst", f"{rank:02d}")
@@ -112,10 +103,3 @@ class WorstPictures:
             numbers=[round(-kept.goodness, 4)],
             note=printable(kept.pair.image),
         )
-
-
-def read_worst(path: Path) -> list[Picture]:
-    """What WorstPictures.write has listed; nothing where there is no such file."""
-    with suppress(OSError, ValueError, TypeError):
-        return [Picture(**entry) for entry in json.loads(path.read_bytes())]
-    return []

@@ -1,6 +1,5 @@
 """Score a model on a data set: scores per class, a table, the confusion matrix."""
 
-import io
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from labels.classes import PRESETS, Classes
 from labels.masks import MaskEncoding
 from metrics import BoundaryIoU, ConfusionMatrix
 from predictor import Predictor
+from results.plots import draw_confusion
 from results.tables import csv_text
 from utils import InputError, progress, write_atomically
 
@@ -27,8 +27,8 @@ ImageObserver = Callable[[np.ndarray, np.ndarray, np.ndarray], None]  # and RGB 
 
 def score_model(
     predictor: Predictor, data: SegmentationData, folder: Path, split: str, observe: ImageObserver
-) -> str:
-    """Score a model on one split, write the results; returns the text to print.
+) -> tuple[Scores, str]:
+    """Score a model on one split, write the results; returns them, and as text to print.
 
     observe: called with class ids, target and image of each picture, in the split's order.
     """
@@ -44,10 +44,9 @@ def score_model(
 
     matrix = confusion_of(predictor, pairs, data.encoding, count)
     on_its_own_data = PRESETS.get(str(data.splits.classes)) == predictor.classes
-    return write_scores(
-        matrix.compute() | {"matrix": matrix, "boundary_iou": near.compute()},
-        data.classes, folder, predictor.paper_miou if on_its_own_data else None,
-    )  # fmt: skip
+    scores = matrix.compute() | {"matrix": matrix, "boundary_iou": near.compute()}
+    paper_miou = predictor.paper_miou if on_its_own_data else None
+    return scores, write_scores(scores, data.classes, folder, paper_miou)
 
 
 def confusion_of(
@@ -85,27 +84,28 @@ def write_scores(
     matrix = scores["matrix"]
     write_atomically(folder / "results.csv", _results_csv(scores, classes).encode())
     write_atomically(folder / "confusion.csv", _confusion_csv(matrix.matrix, classes).encode())
-    write_atomically(folder / "confusion.png", _draw_confusion(matrix.matrix, classes))
-    lines = [
-        score_table(classes.names, scores),
-        f"pixel accuracy: {scores['pixel_acc']:.4f}, mIoU: {scores['miou']:.4f}, "
-        f"mean boundary IoU: {scores['boundary_iou'].nanmean():.4f}",
-    ]
+    write_atomically(folder / "confusion.png", draw_confusion(matrix.matrix, classes.names))
+    means = ", ".join(f"{name}: {value:.4f}" for name, value in means_of(scores).items())
+    lines = [score_table(classes.names, scores), means]
     if paper_miou is not None:
         lines.append(f"mIoU measured {100 * scores['miou']:.1f} %, in the paper {paper_miou} %")
     return "\n".join([*lines, f"results in {folder}"])
 
 
-def _results_csv(scores: Scores, classes: Classes) -> str:
-    columns = [scores[name].tolist() for name in COLUMNS]
-    totals = {
+def means_of(scores: Scores) -> dict[str, float]:
+    """The scores of all classes together, by what they are called."""
+    return {
         "mIoU": scores["miou"],
         "pixel accuracy": scores["pixel_acc"],
         "mean boundary IoU": scores["boundary_iou"].nanmean().item(),
     }
+
+
+def _results_csv(scores: Scores, classes: Classes) -> str:
+    columns = [scores[name].tolist() for name in COLUMNS]
     empty = [""] * (len(COLUMNS) - 1)
     rows = [("class", *COLUMNS), *zip(classes.names, *columns, strict=True)]
-    return csv_text([*rows, *((name, value, *empty) for name, value in totals.items())])
+    return csv_text([*rows, *((name, value, *empty) for name, value in means_of(scores).items())])
 
 
 def _confusion_csv(matrix: Tensor, classes: Classes) -> str:
@@ -114,26 +114,6 @@ def _confusion_csv(matrix: Tensor, classes: Classes) -> str:
     return csv_text(
         [("target \\ prediction", *classes.names), *((name, *row) for name, row in rows)]
     )
-
-
-def _draw_confusion(matrix: Tensor, classes: Classes) -> bytes:
-    """PNG of the confusion matrix; rows are normalised to each target's pixels."""
-    from matplotlib.figure import Figure
-
-    fractions = matrix.double() / matrix.sum(1, keepdim=True).clamp(min=1)
-    side = float(np.clip(0.35 * len(fractions), 5, 30))
-    figure = Figure(figsize=(side + 1, side), layout="tight")
-    axes = figure.add_subplot(xlabel="prediction", ylabel="target")
-    ticks = range(len(fractions))
-    axes.set_xticks(ticks, classes.names, rotation=90, fontsize=7)
-    axes.set_yticks(ticks, classes.names, fontsize=7)
-    figure.colorbar(
-        axes.imshow(fractions.numpy(), cmap="viridis", vmin=0, vmax=1),
-        label="fraction of target pixels",
-    )
-    png = io.BytesIO()
-    figure.savefig(png, dpi=100)
-    return png.getvalue()
 
 
 def score_table(names: Sequence[str], scores: Scores) -> str:

@@ -22,8 +22,8 @@ from config import ModelConfig
 from data.images import write_image
 from data.transforms import Resize
 from labels.classes import Classes
-from results.curves import draw_curve, draw_preview
 from results.history import CURVES, Row, Watch, check_history, history_row
+from results.plots import draw_curve, draw_preview
 from results.tables import csv_text
 from training.failures import collapse_warning
 from utils import InputError, write_atomically

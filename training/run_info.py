@@ -21,11 +21,11 @@ from utils import write_atomically
 PACKAGES = ("torchvision", "albumentations", "opencv-python-headless", "numpy", "pillow")
 
 
-def write_run_facts(folder: Path, seed: int, device: torch.device, resumed: bool = False) -> None:
-    """Write run.json: a list with an entry for each start; only a resumed run keeps the others."""
-    if not is_main():
-        return
-    earlier = _entries(folder) if resumed else []
+def write_run_facts(folder: Path, seed: int, device: torch.device, resumed: bool) -> dict:
+    """Write run.json: a list with an entry for each start; only a resumed run keeps the others.
+
+    Returns the entry of this start.
+    """
     facts = {
         "command": shlex.join(sys.argv),
         "git_commit": _git_commit(),
@@ -38,7 +38,9 @@ def write_run_facts(folder: Path, seed: int, device: torch.device, resumed: bool
         "seed": seed,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
-    _write(folder, [*earlier, facts])
+    if is_main():
+        _write(folder, [*(_entries(folder) if resumed else []), facts])
+    return facts
 
 
 def write_final_scores(folder: Path, class_names: Sequence[str], scores: dict, about: dict) -> None:

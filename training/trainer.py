@@ -19,7 +19,7 @@ from datasets import preview_batch
 from engine import EpochProgress, EvaluationSettings, evaluate, predict_labels, train_one_epoch
 from metrics import BoundaryIoU
 from model import SegmentationModel
-from results.scores import Observer, write_scores
+from results.scores import Observer, Scores, write_scores
 from training.cached_dataset import PREVIEWED, CachedDataset
 from training.failures import EpochContext, check_finite, explained
 from training.losses import Criterion
@@ -118,10 +118,11 @@ class Trainer:
         if self._request() == STOP:
             self._stop()
 
-    def test(self, *observers: Observer) -> str:
+    def test(self, *observers: Observer) -> tuple[Scores, str]:
         """Score the best checkpoint on the test pairs, or without any on the validation pairs.
 
-        Writes results.csv, the confusion matrix and the scores of run.json; returns what to print.
+        Writes results.csv, the confusion matrix and the scores of run.json. Returns the scores,
+        and as text to print.
         observers: see engine.evaluate.
         """
         path = self.run.folder / "best_model_iou.pth"
@@ -141,7 +142,7 @@ class Trainer:
             report = write_scores(scores, self.run.classes, self.run.folder)
             about = {"checkpoint": path.name, "epoch": content["epoch"], "pairs": pairs}
             write_final_scores(self.run.folder, self.run.classes.names, scores, about)
-        return (
+        return scores, (
             f"{report}\nTESTING {path} (epoch {content['epoch']}): loss {scores['loss']:.4f}, "
             f"pixel accuracy {scores['pixel_acc']:.4f}, mIoU {scores['miou']:.4f} on the {pairs}"
         )

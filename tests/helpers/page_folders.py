@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from common.job_record import JobRecord
@@ -18,12 +19,14 @@ from helpers.basics import draw_pair
 from inference.frames import MappedFrame
 from inference.windows import Prediction
 from labels.classes import Classes
+from metrics import ConfusionMatrix
 from pages.dataset import DatasetPage
 from pages.gallery import InferencePage
 from pages.html import Page
 from pages.layers import layers_path
 from pages.run import RunPage
 from pages.video import VideoPage
+from results.history import Row
 from results.tables import ResultsTable
 from video.reader import Frame
 from video.writer import VideoWriter
@@ -32,9 +35,14 @@ EVIL = """a"><img src=x onerror=boom()>&'é#%?"""
 CLASSES = Classes(
     ("background", "</script><b>one", "two"), ((0, 0, 0), (230, 159, 0), (0, 114, 178))
 )
-SCORES = [
-    f"{split}_{name}" for split in ("train", "valid") for name in ("loss", "pixel_acc", "miou")
-]
+EPOCHS = [
+    {
+        "epoch": epoch, "lr": 0.01, "train_loss": 0.9 / epoch, "train_pixel_acc": 0.5,
+        "train_miou": 0.1 * epoch, "valid_loss": 0.8 / epoch, "valid_pixel_acc": 0.6,
+        "valid_miou": 0.12 * epoch, "iou_two": None,
+    }
+    for epoch in (1, 2, 3)
+]  # fmt: skip
 
 
 def write(page: Page) -> str:
@@ -82,19 +90,8 @@ def inference_page(folder: Path, count: int = 5, size: tuple[int, int] = (80, 60
     return page
 
 
-def run_page(folder: Path) -> RunPage:
+def run_page(folder: Path, history: list[Row] = EPOCHS) -> RunPage:
     """A run of three epochs on three classes, the last of which never occurred."""
-    folder.mkdir(parents=True)
-    rows = [f"{e},0.01,{1 / e},0.5,{0.1 * e},{0.9 / e},0.6,{0.12 * e}\n" for e in (1, 2, 3)]
-    (folder / "history.csv").write_text("".join([",".join(["epoch", "lr", *SCORES]), "\n", *rows]))
-    (folder / "results.csv").write_text(
-        "class,iou,boundary_iou,precision\nbackground,0.9,0.6,0.95\n</script><b>one,0.5,0.25,0.7\n"
-        "two,nan,nan,nan\nmIoU,0.7,,\npixel accuracy,0.91,,\n"
-    )
-    (folder / "confusion.csv").write_text(
-        "target \\ prediction,background,</script><b>one,two\n"
-        "background,90,10,0\n</script><b>one,25,75,0\ntwo,0,0,0\n"
-    )
     for epoch in (1, 2, 3):
         colour = np.full((30, 90, 3), 80 * epoch, np.uint8)
         write_image(folder / "valid_preds" / f"epoch_{epoch:03d}.jpg", colour)
@@ -104,12 +101,20 @@ def run_page(folder: Path) -> RunPage:
         pairs.append(Pair(folder.parent / f"{EVIL}{i}.png", folder.parent / f"mask {i}.png"))
         write_image(pairs[i].image, image)
         write_mask(pairs[i].mask, target, CLASSES.palette)
-    page = RunPage(folder, CLASSES, pairs, f"ms head on {EVIL}", {"size": "80 x 60"})
+    page = RunPage(folder, CLASSES, pairs, f"ms head on {EVIL}", {"size": "80 x 60"}, history)
     for i in range(3):
         _, target = picture(i)
-        page.worst.add(np.roll(target, 5 * i, axis=1), target)
-    page.worst.write()
+        page.add(np.roll(target, 5 * i, axis=1), target)
+    page.finish(final_scores())
     return page
+
+
+def final_scores() -> dict:
+    """Of a confusion matrix in which the last class never occurs."""
+    matrix = ConfusionMatrix(len(CLASSES.names))
+    matrix.counts[:2, :2] = torch.tensor([[90, 10], [25, 75]])
+    boundary_iou = torch.tensor([0.6, 0.25, float("nan")], dtype=torch.float64)
+    return matrix.compute() | {"matrix": matrix, "boundary_iou": boundary_iou}
 
 
 def video_page(folder: Path) -> VideoPage:

@@ -12,6 +12,7 @@ import pytest
 from helpers.basics import REPO
 from helpers.page_folders import (
     CLASSES,
+    EPOCHS,
     EVIL,
     dataset_page,
     inference_page,
@@ -31,7 +32,7 @@ from pages import dataset, html
 from pages.dataset import DatasetPage
 from pages.html import Page
 from pages.run import RunPage
-from pages.worst import WorstPictures, read_worst
+from pages.worst import WorstPictures
 from results.history import Watch
 from utils import InputError
 
@@ -134,28 +135,42 @@ def test_a_page_is_written_anew_only_as_often_as_its_cost_allows(tmp_path, monke
 
 
 def test_files_of_an_earlier_run_are_not_shown(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last.pth").touch()
+    text = write(run_page(tmp_path / "run", []))
+    assert "epoch 003" not in text
+    assert 'href="last.pth"' in text
+    os.utime(tmp_path / "run" / "last.pth", (1e9, 1e9))
+    folder = tmp_path / "run"
+    assert 'href="last.pth"' not in write(RunPage(folder, CLASSES, [], "again", {}, []))
+    resumed = write(RunPage(folder, CLASSES, [], "again", {}, EPOCHS))
+    assert 'href="last.pth"' in resumed
+    assert "epoch 003" in resumed
+
+
+def test_final_scores_are_on_the_page(tmp_path):
     text = write(run_page(tmp_path / "run"))
-    assert "epoch 003" in text
-    assert "0.7000" in text
-    for path in (tmp_path / "run").rglob("*"):
-        os.utime(path, (1e9, 1e9))
-    later = write(RunPage(tmp_path / "run", CLASSES, [], "again", {}))
-    assert "epoch 003" not in later
-    assert "0.7000" not in later
-    assert "0.7000" in write(RunPage(tmp_path / "run", CLASSES, [], "again", {}, resumed=True))
+    assert "<dt>mIoU</dt><dd>0.7009</dd>" in text
+    assert "<dt>mean boundary IoU</dt><dd>0.4250</dd>" in text
+    table = text[text.index('id="classes"') : text.index('id="confusion"')]
+    assert table.count("absent") == 1
+    assert table.count('class="bar') == 5  # the table itself, and two bars of two classes
+    assert '<td class="number">0.250</td>' in table
+    assert "nan" not in table
 
 
 @pytest.mark.parametrize(
     ("watch", "best"), [("miou", 2), ("loss", 3), ("boundary", 1), ("two", 4), ("absent", 1)]
 )
 def test_the_best_epoch_is_that_of_the_watched_score(tmp_path, watch, best):
-    page = run_page(tmp_path / "run")
-    (page.folder / "results.csv").unlink()
-    (page.folder / "history.csv").write_text(
-        "epoch,lr,valid_loss,valid_miou,valid_boundary_iou,iou_one,iou_two,iou_absent\n"
-        "1,0.01,0.9,0.1,0.8,0.2,,\n2,0.01,0.5,0.6,,0.3,0.1,\n"
-        "3,0.01,0.2,0.5,0.7,0.4,0.2,\n4,0.01,0.4,0.4,0.6,0.5,0.3,\n"
-    )
+    columns = "epoch lr valid_loss valid_miou valid_boundary_iou iou_one iou_two".split()
+    rows = [
+        (1, 0.01, 0.9, 0.1, 0.8, 0.2, None), (2, 0.01, 0.5, 0.6, None, 0.3, 0.1),
+        (3, 0.01, 0.2, 0.5, 0.7, 0.4, 0.2), (4, 0.01, 0.4, 0.4, 0.6, 0.5, 0.3),
+    ]  # fmt: skip
+    absent = EPOCHS[0] | {"iou_absent": None}
+    history = [absent | dict(zip(columns, row, strict=True)) for row in rows]
+    page = RunPage(tmp_path, CLASSES, [], "", {}, history)
     page.watch = Watch(watch)
     text = write(page)
     assert f"<dd>{best} of 4</dd>" in text
@@ -228,10 +243,9 @@ def test_worst_pictures_that_are_at_hand_are_not_read_again(tmp_path):
         labels = target.copy()
         labels[:, : 6 * (i + 1)] = 1
         pictures.add(labels, target, image)
-    pictures.write()
-    listed = read_worst(tmp_path / "page" / "worst.json")
-    assert [entry.name for entry in listed] == [f"{i}.png" for i in range(11, 5, -1)]
-    for entry, i in zip(listed, range(11, 5, -1), strict=True):
+    pictures.draw()
+    assert [entry.name for entry in pictures.pictures] == [f"{i}.png" for i in range(11, 5, -1)]
+    for entry, i in zip(pictures.pictures, range(11, 5, -1), strict=True):
         picture = pixels(read_layers(tmp_path / entry.layers)["picture"])
         assert abs(picture.mean() - 20 * i) < 2
 

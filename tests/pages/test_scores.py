@@ -1,58 +1,34 @@
-"""Numbers of a run read from its files, and the drawings made of them."""
+"""Numbers of a run, and the drawings made of them."""
 
 import math
 
 import numpy as np
 import pytest
-from helpers.page_folders import CLASSES, run_page
+from helpers.page_folders import CLASSES, final_scores
 
 from metrics import ConfusionMatrix
 from pages.charts import line_chart, share_chart, size_chart
-from pages.scores import read_history, read_matrix, read_scores
-from pages.worst import picture_iou, read_worst
+from pages.run import confusion
+from pages.worst import picture_iou
 
 
-def test_files_of_a_run(tmp_path):
-    run_page(tmp_path / "run")
-    history = read_history(tmp_path / "run" / "history.csv")
-    assert history["epoch"] == [1, 2, 3]
-    assert history["valid_miou"] == pytest.approx([0.12, 0.24, 0.36])
-    scores, totals = read_scores(tmp_path / "run" / "results.csv", CLASSES)
-    assert [(score.iou, score.boundary) for score in scores[:2]] == [(0.9, 0.6), (0.5, 0.25)]
-    assert math.isnan(scores[2].iou)
-    assert scores[0].others == [("precision", "0.95")]
-    assert totals == {"mIoU": 0.7, "pixel accuracy": 0.91}
-    matrix = read_matrix(tmp_path / "run" / "confusion.csv")
+def test_a_matrix_as_counts_and_shares():
+    matrix = confusion(CLASSES.names, final_scores()["matrix"].matrix.numpy())
     assert matrix.rows[1][1] == [(25, 0.25), (75, 0.75), (0, 0.0)]
-    assert [(c.target, c.pixels) for c in matrix.largest] == [
+    assert [(target, pixels) for target, _, _, pixels in matrix.mistakes] == [
         (CLASSES.names[1], 25),
         ("background", 10),
     ]
 
 
-def test_damaged_and_missing_files_are_left_out(tmp_path):
-    path = tmp_path / "some.csv"
-    for content in (b"", b"\xff\xfe", b"a,b\n1\n", b"class,iou\n", b"x,y\n1,two\n3,4\n"):
-        path.write_bytes(content)
-        assert read_scores(path, CLASSES) == ([], {})
-        assert read_matrix(path) is None
-        assert not any(map(len, read_history(path).values())) or content.startswith(b"x")
-        assert read_worst(path) == []
-    assert read_history(tmp_path / "absent.csv") == {}
-
-
-def test_a_large_matrix_shows_what_is_confused_most(tmp_path):
+def test_a_large_matrix_shows_what_is_confused_most():
     counts = np.diag(np.full(40, 50))
     counts[7, 31] = 9
-    rows = [["target", *(f"c{i}" for i in range(40))]]
-    rows += [[f"c{i}", *map(str, row)] for i, row in enumerate(counts)]
-    path = tmp_path / "confusion.csv"
-    path.write_text("\n".join(map(",".join, rows)))
-    matrix = read_matrix(path)
+    matrix = confusion([f"c{i}" for i in range(40)], counts)
     assert len(matrix.rows) == 24
     assert {"c7", "c31"} <= set(matrix.names)
     assert matrix.left_out == 16
-    assert [(c.target, c.prediction, c.pixels) for c in matrix.largest] == [("c7", "c31", 9)]
+    assert matrix.mistakes == [("c7", "c31", pytest.approx(9 / 59), 9)]
 
 
 def test_iou_of_a_picture_is_that_of_its_own_matrix():

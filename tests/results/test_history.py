@@ -9,8 +9,8 @@ from helpers.stubs import fails
 import train
 from data.transforms import Resize
 from labels.classes import default_classes
-from results.curves import draw_preview
 from results.history import Watch, check_history, history_row, watched
+from results.plots import draw_preview
 from utils import InputError
 
 NAMES = ["background", "thin, wire", "absent"]

@@ -1,7 +1,8 @@
-"""Pictures of a training run: curves of its scores, and predictions on validation pictures."""
+"""Pictures of a training run: curves, a confusion matrix, predictions on validation pictures."""
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,18 +17,38 @@ PREVIEW_WIDTH = 720  # pixels; one is written for every epoch
 
 def draw_curve(rows: Sequence[dict[str, float]], score: str, name: str) -> bytes:
     """PNG of rows' train_<score> and valid_<score> over the epochs."""
-    from matplotlib.figure import Figure  # not pyplot, which may want a screen
-
-    figure = Figure(figsize=(8, 5), layout="tight")
-    axes = figure.add_subplot(xlabel="epoch", ylabel=name)
+    axes = _axes((8, 5), xlabel="epoch", ylabel=name)
     epochs = [row["epoch"] for row in rows]
     for split in ("train", "valid"):
         axes.plot(epochs, [row[f"{split}_{score}"] for row in rows], marker=".", label=split)
     axes.grid(alpha=0.3)
     axes.legend()
-    png = io.BytesIO()
-    figure.savefig(png, dpi=100)
-    return png.getvalue()
+    return _png(axes)
+
+
+def draw_confusion(matrix: Tensor, class_names: Sequence[str]) -> bytes:
+    """PNG of a confusion matrix (K, K); rows are normalised to each target's pixels."""
+    fractions = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
+    side = float(np.clip(0.35 * len(fractions), 5, 30))
+    axes = _axes((side + 1, side), xlabel="prediction", ylabel="target")
+    axes.set_xticks(range(len(fractions)), class_names, rotation=90, fontsize=7)
+    axes.set_yticks(range(len(fractions)), class_names, fontsize=7)
+    shown = axes.imshow(fractions.numpy(), cmap="viridis", vmin=0, vmax=1)
+    axes.figure.colorbar(shown, label="fraction of target pixels")
+    return _png(axes)
+
+
+def _axes(size: tuple[float, float], **labels: str) -> Any:
+    """An empty figure's axes. size: width, height in inches."""
+    from matplotlib.figure import Figure  # not pyplot, which may want a screen; takes a second
+
+    return Figure(figsize=size, layout="tight").add_subplot(**labels)
+
+
+def _png(axes: Any) -> bytes:
+    content = io.BytesIO()
+    axes.figure.savefig(content, dpi=100)
+    return content.getvalue()
 
 
 def draw_preview(
