@@ -3,9 +3,9 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from data.survey import SegmentationData
 from labels.masks import UNKNOWN
 from pages.charts import size_chart
 from pages.gallery import Gallery, Mode, Picture, class_entries, shares_by_class
-from pages.html import Page, render
+from pages.html import Page
 from pages.layers import FOLDER, PREVIEW_SIDE, QUALITY, layers_path, url, write_layers
-from results.data_report import has_unknown
+from results.data_report import choose, usable_pairs
 from results.tables import class_fractions
 from utils import write_atomically
 
@@ -33,33 +33,13 @@ FILES = ("report.json", "contact_sheet.png", "augment.png")
 MODES = [Mode("Picture", ""), Mode("Overlay", "target", blend=True), Mode("Mask", "target")]
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A line of the report in its parts; those that it does not have are empty."""
-
-    file: str
-    found: str
-    remedy: str
-    stops: bool  # training would fail on it
-
-
-@dataclass(frozen=True)
-class ClassRow:
-    """A class's pixels by split. shares: of the split's counted pixels, 0..1."""
-
-    name: str
-    colour: str
-    pixels: list[int]
-    shares: list[float]
-
-
-def problem_of(line: str, stops: bool) -> Problem:
-    """`FILE: FOUND; REMEDY` in its parts."""
+def problem_of(line: str) -> tuple[str, str, str]:
+    """File, what was found, and remedy of a line of the report; "" for what it does not have."""
     file, colon, rest = line.partition(": ")
     if not colon or not re.search(r"[\\/.]", file):
         file, rest = "", line
     found, _, remedy = rest.partition("; ")
-    return Problem(file, found, remedy, stops)
+    return file, found, remedy
 
 
 class DatasetPage(Page):
@@ -100,8 +80,13 @@ class DatasetPage(Page):
         picture = _picture(self.folder, self.data, name, pair, image, ids)
         self._shown[name] = _key(self.data, pair), picture
 
-    def _show_further(self, splits: Sequence[tuple[str, Sequence[Pair]]]) -> None:
-        for split, pair in _further(self.data, splits, list(self._shown)):
+    def _show_further(self) -> None:
+        """Show pairs besides those of the contact sheet: one in PICTURES_OF of all."""
+        usable = [item for split in SPLIT_NAMES for item in usable_pairs(self.data, split)]
+        usable = [item for item in usable if _name(*item[:2]) not in self._shown]
+        wanted = min(max(len(self.data.scans) // PICTURES_OF, PICTURES[0]), PICTURES[-1])
+        count = max(0, wanted - len(self._shown))
+        for split, pair, _ in choose(self.data, usable, count, most_bad=-(-count // 2)):
             if not self._show_again(split, pair):
                 image, mask, palette = read_stored(pair)
                 self._show(split, pair, image, self.data.encoding.look_up(mask, palette))
@@ -115,24 +100,25 @@ class DatasetPage(Page):
         if self.data:
             counts = ", ".join(f"{len(pairs)} {split}" for split, pairs in _splits(self.data))
             statement = f"{self._root}: {self.data.splits.layout}, {counts} pairs"
-        heading = self.heading(state, statement, {}, files)
         values = self._values(self.data) if self.data else {"problems": None}
-        return render("dataset.html", heading, **values)
+        return self.render("dataset.html", state, statement, {}, files, **values)
 
     def _values(self, data: SegmentationData) -> dict:
         """What the template takes; writes the layers of further pictures."""
-        problems = [problem_of(line, True) for line in data.problems]
-        problems += [problem_of(line, False) for line in data.warnings]
+        pixels = np.array([data.pixels(split) for split, _ in _splits(data)]).T  # class, split
         splits, entries = _splits(data), class_entries(data.classes)
-        self._show_further(splits)
+        self._show_further()
         names = [split for split, _ in splits]
         shown = sorted(self._shown, key=lambda name: names.index(name.partition("/")[0]))
         pictures = [self._shown[name][1] for name in shown]
         sizes = _sizes(data.splits.pairs)
         return {
-            "problems": problems,
+            "problems": [problem_of(line) for line in data.problems + data.warnings],
+            "num_errors": len(data.problems),  # the rest are warnings
             "splits": [(split, len(pairs)) for split, pairs in splits],
-            "rows": _class_rows(data, splits, entries),
+            "classes": entries[:-1],
+            "pixels": pixels.tolist(),
+            "shares": (pixels / pixels.sum(axis=0).clip(min=1)).tolist(),
             "sizes": sizes.most_common(SIZES),
             "more_sizes": max(0, len(sizes) - SIZES),
             "size_chart": size_chart(sizes),
@@ -145,17 +131,6 @@ def _splits(data: SegmentationData) -> list[tuple[str, Sequence[Pair]]]:
     return [(split, pairs) for split in SPLIT_NAMES if (pairs := data.splits.pairs_of(split))]
 
 
-def _class_rows(
-    data: SegmentationData, splits: Sequence[tuple[str, Sequence[Pair]]], entries: list[dict]
-) -> list[ClassRow]:
-    counts = np.array([data.pixels(split) for split, _ in splits]).T  # class, split
-    totals = counts.sum(axis=0).clip(min=1)
-    return [
-        ClassRow(entry["name"], entry["colour"], row.tolist(), (row / totals).tolist())
-        for entry, row in zip(entries, counts, strict=False)
-    ]
-
-
 def _sizes(pairs: Sequence[Pair]) -> Counter:
     """Pictures by (width, height) as stored; reads no more than the files' headers."""
     sizes: Counter = Counter()
@@ -163,30 +138,6 @@ def _sizes(pairs: Sequence[Pair]) -> Counter:
         with suppress(Exception), Image.open(pair.image) as image:  # else it is among the problems
             sizes[image.size] += 1
     return sizes
-
-
-def _further(
-    data: SegmentationData, splits: Sequence[tuple[str, Sequence[Pair]]], shown: Sequence[str]
-) -> Iterator[tuple[str, Pair]]:
-    """Pairs to show besides those shown: first some with values of no class, then an even choice.
-
-    shown: names, see _name.
-    """
-    usable = [
-        (split, pair, scan)
-        for split, pairs in splits
-        for pair, scan in zip(pairs, data.scans_of(split), strict=True)
-        if scan.problem is None and _name(split, pair) not in shown
-    ]
-    wanted = min(max(len(data.scans) // PICTURES_OF, PICTURES[0]), PICTURES[-1])
-    count = min(max(0, wanted - len(shown)), len(usable))
-    if not count:
-        return
-    bad = [item for item in usable if has_unknown(data, item[2])][: -(-count // 2)]
-    rest = [item for item in usable if item not in bad]
-    places = np.linspace(0, len(rest) - 1, min(count - len(bad), len(rest)))
-    for split, pair, _ in bad + [rest[i] for i in places.round().astype(int)]:
-        yield split, pair
 
 
 def _name(split: str, pair: Pair) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from inference.windows import Prediction
 from labels.classes import Classes
-from pages.html import Page, render
+from pages.html import Page
 from pages.layers import layers_path, url, write_layers
 from results.picture_files import ENDINGS, result_paths
 from results.tables import ResultsTable, printable
@@ -113,10 +113,10 @@ class InferencePage(Page):
         files = [("results.csv", "results.csv")]
         if (self.folder / "contact_sheet.jpg").is_file():
             files.append(("contact_sheet.jpg", "contact_sheet.jpg"))
-        heading = self.heading(state, statement, self._facts, files)
-        return render(
-            "gallery.html", heading, gallery=asdict(gallery), problems=list(self._problems.values())
-        )
+        return self.render(
+            "gallery.html", state, statement, self._facts, files,
+            gallery=asdict(gallery), problems=list(self._problems.values()),
+        )  # fmt: skip
 
     def _picture(self, row: Sequence[str]) -> Picture | None:
         """A row of results.csv, see ResultsTable; None where an earlier job wrote no layers."""

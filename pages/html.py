@@ -4,9 +4,8 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -27,22 +26,6 @@ STATES = {
 }
 CLOCK = 2.0  # seconds by which the times of files may be rounded
 LARGEST_SHARE = 0.0025  # of a job's time that goes into writing its page anew
-
-
-@dataclass(frozen=True)
-class Heading:
-    """The top and the end of a page.
-
-    state: a key of STATES. facts: short texts by name. files: (name, address) of what lies beside.
-    """
-
-    kind: str
-    title: str
-    statement: str
-    state: str
-    error: str
-    facts: dict[str, str]
-    files: list[tuple[str, str]]
 
 
 class Page:
@@ -95,14 +78,27 @@ class Page:
         with suppress(InputError):  # its end will say so
             self._write(RUNNING)
 
-    def heading(
-        self, state: str, statement: str, facts: Mapping[str, str], files: list[tuple[str, str]]
-    ) -> Heading:
+    def render(
+        self, template: str, state: str, statement: str, facts: Mapping[str, str],
+        files: Sequence[tuple[str, str]], **values,
+    ) -> str:  # fmt: skip
+        """The text of a page; what templates insert is escaped.
+
+        state: a key of STATES. facts: short texts by name. files: (name, address) of what lies
+        beside. values: what else the template takes.
+        """
         inside = OUTPUTS in self.folder.parents
-        title = str(self.folder.relative_to(OUTPUTS) if inside else self.folder)
-        took = duration(time.time() - self.started)
-        facts = {"command": command_line(), "time": took, **facts}
-        return Heading(self.kind, title, statement, state, self._error, facts, files)
+        heading = {
+            "kind": self.kind,
+            "title": str(self.folder.relative_to(OUTPUTS) if inside else self.folder),
+            "statement": statement,
+            "state": state,
+            "error": self._error,
+            "facts": {"command": command_line(), "time": duration(time.time() - self.started)},
+            "files": files,
+        }
+        heading["facts"] |= facts
+        return _environment().get_template(template).render(heading=heading, **values)
 
     def _write(self, state: str) -> None:
         if not self.wanted or not distributed.is_main():
@@ -111,11 +107,6 @@ class Page:
         write_atomically(self.path, self.text(state).encode("utf-8", "replace"))
         self._written = time.monotonic()
         self._cost = self._written - started
-
-
-def render(template: str, heading: Heading, **values) -> str:
-    """The text of a page; what templates insert is escaped."""
-    return _environment().get_template(template).render(heading=heading, **values)
 
 
 @lru_cache

@@ -12,7 +12,7 @@ from data.survey import SegmentationData
 from labels.classes import Classes
 from pages.charts import Chart, line_chart
 from pages.gallery import Gallery, Mode, Number, class_entries
-from pages.html import Page, render
+from pages.html import Page
 from pages.layers import url
 from pages.worst import WorstPictures
 from results.history import Row, Watch
@@ -72,9 +72,8 @@ class RunPage(Page):
         worst = Gallery(entries, MODES, 3, [Number("IoU", "number")], self._worst.pictures)
         previews = [f"valid_preds/epoch_{row['epoch']:03d}.jpg" for row in self._history]
         files = [(name, url(name)) for name in FILES if self.wrote(self.folder / name)]
-        return render(
-            "run.html",
-            self.heading(state, self._statement, self._facts, files),
+        return self.render(
+            "run.html", state, self._statement, self._facts, files,
             headlines=_headlines(self._history, scores, self.watch),
             charts=_charts(self._history),
             history=_table(self._history),
@@ -83,7 +82,7 @@ class RunPage(Page):
             matrix=scores and confusion(self._classes.names, scores["matrix"].matrix.numpy()),
             previews=[(Path(p).stem.replace("_", " "), p) for p in previews if self._has(p)],
             worst=asdict(worst),
-        )
+        )  # fmt: skip
 
     def _has(self, name: str) -> bool:
         return (self.folder / name).is_file()

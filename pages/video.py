@@ -10,14 +10,15 @@ import numpy as np
 
 from inference.frames import MappedFrame
 from labels.classes import Classes
-from pages.charts import ShareChart, share_chart
+from pages.charts import share_chart
 from pages.gallery import class_entries
-from pages.html import Page, duration, render
+from pages.html import Page, duration
 from pages.layers import FOLDER, url
 from results.tables import class_fractions
 from utils import write_atomically
 
 BROWSER_CODECS = ("h264", "libx264", "av1", "libsvtav1", "vp9", "libvpx-vp9")
+CLASS_KEYS = ("name", "colour", "on")  # see class_entries
 FILM_KINDS = ("overlay", "side-by-side", "mask")  # the first that was written is shown
 
 
@@ -45,39 +46,6 @@ class FilmNumbers:
     def write(self, folder: Path) -> None:
         content = json.dumps(asdict(self), separators=(",", ":"))
         write_atomically(folder / FOLDER / f"{self.name}.json", content.encode())
-
-
-@dataclass(frozen=True)
-class ClassRow:
-    """Shares of one class over a film, 0..1; seconds: during which it is in the picture."""
-
-    name: str
-    colour: str
-    mean: float
-    least: float
-    most: float
-    seconds: str
-
-
-@dataclass(frozen=True)
-class Film:
-    """A film as the template takes it. source: the address of the film to show, or ""."""
-
-    name: str
-    source: str
-    plays: bool
-    ratio: float  # width by height
-    length: str
-    files: list[tuple[str, str]]
-    colours: list[str]
-    chart: ShareChart
-    rows: list[ClassRow]
-
-    @property
-    def data(self) -> dict:
-        """What the page's script takes."""
-        names = [row.name for row in self.rows]
-        return {"times": self.chart.times, "names": names, "shares": self.chart.shares}
 
 
 class VideoPage(Page):
@@ -120,12 +88,11 @@ class VideoPage(Page):
         kept = (self.folder / FOLDER).glob("*.json")
         kept = sorted(kept, key=lambda path: path.stat().st_mtime, reverse=True)
         films = [film for path in kept if (film := _read(path))]
-        statement = ", ".join(f"{film.name} ({film.length})" for film in films)
-        heading = self.heading(state, statement, self._facts, [])
-        return render("video.html", heading, films=films)
+        statement = ", ".join(f"{film['name']} ({film['length']})" for film in films)
+        return self.render("video.html", state, statement, self._facts, [], films=films)
 
 
-def _read(path: Path) -> Film | None:
+def _read(path: Path) -> dict | None:
     """A film whose numbers lie in a file; None where the file is damaged or holds no frame."""
     with suppress(OSError, ValueError, TypeError, LookupError):
         numbers = FilmNumbers(**json.loads(path.read_bytes()))
@@ -134,25 +101,27 @@ def _read(path: Path) -> Film | None:
     return None
 
 
-def _film(numbers: FilmNumbers) -> Film:
+def _film(numbers: FilmNumbers) -> dict:
+    """What the template takes of a film.
+
+    source: the address of the film to show, or "". ratio: width by height. rows: of each class its
+    name, colour, shares 0..1 of the film (mean, least, most), and for how long it is seen.
+    """
     films = [numbers.files[kind] for kind in FILM_KINDS if kind in numbers.files]
     shares = np.asarray(numbers.shares, np.float64)
     lengths = np.diff(numbers.times)
-    rows = [
-        ClassRow(
-            entry["name"], entry["colour"], float(lengths @ column / lengths.sum()),
-            float(column.min()), float(column.max()), duration(float(lengths[column > 0].sum())),
-        )
-        for entry, column in zip(numbers.classes, shares.T, strict=True)
-    ]  # fmt: skip
-    return Film(
-        name=numbers.name,
-        source=url(films[0]) if films else "",
-        plays=numbers.codec in BROWSER_CODECS,
-        ratio=round(numbers.size[0] / numbers.size[1], 4),
-        length=duration(numbers.times[-1]),
-        files=[(kind, url(name)) for kind, name in numbers.files.items()],
-        colours=[entry["colour"] for entry in numbers.classes],
-        chart=share_chart(numbers.times, shares, [entry["on"] for entry in numbers.classes]),
-        rows=rows,
-    )
+    names, colours, on = ([entry[key] for entry in numbers.classes] for key in CLASS_KEYS)
+    means = lengths @ shares / lengths.sum()
+    seen = [duration(float(seconds)) for seconds in lengths @ (shares > 0)]
+    return {
+        "name": numbers.name,
+        "source": url(films[0]) if films else "",
+        "plays": numbers.codec in BROWSER_CODECS,
+        "ratio": round(numbers.size[0] / numbers.size[1], 4),
+        "length": duration(numbers.times[-1]),
+        "files": [(kind, url(name)) for kind, name in numbers.files.items()],
+        "names": names,
+        "colours": colours,
+        "chart": share_chart(numbers.times, shares, on),
+        "rows": list(zip(names, colours, means, shares.min(0), shares.max(0), seen, strict=True)),
+    }

@@ -41,7 +41,12 @@ def write_report(data: SegmentationData, show: Show) -> None:
     write_atomically(folder / "report.json", json.dumps(facts, indent=1).encode())
     print(data)
     print("\n".join([*_split_lines(data), *_class_table(facts), *_value_table(facts)]))
-    panels = [panel for chosen in _chosen(data) for panel in _panels_of_pair(data, show, *chosen)]
+    panels = [
+        panel
+        for split, count in SHEET_PAIRS.items()
+        for chosen in choose(data, usable_pairs(data, split), count, most_bad=2)
+        for panel in _panels_of_pair(data, show, *chosen)
+    ]
     _write_sheet("contact_sheet.png", panels, columns=3)
     print(f"written to {folder}: report.json" + (", contact_sheet.png" if panels else ""))
 
@@ -143,20 +148,20 @@ def _value_table(facts: dict) -> Iterable[str]:
         yield f"  and {len(values) - SHOWN_VALUES} more, see report.json"
 
 
-def _chosen(data: SegmentationData) -> list[tuple[str, Pair, Scan]]:
-    """Pairs of each split for the contact sheet: two with unknown values, then evenly spaced."""
-    chosen = []
-    for split, count in SHEET_PAIRS.items():
-        usable = [
-            (split, pair, scan)
-            for pair, scan in zip(data.splits.pairs_of(split), data.scans_of(split), strict=True)
-            if scan.problem is None
-        ]
-        bad = [item for item in usable if has_unknown(data, item[2])][:2]
-        rest = [item for item in usable if item not in bad]
-        places = np.linspace(0, len(rest) - 1, min(count - len(bad), len(rest)))
-        chosen += bad + [rest[i] for i in places.round().astype(int)]
-    return chosen
+def usable_pairs(data: SegmentationData, split: str) -> list[tuple[str, Pair, Scan]]:
+    """The pairs of a split that can be read."""
+    scanned = zip(data.splits.pairs_of(split), data.scans_of(split), strict=True)
+    return [(split, pair, scan) for pair, scan in scanned if scan.problem is None]
+
+
+def choose(
+    data: SegmentationData, usable: Sequence[tuple[str, Pair, Scan]], count: int, most_bad: int
+) -> list[tuple[str, Pair, Scan]]:
+    """`count` of these: at most `most_bad` with values of no class, then evenly spaced ones."""
+    bad = [item for item in usable if has_unknown(data, item[2])][:most_bad]
+    rest = [item for item in usable if item not in bad]
+    places = np.linspace(0, len(rest) - 1, min(count - len(bad), len(rest)))
+    return bad + [rest[i] for i in places.round().astype(int)]
 
 
 def has_unknown(data: SegmentationData, scan: Scan) -> bool:
@@ -172,10 +177,8 @@ def _panels_of_pair(
     ids = data.encoding.look_up(mask, palette)
     show(split, pair, image, ids)
     labels = np.where(ids == UNKNOWN, IGNORE_INDEX, ids).astype(np.uint8)
-    colours, blended = (
-        colour_table(data.classes.palette)[labels],
-        overlay(image, labels, data.classes),
-    )
+    colours = colour_table(data.classes.palette)[labels]
+    blended = overlay(image, labels, data.classes)
     for panel in (colours, blended):
         panel[ids == UNKNOWN] = UNKNOWN_COLOUR
     note = "magenta: no class" if (ids == UNKNOWN).any() else scan.kind
@@ -227,11 +230,7 @@ def _fill(folder: Path, data: SegmentationData) -> None:
 
 def write_augment_sheet(data: SegmentationData, augment: Augment) -> None:
     """outputs/dataset_report/augment.png: a few training pictures, VARIATIONS of each."""
-    usable = [
-        pair
-        for pair, scan in zip(data.splits.train, data.scans_of("train"), strict=True)
-        if scan.problem is None and not has_unknown(data, scan)
-    ]
+    usable = [p for _, p, scan in usable_pairs(data, "train") if not has_unknown(data, scan)]
     if not usable:
         raise InputError("no usable training pair to show; correct the data set first")
     panels = []

@@ -66,11 +66,6 @@ def _stripes(shape: tuple[int, int], width: int) -> np.ndarray:
     return (rows[:, None] + columns) // width % 2 == 0
 
 
-def side_by_side(image: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """Two pictures (H, W, 3) beside each other, (H, 2W, 3)."""
-    return np.hstack([image, drawn])
-
-
 def _legend_rows(
     shown: np.ndarray, classes: Classes, max_rows: int
 ) -> tuple[list[str], list[Colour]]:
@@ -146,9 +141,7 @@ def _largest_regions(labels: np.ndarray, ids: Sequence[int]) -> Iterator[tuple[i
         largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
         inside = cv2.copyMakeBorder(np.uint8(regions == largest), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
         depth = cv2.distanceTransform(inside, cv2.DIST_L2, 3)[1:-1, 1:-1]
-        deep = np.argwhere(
-            depth >= 0.8 * depth.max()
-        )  # of these take the one nearest to the middle
+        deep = np.argwhere(depth >= 0.8 * depth.max())
         y, x = deep[np.abs(deep - centres[largest][::-1]).sum(axis=1).argmin()]
         yield k, int(x) * step, int(y) * step, int(stats[largest, cv2.CC_STAT_WIDTH]) * step
 

@@ -15,10 +15,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.images import IMAGE_SUFFIXES, list_images, num_frames, read_image, write_image, write_mask
+from data.images import (
+    IMAGE_SUFFIXES,
+    is_picture,
+    list_images,
+    num_frames,
+    read_image,
+    write_image,
+    write_mask,
+)
 from inference.windows import Prediction
 from labels.classes import Classes
-from results.overlays import contact_sheet, overlay, side_by_side
+from results.overlays import contact_sheet, overlay
 from results.tables import RECORD, RESULTS_CSV, picture_key
 from utils import InputError, printable, write_atomically
 
@@ -43,9 +51,7 @@ def find_pictures(sources: Sequence[str] | None) -> dict[Path, Path]:
     found = {}
     for source in sources:
         for path, below in _expand(source):
-            found.setdefault(
-                os.path.abspath(path), (path, below)
-            )  # once, even if it is named twice
+            found.setdefault(os.path.abspath(path), (path, below))  # once, even if named twice
     return dict(found.values())
 
 
@@ -57,16 +63,12 @@ def _expand(source: str) -> list[tuple[Path, Path]]:
         root, paths = path, list_images(path)
     elif WILDCARDS.search(source):  # matches of "a/**/b*.png" keep their path below a
         root = Path(WILDCARDS.split(source)[0] + "_").parent
-        paths = [Path(name) for name in sorted(glob(source, recursive=True)) if _is_picture(name)]
+        paths = list(filter(is_picture, map(Path, sorted(glob(source, recursive=True)))))
     else:
         raise InputError(f"{source}: no such file or folder; --input wants pictures")
     if not paths:
         raise InputError(f"{source}: no pictures in it ({' '.join(sorted(IMAGE_SUFFIXES))})")
     return [(p, p.relative_to(root)) for p in paths]
-
-
-def _is_picture(name: str) -> bool:
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES and Path(name).is_file()
 
 
 def output_names(
@@ -184,7 +186,7 @@ def save_prediction(
     if "overlay" in paths:
         write_image(paths["overlay"], drawn)
     if "side-by-side" in paths:
-        write_image(paths["side-by-side"], side_by_side(image, drawn))
+        write_image(paths["side-by-side"], np.hstack([image, drawn]))
     if "mask" in paths:
         write_mask(paths["mask"], prediction.labels, classes.palette)
     if "confidence" in paths:

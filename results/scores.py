@@ -8,11 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from config import IGNORE_INDEX
-from data.pairs import Pair, read_pair
+from data.pairs import read_pair
 from data.survey import SegmentationData
 from labels.classes import PRESETS, Classes
-from labels.masks import MaskEncoding
 from metrics import BoundaryIoU, ConfusionMatrix
 from predictor import Predictor
 from results.plots import draw_confusion
@@ -30,37 +28,26 @@ def score_model(
 ) -> tuple[Scores, str]:
     """Score a model on one split, write the results; returns them, and as text to print.
 
+    Class ids are compared at the mask's own size.
+
     observe: called with class ids, target and image of each picture, in the split's order.
     """
     check_same_classes(predictor.classes, data.classes)
     pairs = data.splits.pairs_of(split)
     if not pairs:
         raise InputError(f"--split {split}: {data.splits.layout} has no such pairs")
-    near = BoundaryIoU(predictor.classes.num_classes, IGNORE_INDEX)
-
-    def count(labels: np.ndarray, target: np.ndarray, image: np.ndarray) -> None:
+    num_classes = predictor.classes.num_classes
+    matrix, near = ConfusionMatrix(num_classes), BoundaryIoU(num_classes)
+    for pair in progress(pairs, "Testing"):
+        image, target = read_pair(pair, data.encoding)
+        labels = predictor.predict([image])[0].labels
+        matrix.update(torch.from_numpy(labels), torch.from_numpy(target))
         near.update(labels, target)
         observe(labels, target, image)
-
-    matrix = confusion_of(predictor, pairs, data.encoding, count)
     on_its_own_data = PRESETS.get(str(data.splits.classes)) == predictor.classes
     scores = matrix.compute() | {"matrix": matrix, "boundary_iou": near.compute()}
     paper_miou = predictor.paper_miou if on_its_own_data else None
     return scores, write_scores(scores, data.classes, folder, paper_miou)
-
-
-def confusion_of(
-    predictor: Predictor, pairs: Sequence[Pair], encoding: MaskEncoding,
-    observe: ImageObserver,
-) -> ConfusionMatrix:  # fmt: skip
-    """The confusion matrix of predictions and masks, each compared at the mask's own size."""
-    matrix = ConfusionMatrix(predictor.classes.num_classes, IGNORE_INDEX)
-    for pair in progress(pairs, "Testing"):
-        image, target = read_pair(pair, encoding)
-        labels = predictor.predict([image])[0].labels
-        matrix.update(torch.from_numpy(labels), torch.from_numpy(target))
-        observe(labels, target, image)
-    return matrix
 
 
 def check_same_classes(model: Classes, data: Classes) -> None:

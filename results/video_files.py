@@ -13,7 +13,7 @@ import numpy as np
 
 from inference.frames import MappedFrame
 from labels.classes import Classes
-from results.overlays import class_colours, overlay, side_by_side
+from results.overlays import class_colours, overlay
 from results.tables import FrameTable, source_of
 from utils import InputError
 from video.reader import VideoReader
@@ -63,7 +63,7 @@ def draw_frame(
     if "mask" in kinds:
         drawn["mask"] = class_colours(labels, classes)
     if "side-by-side" in kinds:
-        drawn["side-by-side"] = side_by_side(image, drawn["overlay"])
+        drawn["side-by-side"] = np.hstack([image, drawn["overlay"]])
     return drawn
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from labels.classes import ADE20K, PERSON, Classes
 from results.legend import LEGEND_ROWS, draw_legend, fitted_text, letters
-from results.overlays import IGNORED_COLOUR, contact_sheet, overlay, side_by_side
+from results.overlays import IGNORED_COLOUR, contact_sheet, overlay
 
 THING = Classes(("background", "thing"), ((0, 0, 0), (200, 0, 50)))
 
@@ -92,13 +92,6 @@ def test_a_legend_too_long_says_so():
     drawn = overlay(grey(*labels.shape), labels, ADE20K)
     box = drawn[:, 0].max(axis=1) < 70  # darkened
     assert 0 < box.sum() <= (LEGEND_ROWS + 1) * 18
-
-
-def test_side_by_side_is_twice_as_wide():
-    both = side_by_side(grey(4, 6, 1), grey(4, 6, 2))
-    assert both.shape == (4, 12, 3)
-    assert (both[:, :6] == 1).all()
-    assert (both[:, 6:] == 2).all()
 
 
 def test_a_contact_sheet_holds_one_large_picture_at_a_time():
