@@ -1,6 +1,6 @@
 """A data set and loaders that read stored features in place of images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,10 +49,6 @@ class CachedDataset(Dataset):
         features, targets = self.__getitems__([draw])
         return features[0], targets[0]
 
-    def _record(self, draw: int) -> int:
-        epoch, picture = epoch_and_picture(draw, len(self))
-        return draw_number((epoch - 1) % self.views, picture, len(self))
-
     def _target(self, draw: int) -> Tensor:
         """(H', W') uint8: validation targets have the size of their masks, so none is stored."""
         return torch.from_numpy(read_target(self.pair(draw), self.pictures.encoding))
@@ -72,39 +68,32 @@ class View:
     records: Sequence[int] = ()
     store: Store | None = None
 
-    @property
-    def pictures(self) -> SegmentationDataset:
-        return self.loader.dataset
+    def __len__(self) -> int:
+        return len(self.loader.dataset)
 
     @property
     def record_bytes(self) -> int:
         return sum(spec.num_bytes for spec in self.specs)
 
-    @property
-    def batch_size(self) -> int:
-        """Of one process."""
-        return self.loader.batch_size or self.loader.batch_sampler.batch_size // world_size()
+    def batches(self) -> list[Sequence[int]]:
+        """The records that this process computes, in batches."""
+        size = self.loader.batch_size or self.loader.batch_sampler.batch_size // world_size()
+        return [self.records[i : i + size] for i in range(0, len(self.records), size)]
 
-    @property
-    def num_batches(self) -> int:
-        return -(-len(self.records) // self.batch_size)
-
-    def batches(self) -> Iterator[tuple["View", Sequence[int], Tensor, list[Tensor]]]:
-        """(this view, records, images (B, 3, H, W), what else is stored) for all its records."""
-        loader, num_pairs = self.loader, len(self.pictures)
-        images = DataLoader(
-            self.pictures,
-            self.batch_size,
-            sampler=[draw_number(self.epoch, record, num_pairs) for record in self.records],
+    def images(self) -> DataLoader:
+        """Loads images (B, 3, H, W) and targets of each of the batches."""
+        loader = self.loader
+        return DataLoader(
+            loader.dataset,
+            batch_sampler=[
+                [draw_number(self.epoch, record, len(self)) for record in batch]
+                for batch in self.batches()
+            ],
             num_workers=loader.num_workers if self.records else 0,
             collate_fn=loader.collate_fn,
             pin_memory=loader.pin_memory,
             worker_init_fn=worker_init(),
         )
-        starts = range(0, len(self.records), self.batch_size)
-        for start, (batch, targets) in zip(starts, images, strict=True):
-            others = [targets] if len(self.specs) > 1 else []
-            yield self, self.records[start : start + self.batch_size], batch, others
 
 
 def cached_loader(loader: DataLoader, stores: Sequence[Store]) -> DataLoader:

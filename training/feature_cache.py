@@ -72,25 +72,25 @@ def cached_loaders(
     folder = root / record.key
     image_size = loaders[0].dataset.resize.image_size
     shape = _feature_shape(model.backbone, image_size, device)
-    features = TensorSpec(shape, torch.float16), TensorSpec(image_size, torch.uint8)
-    train = [View(loaders[0], [*features], epoch) for epoch in range(1, views + 1)]
+    stored = [TensorSpec(shape, torch.float16), TensorSpec(image_size, torch.uint8)]
+    train = [View(loaders[0], stored, epoch) for epoch in range(1, views + 1)]
     valid = View(loaders[1], [TensorSpec(shape, torch.float32)])
-    for view in (*train, valid):
+    every = [*train, valid]
+    for view in every:
         name = "valid" if view is valid else f"train{view.epoch}"
-        view.store = FileStore(folder, name, view.specs, len(view.pictures))
-    missing = from_main(lambda: [view.store.missing() for view in (*train, valid)])
-    if from_main(lambda: stay_in_memory(train, valid, missing, folder)):
-        for view in (*train, valid):
-            view.records = range(len(view.pictures))
+        view.store = FileStore(folder, name, view.specs, len(view))
+    missing = from_main(lambda: [view.store.missing() for view in every])
+    if from_main(lambda: stay_in_memory(every, missing, folder)):
+        for view in every:
+            view.records = range(len(view))
             view.store = MemoryStore(view.specs, view.records)
     else:
-        for view, records in zip((*train, valid), missing, strict=True):
+        for view, records in zip(every, missing, strict=True):
             view.records = records[rank() :: world_size()]
-        _open_folder(folder, record, [view.store for view in (*train, valid)])
-    _compute((*train, valid), partial(_extract, model.eval(), device, amp))
-    return cached_loader(loaders[0], [v.store for v in train]), cached_loader(
-        loaders[1], [valid.store]
-    )
+        _open_folder(folder, record, [view.store for view in every])
+    _compute(every, partial(_extract, model.eval(), device, amp))
+    train_loader = cached_loader(loaders[0], [view.store for view in train])
+    return train_loader, cached_loader(loaders[1], [valid.store])
 
 
 def cached_valid_loader(
@@ -105,10 +105,9 @@ def cached_valid_loader(
     """
     shape = _feature_shape(model.backbone, valid_loader.dataset.resize.image_size, device)
     valid = View(valid_loader, [TensorSpec(shape, torch.float32)])
-    count = len(valid.pictures)
-    if not all(gathered(fits_unasked(count * valid.record_bytes))):
+    if not all(gathered(fits_unasked(len(valid) * valid.record_bytes))):
         return None
-    own, previewed = own_indices(count), range(min(PREVIEWED, count))
+    own, previewed = own_indices(len(valid)), range(min(PREVIEWED, len(valid)))
     valid.records = [*own, *(record for record in previewed if record not in own)]
     valid.store = MemoryStore(valid.specs, valid.records)
     _compute((valid,), partial(_extract, model.eval(), device, amp))
@@ -178,7 +177,9 @@ def _open_folder(folder: Path, record: JobRecord, stores: Sequence[FileStore]) -
 def _compute(views: Sequence[View], extract: Extract) -> None:
     """Compute and store what is missing; when this returns, every process has."""
     total = sum(len(view.records) for view in views)
-    batches = chain.from_iterable(view.batches() for view in views)
+    batches = [(view, records) for view in views for records in view.batches()]
+    loaded = chain.from_iterable(view.images() for view in views)
+    todo = zip(batches, loaded, strict=True)
     with (
         ThreadPoolExecutor(1) as writer,
         progress((), "Features", total) as bar,
@@ -186,18 +187,18 @@ def _compute(views: Sequence[View], extract: Extract) -> None:
         StopSignals("finishing these pictures") as signals,
     ):
         written = writer.submit(tuple)
-        for _ in range(largest(sum(view.num_batches for view in views))):
+        for _ in range(largest(len(batches))):
             if stop := largest(signals.number or 0):  # in all processes at once
                 written.result()
                 raise Stopped(_stopped_at(views, bar.n, total), stop)
-            for view, records, images, others in islice(batches, 1):
+            for (view, records), (images, targets) in islice(todo, 1):
                 dtype = view.specs[0].dtype
                 if bar.n == 0 and total >= TIMED:
                     seconds = _seconds_per_picture(extract, images[:1], dtype)
                     bar.write(f"features: at most about {seconds * total / 60:.1f} minutes")
-                features = extract(images, dtype)
+                tensors = [extract(images, dtype), targets][: len(view.specs)]
                 written.result()  # at most one batch waits to be written
-                written = writer.submit(view.store.write, records, [features, *others])
+                written = writer.submit(view.store.write, records, tensors)
                 bar.update(len(records))
         written.result()
     gathered(True)  # waits for the last process

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 
@@ -22,55 +23,54 @@ def fits_unasked(num_bytes: int) -> bool:
     return num_bytes <= MEMORY_FRACTION_UNASKED * free_memory()
 
 
-def stay_in_memory(
-    train: Sequence[View], valid: View, missing: Sequence[list[int]], folder: Path
-) -> bool:
-    """Whether the features are kept in memory instead of the folder; prints where, and how many."""
-    to_compute, root = sum(map(len, missing)), folder.parent
-    views = [valid, *train]
-    disk = [len(m) * v.record_bytes for v, m in zip(views, [missing[-1], *missing], strict=False)]
-    memory = [len(view.pictures) * view.record_bytes for view in views]
-    disk, memory = list(accumulate(disk))[1:], list(accumulate(memory))[1:]
-    in_memory = must_stay_in_memory(disk, memory, root, world_size())
+def stay_in_memory(views: Sequence[View], missing: Sequence[list[int]], folder: Path) -> bool:
+    """Whether the features stay in memory, as the disk has no room; prints where, and how many.
+
+    views: the validation view last. missing: the records that each lacks in the folder. Raises
+    InputError where neither disk nor memory has room for all views.
+    """
+    sizes = [
+        (len(m) * v.record_bytes, len(v) * v.record_bytes)
+        for v, m in zip(views, missing, strict=True)
+    ]
+    sizes = [sizes[-1], *sizes[:-1]]  # validation needs its part with any number of views
+    disk, memory = (list(accumulate(column))[1:] for column in zip(*sizes, strict=True))
+    root, to_compute = folder.parent, sum(map(len, missing))
+    in_memory = _disk_is_full(disk, memory, root)
     if in_memory:
-        count = sum(len(view.pictures) for view in views)
         print(
-            f"features: {count} pictures to compute, {memory[-1] / 1e9:.1f} GB in memory for this "
-            f"run only, as {root} has no room"
+            f"features: {sum(map(len, views))} pictures to compute, {memory[-1] / 1e9:.1f} GB in "
+            f"memory for this run only, as {root} has no room"
         )
     elif to_compute:
         print(f"features: {to_compute} pictures to compute, {disk[-1] / 1e9:.1f} GB in {folder}")
     else:
-        found = f"{len(train)} view{'s' if len(train) > 1 else ''}"
-        print(f"features: {found} of {len(train[0].pictures)} pictures found in {folder}")
+        found = f"{len(disk)} view{'s' if len(disk) > 1 else ''}"
+        print(f"features: {found} of {len(views[0])} pictures found in {folder}")
     others = sum(allocated_bytes(other) for other in root.glob("*") if other != folder)
     if others:
         print(f"features: {others / 1e9:.1f} GB of other settings in {root}; safe to delete")
     return in_memory
 
 
-def must_stay_in_memory(
-    disk_bytes: Sequence[int], memory_bytes: Sequence[int], folder: Path, processes: int
-) -> bool:
+def _disk_is_full(disk: Sequence[int], memory: Sequence[int], folder: Path) -> bool:
     """Whether the disk has no room for the features but the memory has.
 
-    disk_bytes: what the features of 1, 2, ... views would add to the disk; memory_bytes: what they
-    would take in memory. Raises InputError where neither has room for all views.
+    disk, memory: bytes that 1, 2, ... views to train on would add. Raises InputError where neither
+    has room for all of them.
     """
-    disk, memory = DISK_FRACTION * free_disk(folder), MEMORY_FRACTION * free_memory()
-    if processes > 1:
-        memory = 0  # each process would hold all features
-    if disk_bytes[-1] <= disk:
-        return False
-    if memory_bytes[-1] <= memory:
-        return True
-    sizes = enumerate(zip(disk_bytes, memory_bytes, strict=True), 1)
-    fitting = [views for views, (more, all_) in sizes if more <= disk or all_ <= memory]
-    advice = f"pass --cache-features {max(fitting)}" if fitting else "leave out --cache-features"
+    disk_room, memory_room = DISK_FRACTION * free_disk(folder), MEMORY_FRACTION * free_memory()
+    if world_size() > 1:
+        memory_room = 0  # each process would hold all features
+    fits = [(d <= disk_room, m <= memory_room) for d, m in zip(disk, memory, strict=True)]
+    if any(fits[-1]):
+        return not fits[-1][0]
+    count = sum(map(any, fits))
+    advice = f"pass --cache-features {count}" if count else "leave out --cache-features"
     raise InputError(
-        f"--cache-features {len(disk_bytes)} needs {disk_bytes[-1] / 1e9:.1f} GB on the disk or "
-        f"{memory_bytes[-1] / 1e9:.1f} GB in memory; it may take {disk / 1e9:.1f} GB below "
-        f"{folder} or {memory / 1e9:.1f} GB in memory; {advice}, or make room"
+        f"--cache-features {len(disk)} needs {disk[-1] / 1e9:.1f} GB on the disk or "
+        f"{memory[-1] / 1e9:.1f} GB in memory; it may take {disk_room / 1e9:.1f} GB below "
+        f"{folder} or {memory_room / 1e9:.1f} GB in memory; {advice}, or make room"
     )
 
 
@@ -99,10 +99,8 @@ def allocated_bytes(folder: Path) -> int:
     """Disk space of all files below the folder; holes of sparse files take none."""
     total = 0
     for path in folder.rglob("*"):
-        try:
+        with suppress(OSError):  # another run has just deleted or renamed it
             stat = path.stat()
-        except OSError:  # another run has just deleted or renamed it
-            continue
-        if path.is_file():
-            total += stat.st_blocks * 512 if hasattr(stat, "st_blocks") else stat.st_size
+            size = stat.st_blocks * 512 if hasattr(stat, "st_blocks") else stat.st_size
+            total += size if path.is_file() else 0
     return total

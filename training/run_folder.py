@@ -1,29 +1,21 @@
 """The folder of a training run: history, curves, checkpoints, previews."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from common.checkpoints import (
-    CHECKPOINT_FORMAT,
-    CHECKPOINT_VERSION,
-    input_format,
-    load_checkpoint,
-    short,
-)
+from common.checkpoints import CHECKPOINT_FORMAT, CHECKPOINT_VERSION, load_checkpoint, short
 from common.distributed import from_main, is_main
 from common.job_record import JobRecord
 from common.tensor_files import save_tensors
 from config import ModelConfig
-from data.images import write_image
 from data.transforms import Resize
 from labels.classes import Classes
 from results.history import CURVES, Row, Watch, check_history, history_row
-from results.plots import draw_curve, draw_preview
+from results.plots import draw_curve
 from results.tables import csv_text
 from training.failures import collapse_warning
 from utils import InputError, write_atomically
@@ -179,14 +171,6 @@ class RunFolder:
                     f"{path} is of another run; move it away, or pass another --out-dir"
                 )
 
-    def save_preview(self, images: Tensor, targets: Sequence[Tensor], preds: Tensor) -> None:
-        """A row per validation picture: image (3, H, W), target (H', W'), prediction (H, W)."""
-        resize = Resize(
-            tuple(self.header["image_size"]), self.header["keep_ratio"], input_format(self.header)
-        )
-        grid = draw_preview(images, targets, preds, self.classes, resize)
-        write_image(self.folder / "valid_preds" / f"epoch_{len(self.history):03d}.jpg", grid)
-
     def summary(self) -> str:
         """The best epoch, and a line for every file of the run."""
         best = self.best()
@@ -211,19 +195,16 @@ def open_board(folder: Path, epochs_done: int) -> Any:
     return SummaryWriter(str(folder / "tensorboard"), purge_step=epochs_done + 1)
 
 
-def _absolute(source: str) -> str:
-    """A local folder as an absolute path; GitHub's owner/name:ref as it is."""
-    return str(Path(source).resolve()) if source and Path(source).is_dir() else source
-
-
 def checkpoint_header(
     spec: ModelConfig, backbone_fingerprint: str, classes: Classes, resize: Resize
 ) -> dict:
     """What a checkpoint holds of its model (CHECKPOINT_FIELDS lists it), as plain data."""
+    source = spec.hub_repo or ""
+    in_a_folder = source and Path(source).is_dir()  # else GitHub's owner/name:ref
     in_a_file = spec.weights not in ("pretrained", "none")
     return {
         "backbone": spec.backbone,
-        "hub_repo": _absolute(spec.hub_repo or ""),
+        "hub_repo": str(Path(source).resolve()) if in_a_folder else source,
         "weights": str(Path(spec.weights).resolve()) if in_a_file else spec.weights,
         "fingerprint": backbone_fingerprint,
         "head": spec.head,

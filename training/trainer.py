@@ -15,10 +15,12 @@ from common.checkpoints import check_like, check_weights, load_checkpoint
 from common.distributed import from_main, global_sum, is_main, largest, world_size
 from common.random_states import random_states, set_random_states
 from common.signals import Stopped, StopSignals
+from data.images import write_image
 from datasets import preview_batch
 from engine import EpochProgress, EvaluationSettings, evaluate, predict_labels, train_one_epoch
 from metrics import BoundaryIoU
 from model import SegmentationModel
+from results.plots import draw_preview
 from results.scores import Observer, Scores, write_scores
 from training.cached_dataset import PREVIEWED, CachedDataset
 from training.failures import EpochContext, check_finite, explained
@@ -28,7 +30,7 @@ from training.run_folder import RunFolder
 from training.run_info import write_final_scores
 from utils import InputError, progress
 
-CONTINUE, SAVE, STOP = range(3)  # what to do after a step
+CONTINUE, SAVE, STOP = range(3)  # what to do between two batches
 
 
 @dataclass
@@ -87,7 +89,9 @@ class Trainer:
                 print(f"EPOCH: {self.epoch} of {epochs}")
                 with explained(self._context()):
                     train_scores = self._train()
-                    valid_scores = self._validate()
+                    batches = self._until_stopped(progress(self.valid_loader, "Validation"))
+                    boundary = self.run.watch.boundary
+                    valid_scores = self._evaluate(batches, self.valid_network, boundary)
                     self._finish_epoch(train_scores, valid_scores)
 
     def _train(self) -> dict:
@@ -98,12 +102,8 @@ class Trainer:
             self.lr = self.updater.lr
         return train_one_epoch(
             self.network, progress(self.train_loader, "Training"), self.updater, self.criterion,
-            self.progress, self.device, self._after_step,
+            self.progress, self.device, self._between_batches,
         )  # fmt: skip
-
-    def _validate(self) -> dict:
-        batches = self._until_stopped(progress(self.valid_loader, "Validation"))
-        return self._evaluate(batches, self.valid_network, self.run.watch.boundary)
 
     def _finish_epoch(self, train_scores: dict, valid_scores: dict) -> None:
         trained = self.model.trained()
@@ -114,9 +114,7 @@ class Trainer:
         self.progress = EpochProgress(self.num_classes)
         if self.updater.lr != self.lr:
             print(f"Learning rate from now on: {self.updater.lr:g}")
-        self._save()
-        if self._request() == STOP:
-            self._stop()
+        self._between_batches(save=True)
 
     def test(self, *observers: Observer) -> tuple[Scores, str]:
         """Score the best checkpoint on the test pairs, or without any on the validation pairs.
@@ -166,7 +164,9 @@ class Trainer:
             preds = predict_labels(
                 self.valid_network, inputs.to(self.device), size, self.model.output_stride
             )
-            self.run.save_preview(self.preview, targets, preds.cpu())
+            grid = draw_preview(self.preview, targets, preds.cpu(), self.run.classes, self.resize)
+            path = self.run.folder / "valid_preds" / f"epoch_{len(self.run.history):03d}.jpg"
+            write_image(path, grid)
 
     def _context(self) -> EpochContext:
         sampler, dataset = self.train_loader.batch_sampler, self.train_loader.dataset
@@ -181,25 +181,24 @@ class Trainer:
 
     # -- saving, stopping, resuming ----------------------------------------------------------------
 
-    def _request(self) -> int:
-        """CONTINUE, SAVE or STOP; the same in all processes."""
-        request = SAVE if time.monotonic() - self.saved > self.save_every else CONTINUE
-        return largest(request if self.signals.number is None else STOP)
-
-    def _after_step(self) -> None:
-        request = self._request()
+    def _between_batches(self, save: bool = False) -> None:
+        """Save if it is time, or `save`; stop after a signal. All processes do the same."""
+        due = save or time.monotonic() - self.saved > self.save_every
+        request = largest(STOP if self.signals.number is not None else SAVE if due else CONTINUE)
         if request != CONTINUE:
             self._save()
         if request == STOP:
-            self._stop()
+            raise Stopped(
+                f"stopped after {self._place()}, all is saved; continue with the same command and "
+                "--resume",
+                largest(self.signals.number or 0),
+            )
 
     def _until_stopped(self, batches: Iterable) -> Iterator:
         """The batches. All processes check for signals together, so that none waits for another."""
         batches = iter(batches)
         for _ in range(largest(len(self.valid_loader))):
-            if self._request() == STOP:
-                self._save()
-                self._stop()
+            self._between_batches()
             yield from islice(batches, 1)
 
     def _save(self) -> None:
@@ -213,13 +212,6 @@ class Trainer:
             lr=self.lr,
         )
         self.saved = time.monotonic()
-
-    def _stop(self) -> None:
-        raise Stopped(
-            f"stopped after {self._place()}, all is saved; continue with the same command and "
-            "--resume",
-            largest(self.signals.number or 0),
-        )
 
     def _place(self) -> str:
         return f"{len(self.run.history)} epochs and {self.progress.batches} batches"
