@@ -14,18 +14,16 @@ FILM_COLUMNS = 400  # of the drawing of shares over time, at most
 
 
 @dataclass(frozen=True)
-class Line:
-    name: str
-    points: str  # of an SVG polyline; values that are missing are left out
-
-
-@dataclass(frozen=True)
 class Chart:
-    """A line chart. ticks: (place, label). values: what the page's script shows of a place."""
+    """A line chart.
+
+    lines: (name, points of an SVG polyline); values that are missing are left out. ticks: (place,
+    label). values: what the page's script shows of a place.
+    """
 
     title: str
     summary: str
-    lines: list[Line]
+    lines: list[tuple[str, str]]
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
     values: dict
@@ -53,8 +51,8 @@ def line_chart(
     for name, values in lines.items():
         known = [(x, y) for x, y in zip(xs, values, strict=True) if math.isfinite(y)]
         if len(known) == 1:  # a dash, since a polyline of one point is invisible
-            known = [(known[0][0], known[0][1])] * 2
-        drawn.append(Line(name, " ".join(f"{x_place(x)},{y_place(y)}" for x, y in known)))
+            known *= 2
+        drawn.append((name, " ".join(f"{x_place(x)},{y_place(y)}" for x, y in known)))
     shown = {
         name: [_short(y) if math.isfinite(y) else None for y in values]
         for name, values in lines.items()

@@ -18,11 +18,10 @@ from data.scans import pair_key
 from data.survey import SegmentationData
 from labels.masks import UNKNOWN
 from pages.charts import size_chart
-from pages.gallery import Gallery, Mode, Picture, class_entries, shares_by_class
+from pages.gallery import Gallery, Mode, Picture, class_entries, show_picture
 from pages.html import Page
-from pages.layers import FOLDER, PREVIEW_SIDE, QUALITY, layers_path, url, write_layers
+from pages.layers import FOLDER, PREVIEW_SIDE, QUALITY, layers_path
 from results.data_report import choose, usable_pairs
-from results.tables import class_fractions
 from utils import write_atomically
 
 PICTURES = range(8, 61)  # in the gallery: one in PICTURES_OF, between these
@@ -77,7 +76,14 @@ class DatasetPage(Page):
 
     def _show(self, split: str, pair: Pair, image: np.ndarray, ids: np.ndarray) -> None:
         name = _name(split, pair)
-        picture = _picture(self.folder, self.data, name, pair, image, ids)
+        labels = np.where(ids == UNKNOWN, IGNORE_INDEX, ids).astype(np.uint8)
+        note = f"{pair.image} + {pair.mask}"
+        if unknown := float((ids == UNKNOWN).mean()):
+            note += f"; {unknown:.1%} of the mask's pixels have a value of no class"
+        picture = show_picture(
+            self.folder, Path(name), image, {"target": labels}, self.data.classes,
+            name=name, numbers=[], note=note,
+        )  # fmt: skip
         self._shown[name] = _key(self.data, pair), picture
 
     def _show_further(self) -> None:
@@ -148,25 +154,6 @@ def _key(data: SegmentationData, pair: Pair) -> str:
     """What decides how a pair is shown: its files, the classes and the masks' encoding."""
     files = pair_key(pair)
     return files and repr((files, PREVIEW_SIDE, QUALITY, data.classes, data.encoding))
-
-
-def _picture(
-    folder: Path, data: SegmentationData, name: str, pair: Pair, image: np.ndarray, ids: np.ndarray
-) -> Picture:
-    unknown = float((ids == UNKNOWN).mean())
-    labels = np.where(ids == UNKNOWN, IGNORE_INDEX, ids).astype(np.uint8)
-    write_layers(folder, Path(name), image, {"target": labels}, data.classes)
-    height, width = image.shape[:2]
-    return Picture(
-        name=name,
-        layers=url(layers_path(Path(name))),
-        width=width,
-        height=height,
-        shares=shares_by_class(class_fractions(labels, data.classes.num_classes)),
-        numbers=[],
-        note=f"{pair.image} + {pair.mask}"
-        + (f"; {unknown:.1%} of the mask's pixels have a value of no class" if unknown else ""),
-    )
 
 
 def _read_kept(path: Path) -> dict[str, tuple[str, Picture]]:

@@ -11,7 +11,7 @@ from labels.classes import Classes
 from pages.html import Page
 from pages.layers import layers_path, url, write_layers
 from results.picture_files import ENDINGS, result_paths
-from results.tables import ResultsTable, printable
+from results.tables import ResultsTable, class_fractions, printable
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,22 @@ def class_entries(classes: Classes) -> list[dict]:
         for k, (name, colour) in enumerate(zip(classes.names, classes.palette, strict=True))
     ]
     return [*entries, {"name": "ignored", "colour": "#808080", "on": True}]
+
+
+def show_picture(
+    folder: Path, path: Path, image: np.ndarray, maps: Mapping[str, np.ndarray], classes: Classes,
+    **fields,
+) -> Picture:  # fmt: skip
+    """Write the layers of a picture that has a target; see write_layers.
+
+    fields: of the Picture, besides those that follow from the layers.
+    """
+    write_layers(folder, path, image, maps, classes)
+    height, width = maps["target"].shape
+    shares = shares_by_class(class_fractions(maps["target"], classes.num_classes))
+    return Picture(
+        layers=url(layers_path(path)), width=width, height=height, shares=shares, **fields
+    )
 
 
 def shares_by_class(shares: Iterable[float]) -> dict[int, float]:

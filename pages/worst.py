@@ -13,9 +13,9 @@ import numpy as np
 from common import distributed
 from data.pairs import Pair, read_stored
 from labels.classes import Classes
-from pages.gallery import Picture, shares_by_class
-from pages.layers import PREVIEW_SIDE, fit, layers_path, url, write_layers
-from results.tables import class_fractions, printable
+from pages.gallery import Picture, show_picture
+from pages.layers import PREVIEW_SIDE, fit
+from utils import printable
 
 KEPT = range(6, 25)  # one in KEPT_OF pictures, between these
 KEPT_OF = 5
@@ -85,21 +85,14 @@ class WorstPictures:
         self.pictures = [drawn[key] for key in worst]
 
     def _draw(self, kept: _Kept, rank: int) -> Picture:
-        name = Path("worst", f"{rank:02d}")
         maps = {"prediction": kept.labels, "target": kept.target}
         image = kept.image
         if image is None:
             image, _, _ = read_stored(kept.pair)
             if kept.pair.window:
                 image = kept.pair.window.of_image(image, (0, 0, 0))
-        write_layers(self._folder, name, image, maps, self._classes)
-        height, width = kept.target.shape
-        return Picture(
-            name=kept.pair.image.name,
-            layers=url(layers_path(name)),
-            width=width,
-            height=height,
-            shares=shares_by_class(class_fractions(kept.target, self._classes.num_classes)),
-            numbers=[round(-kept.goodness, 4)],
+        return show_picture(
+            self._folder, Path("worst", f"{rank:02d}"), image, maps, self._classes,
+            name=kept.pair.image.name, numbers=[round(-kept.goodness, 4)],
             note=printable(kept.pair.image),
-        )
+        )  # fmt: skip

@@ -47,7 +47,7 @@ def test_iou_of_a_picture_is_that_of_its_own_matrix():
 def test_charts_stay_in_their_drawing():
     for values in ([1.0], [0.5, 0.5], [1e-5, 3e4], [math.nan, 2.0], [-3.0, 7.0]):
         chart = line_chart("loss", "epoch", list(range(1, len(values) + 1)), {"train": values})
-        points = [tuple(map(float, p.split(","))) for p in chart.lines[0].points.split()]
+        points = [tuple(map(float, p.split(","))) for p in chart.lines[0][1].split()]
         assert points
         assert all(0 <= x <= chart.width and 0 <= y <= chart.height for x, y in points)
         assert 2 <= len(chart.y_ticks) <= 7
