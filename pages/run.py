@@ -154,18 +154,15 @@ def short(value: float | None) -> str:
 def _charts(history: Sequence[Row]) -> list[Chart]:
     if not history:
         return []
-    drawn = {
+    epochs = [row["epoch"] for row in history]
+    lines = {
         title: {split: f"{split}_{score}" for split in ("train", "valid")}
         for score, title in CURVES.items()
     }
+    lines["Learning rate"] = {"rate": "lr"}
     return [
-        line_chart(
-            title,
-            "epoch",
-            [row["epoch"] for row in history],
-            {name: [row[column] for row in history] for name, column in columns.items()},
-        )
-        for title, columns in (drawn | {"Learning rate": {"rate": "lr"}}).items()
+        line_chart(title, "epoch", epochs, {k: [row[v] for row in history] for k, v in of.items()})
+        for title, of in lines.items()
     ]
 
 

@@ -3,7 +3,6 @@
 import heapq
 from collections import ChainMap
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -31,16 +30,6 @@ def picture_iou(labels: np.ndarray, target: np.ndarray, num_classes: int) -> flo
     return float((hits[present] / union[present]).mean()) if present.any() else 1.0
 
 
-@dataclass(order=True)
-class _Kept:
-    goodness: float  # -IoU: the heap's first is the best of the worst
-    place: int  # in the list of all pairs
-    pair: Pair = field(compare=False)
-    labels: np.ndarray = field(compare=False)
-    target: np.ndarray = field(compare=False)
-    image: np.ndarray | None = field(default=None, compare=False)  # as small as the page shows it
-
-
 class WorstPictures:
     """Keeps the pictures of the lowest IoU, one in KEPT_OF; `draw` draws them for the page.
 
@@ -56,7 +45,8 @@ class WorstPictures:
         self._count = min(max(len(pairs) // KEPT_OF, KEPT[0]), KEPT[-1])
         numbered = enumerate(pairs)
         self._next = islice(numbered, distributed.rank(), None, distributed.world_size())
-        self._heap: list[_Kept] = []
+        # (-IoU, -place in pairs, pair, labels, target, image), the best of the worst first.
+        self._heap: list[tuple] = []
         self.pictures: list[Picture] = []
 
     def add(self, labels: np.ndarray, target: np.ndarray, image: np.ndarray | None = None) -> None:
@@ -66,33 +56,35 @@ class WorstPictures:
         is read again if it is among the worst.
         """
         place, pair = next(self._next)
-        iou = picture_iou(labels, target, self._classes.num_classes)
-        entry = _Kept(-iou, -place, pair, labels, target)
-        if len(self._heap) < self._count:
-            heapq.heappush(self._heap, entry)
-        elif heapq.heappushpop(self._heap, entry) is entry:
-            return
-        if image is not None:
-            entry.image = fit(image, PREVIEW_SIDE)
+        key = (-picture_iou(labels, target, self._classes.num_classes), -place)
+        if len(self._heap) == self._count:
+            if key < self._heap[0]:
+                return
+            heapq.heappop(self._heap)
+        small = None if image is None else fit(image, PREVIEW_SIDE)
+        heapq.heappush(self._heap, (*key, pair, labels, target, small))
 
     def draw(self) -> None:
         """Draw the worst of all processes' pictures. All processes call it together."""
-        own = {(-kept.goodness, -kept.place): kept for kept in self._heap}
+        own = {(-goodness, -place): kept for goodness, place, *kept in self._heap}
         worst = sorted(key for keys in distributed.gathered(list(own)) for key in keys)
         worst = worst[: self._count]
-        drawn = {key: self._draw(own[key], worst.index(key)) for key in worst if key in own}
+        drawn = {
+            key: self._draw(rank, key[0], *own[key]) for rank, key in enumerate(worst) if key in own
+        }
         drawn = ChainMap(*distributed.gathered(drawn))
         self.pictures = [drawn[key] for key in worst]
 
-    def _draw(self, kept: _Kept, rank: int) -> Picture:
-        maps = {"prediction": kept.labels, "target": kept.target}
-        image = kept.image
+    def _draw(
+        self, rank: int, iou: float, pair: Pair, labels: np.ndarray, target: np.ndarray,
+        image: np.ndarray | None,
+    ) -> Picture:  # fmt: skip
         if image is None:
-            image, _, _ = read_stored(kept.pair)
-            if kept.pair.window:
-                image = kept.pair.window.of_image(image, (0, 0, 0))
+            image, _, _ = read_stored(pair)
+            if pair.window:
+                image = pair.window.of_image(image, (0, 0, 0))
         return show_picture(
-            self._folder, Path("worst", f"{rank:02d}"), image, maps, self._classes,
-            name=kept.pair.image.name, numbers=[round(-kept.goodness, 4)],
-            note=printable(kept.pair.image),
+            self._folder, Path("worst", f"{rank:02d}"), image,
+            {"prediction": labels, "target": target}, self._classes,
+            name=pair.image.name, numbers=[round(iou, 4)], note=printable(pair.image),
         )  # fmt: skip

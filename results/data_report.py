@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -95,8 +95,7 @@ def _used_splits(data: SegmentationData) -> list[str]:
 
 def _mask_values(data: SegmentationData) -> list[dict]:
     """Each stored value or colour: its class, its pixels, and the number of masks with it."""
-    pixels: dict[tuple, int] = defaultdict(int)
-    masks: dict[tuple, int] = defaultdict(int)
+    pixels, masks = Counter(), Counter()
     for scan in data.scans.values():
         for value, class_id in data.class_ids(scan).items():
             key = (class_id, scan.is_colour, value)
