@@ -70,7 +70,8 @@ class RunPage(Page):
     def text(self, state: str) -> str:
         entries, scores = class_entries(self._classes), self._scores
         worst = Gallery(entries, MODES, 3, [Number("IoU", "number")], self._worst.pictures)
-        previews = [f"valid_preds/epoch_{row['epoch']:03d}.jpg" for row in self._history]
+        names = [f"epoch_{row['epoch']:03d}" for row in self._history]
+        previews = [(name.replace("_", " "), f"valid_preds/{name}.jpg") for name in names]
         files = [(name, url(name)) for name in FILES if self.wrote(self.folder / name)]
         return self.render(
             "run.html", state, self._statement, self._facts, files,
@@ -80,12 +81,9 @@ class RunPage(Page):
             classes=entries[:-1],
             scores=scores and {name: scores[name].tolist() for name in COLUMNS},
             matrix=scores and confusion(self._classes.names, scores["matrix"].matrix.numpy()),
-            previews=[(Path(p).stem.replace("_", " "), p) for p in previews if self._has(p)],
+            previews=[item for item in previews if (self.folder / item[1]).is_file()],
             worst=asdict(worst),
         )  # fmt: skip
-
-    def _has(self, name: str) -> bool:
-        return (self.folder / name).is_file()
 
     def wrote(self, path: Path) -> bool:
         return super().wrote(path) or (self._resumed and path.is_file())
@@ -110,21 +108,16 @@ def training_facts(
     image_size: (height, width). epochs: at most. started: the entry of this start in run.json.
     """
     processes = f", {started['processes']} processes" if started["processes"] > 1 else ""
-    of_start = {
+    return {
         "device": f"{started['device']}{processes}",
         "seed": str(started["seed"]),
         "torch": started["versions"]["torch"],
         "commit": (started["git_commit"] or "unknown")[:9],
+        **data_facts(source, data),
+        "size": " x ".join(map(str, image_size[::-1])),
+        "epochs": f"up to {epochs}",
+        "scored on": "test pairs" if data.splits.test else "validation pairs",
     }
-    return (
-        of_start
-        | data_facts(source, data)
-        | {
-            "size": " x ".join(map(str, image_size[::-1])),
-            "epochs": f"up to {epochs}",
-            "scored on": "test pairs" if data.splits.test else "validation pairs",
-        }
-    )
 
 
 def _headlines(
