@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 WIDTH, HEIGHT = 360, 190  # units of a curve's drawing
-LEFT, TOP, BOTTOM = 46, 10, 24  # margins, for the numbers at the axes
+LEFT, TOP, BOTTOM = 54, 10, 24  # margins, for the numbers at the axes
 STEPS = (1, 2, 2.5, 5, 10)  # between two numbers at an axis, times a power of ten
 SIZE_LENGTH, SIZE_DOTS = 200, 500
 FILM_COLUMNS = 400  # of the drawing of shares over time, at most
