@@ -49,14 +49,14 @@ def write_layers(
         confidence: (H, W) float32 0..1.
     """
     palette = (*classes.palette, IGNORED_COLOUR)  # ignored pixels become the id after the last
-    small = {layer: _fit_ids(labels, PREVIEW_SIDE) for layer, labels in maps.items()}
+    small = {k: fit(ids, PREVIEW_SIDE, cv2.INTER_NEAREST_EXACT) for k, ids in maps.items()}
     layers = {"picture": _jpeg(cv2.cvtColor(fit(image, PREVIEW_SIDE), cv2.COLOR_RGB2BGR))}
     for layer, ids in small.items():
         layers[layer] = _palette_png(cv2.min(ids, classes.num_classes), palette)
     if {"prediction", "target"} <= small.keys():
         layers["errors"] = _palette_png(_errors(**small), RIGHT_AND_WRONG)
     if confidence is not None:
-        shrunk = cv2.resize(confidence, _size_within(confidence.shape, CONFIDENCE_SIDE))
+        shrunk = fit(confidence, CONFIDENCE_SIDE, cv2.INTER_LINEAR)  # smooth, so this suffices
         layers["confidence"] = _jpeg(cv2.convertScaleAbs(shrunk, alpha=255))
     encoded = [b'"%s":"%s"' % (k.encode(), base64.b64encode(v)) for k, v in layers.items()]
     write_atomically(folder / layers_path(name), b"layers({%s})" % b",".join(encoded))
@@ -72,23 +72,13 @@ def url(path: Path | str) -> str:
     return quote(os.fsencode(Path(path).as_posix()))
 
 
-def _size_within(shape: Sequence[int], side: int) -> tuple[int, int]:
-    """(width, height) of a picture whose long side is at most `side` pixels."""
-    scale = min(1.0, side / max(shape[:2]))
-    return max(1, round(scale * shape[1])), max(1, round(scale * shape[0]))
-
-
-def fit(image: np.ndarray, side: int) -> np.ndarray:
+def fit(image: np.ndarray, side: int, interpolation: int = cv2.INTER_AREA) -> np.ndarray:
     """A picture whose long side is at most `side` pixels; the same array where it fits."""
-    size = _size_within(image.shape, side)
-    if size == image.shape[1::-1]:
+    scale = side / max(image.shape[:2])
+    if scale >= 1:
         return image
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-
-
-def _fit_ids(labels: np.ndarray, side: int) -> np.ndarray:
-    size = _size_within(labels.shape, side)
-    return cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    size = [max(1, round(scale * length)) for length in image.shape[1::-1]]
+    return cv2.resize(image, size, interpolation=interpolation)
 
 
 def _errors(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
