@@ -52,7 +52,7 @@ def write_layers(
     small = {k: fit(ids, PREVIEW_SIDE, cv2.INTER_NEAREST_EXACT) for k, ids in maps.items()}
     layers = {"picture": _jpeg(cv2.cvtColor(fit(image, PREVIEW_SIDE), cv2.COLOR_RGB2BGR))}
     for layer, ids in small.items():
-        layers[layer] = _palette_png(cv2.min(ids, classes.num_classes), palette)
+        layers[layer] = _palette_png(np.minimum(ids, classes.num_classes), palette)
     if {"prediction", "target"} <= small.keys():
         layers["errors"] = _palette_png(_errors(**small), RIGHT_AND_WRONG)
     if confidence is not None:

@@ -63,3 +63,13 @@ def test_large_pictures_become_small_ones_of_the_same_classes(tmp_path):
 def test_addresses(path, address):
     assert url(path) == address
     assert url("\udcff.jpg") == "%FF.jpg"  # a name that is no UTF-8
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 1), (1, 2000)])
+def test_tiny_pictures(tmp_path, shape):
+    labels = np.full(shape, IGNORE_INDEX, np.uint8)
+    image, confidence = np.zeros((*shape, 3), np.uint8), np.ones(shape, np.float32)
+    write_layers(tmp_path, Path("x"), image, {"target": labels}, CLASSES, confidence)
+    layers = read_layers(tmp_path / "page" / "x.js")
+    assert (pixels(layers["target"]) == 2).all()
+    assert (pixels(layers["confidence"]) > 250).all()
