@@ -95,7 +95,7 @@ def test_two_processes_leave_what_one_does(checkpoint, photos, capsys):
     assert [line for line in both.stderr.splitlines() if line.startswith("error: ")] == alone
     assert both.stdout.count("5 of 7 pictures segmented") == 1
     assert files("by_two") == files("by_one")
-    assert len(files("by_one")) == 3 * 5 + 3 + 2 * 5  # and two of each picture for the page
+    assert len(files("by_one")) == 3 * 5 + 3 + 5  # and one of each picture for the page
 
 
 def test_a_run_of_one_process_is_ended_by_two_of_which_one_has_nothing_to_do(
