@@ -1,5 +1,6 @@
 """What all tests share: no network, golden vectors, small drawn data."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from data.layouts import find_splits
 from data.survey import load_data
 
 torch.set_num_threads(1)  # the tensors are tiny; a thread pool only gets in the way
+if hasattr(signal, "SIGHUP"):  # nohup has it ignored, by the scripts that tests start too
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
