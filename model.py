@@ -39,6 +39,8 @@ class LinearHead(nn.Module):
     Layout and initial values are those of DINOv2's published segmentation heads.
     """
 
+    converts_features = True
+
     def __init__(self, channels: int, num_classes: int):
         super().__init__()
         self.bn = nn.BatchNorm2d(channels)
@@ -93,7 +95,8 @@ class SegmentationModel(nn.Module):
         graph, never in training mode.
     head: any module that maps features (B, L*D, h, w) to logits (B, K, s*h, s*w); s is its
         attribute `scale`, 1 if it has none. Features of any float type are converted to the type
-        of its weights before they reach it.
+        of its weights before they reach it; a head that does so itself in training, picture by
+        picture, says `converts_features = True`.
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module, fine_tune: bool = False):
@@ -196,7 +199,9 @@ class SegmentationModel(nn.Module):
         self.load_state_dict(frozen | state_dict, strict=True)
 
 
-def _to_type_of_weights(head: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+def _to_type_of_weights(head: nn.Module, inputs: tuple[Tensor]) -> Tensor | None:
+    if head.training and getattr(head, "converts_features", False):
+        return None
     weight = next((p for p in head.parameters() if p.is_floating_point()), inputs[0])
     return inputs[0].to(weight.dtype)
 

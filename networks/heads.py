@@ -17,39 +17,64 @@ from common.distributed import global_sum
 def batch_norm_conv(features: Tensor, bn: nn.BatchNorm2d, conv: nn.Conv2d) -> Tensor:
     """conv(bn(features)) in training mode, without the normalised copy of the features.
 
-    features: (B, C, h, w); B may be 0. BatchNorm scales and shifts each channel, so it is folded
-    into the convolution's weights. The statistics are those of the batches of all processes, as in
-    nn.SyncBatchNorm, on any device. The running statistics are updated as nn.BatchNorm2d does.
+    features: (B, C, h, w) of any float type; B may be 0. BatchNorm scales and shifts each channel,
+    so it is folded into the convolution's weights. The statistics are those of the batches of all
+    processes, as in nn.SyncBatchNorm, on any device. The running statistics are updated as
+    nn.BatchNorm2d does.
     """
     with torch.autocast(features.device.type, enabled=False):
         mean, variance = _batch_statistics(features, bn)
         scale = bn.weight * (variance + bn.eps).rsqrt()
         weight = conv.weight * scale[:, None, None]
         bias = conv.bias + conv.weight.flatten(1) @ (bn.bias - mean * scale)
-        return F.conv2d(features, weight, bias)
+        if features.device.type != "cpu" or features.requires_grad:
+            return F.conv2d(features.to(weight.dtype), weight, bias)
+        return _ConvByPicture.apply(features, weight, bias)
+
+
+class _ConvByPicture(torch.autograd.Function):
+    """A 1x1 convolution that holds one picture at a time in the type of the weights.
+
+    On a CPU, allocating the batch in float32 takes longer than to convert each picture twice.
+    """
+
+    @staticmethod
+    def forward(ctx, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(features, weight)
+        pictures = features.split(1)
+        return torch.cat([F.conv2d(picture.to(weight.dtype), weight, bias) for picture in pictures])
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[None, Tensor, Tensor]:
+        features, weight = ctx.saved_tensors
+        weight_gradient = torch.zeros_like(weight.flatten(1))
+        for picture, of_picture in zip(features.flatten(2), gradient.flatten(2), strict=True):
+            weight_gradient.addmm_(of_picture, picture.to(weight.dtype).T)
+        return None, weight_gradient.view_as(weight), gradient.sum((0, 2, 3))
 
 
 def _batch_statistics(features: Tensor, bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Mean and biased variance (C,) over all processes; updates the running statistics."""
     pictures = features.flatten(2)
-    count = global_sum(features.new_tensor(len(pictures) * pictures.shape[2])).clamp(min=1)
-    mean = global_sum(_sum_over_pictures(pictures, lambda picture: picture)) / count
+    count = global_sum(bn.weight.new_tensor(len(pictures) * pictures.shape[2])).clamp(min=1)
+
+    def sum_over_pictures(function: Callable[[Tensor], Tensor]) -> Tensor:
+        """(C,); a whole batch of function(picture (C, N)) would fill memory."""
+        sums = [function(picture.to(bn.weight.dtype)).sum(1) for picture in pictures]
+        # The sum of none keeps the graph, in whose backward pass all processes must take part.
+        return global_sum(torch.stack(sums).sum(0) if sums else pictures.sum((0, 2)))
+
+    mean = sum_over_pictures(lambda picture: picture) / count
 
     def squared_distance(picture: Tensor) -> Tensor:
         return (picture - mean[:, None]).square()
 
-    variance = global_sum(_sum_over_pictures(pictures, squared_distance)) / count
+    variance = sum_over_pictures(squared_distance) / count
     with torch.no_grad():
         bn.running_mean.lerp_(mean, bn.momentum)
         bn.running_var.lerp_(variance * count / (count - 1).clamp(min=1), bn.momentum)
         bn.num_batches_tracked += 1
     return mean, variance
-
-
-def _sum_over_pictures(pictures: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """(C,) sums of function(picture (C, N)): a batch's intermediate results would fill memory."""
-    sums = [function(picture).sum(1) for picture in pictures]
-    return torch.stack(sums).sum(0) if sums else pictures.sum((0, 2))
 
 
 class DepthwiseConv(nn.Conv2d):
@@ -121,6 +146,7 @@ class SharpHead(nn.Module):
     """
 
     scale = 4
+    converts_features = True
 
     def __init__(self, channels: int, num_classes: int, width: int = 128):
         super().__init__()
@@ -169,6 +195,7 @@ class MaskHead(nn.Module):
     """
 
     scale = 4
+    converts_features = True
 
     def __init__(self, channels: int, num_classes: int, width: int = 128):
         super().__init__()
