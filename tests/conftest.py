@@ -11,7 +11,9 @@ from data.layouts import find_splits
 from data.survey import load_data
 
 torch.set_num_threads(1)  # the tensors are tiny; a thread pool only gets in the way
-if hasattr(signal, "SIGHUP"):  # nohup has it ignored, by the scripts that tests start too
+# A shell has SIGINT ignored in what it starts with "&", nohup SIGHUP; scripts would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
