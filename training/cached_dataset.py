@@ -93,6 +93,7 @@ class View:
             collate_fn=loader.collate_fn,
             pin_memory=loader.pin_memory,
             worker_init_fn=worker_init(),
+            generator=torch.Generator(),  # torch's own would depend on what is stored already
         )
 
 

@@ -152,6 +152,14 @@ class NoAugment:
         return fit_image(image, RESIZE), fit_target(target, RESIZE)
 
 
+def test_computing_features_draws_no_random_numbers(data_dir, in_tmp):
+    """A run that finds them stored, by another run at the same time say, trains as this one."""
+    model = Counting().eval()
+    state = torch.get_rng_state()
+    cached(data_dir, 2, model)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_without_augmentation_the_head_is_the_same(data_dir, in_tmp):
     heads = []
     for use_cache in (False, True):
