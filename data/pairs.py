@@ -210,7 +210,8 @@ def _read_mask(pair: Pair) -> tuple[np.ndarray, dict[int, Colour]]:
     """The stored values and the palette of a pair's mask (see read_mask), or its shapes drawn."""
     if isinstance(pair.mask, Annotation):
         return pair.mask.draw(_mask_size(pair)), {}
-    if orientation(pair.mask) not in (UPRIGHT, orientation(pair.image)):
+    turned = orientation(pair.mask)
+    if turned != UPRIGHT and turned != orientation(pair.image):  # which decodes a PNG
         raise InputError(
             f"{pair.mask}: has an EXIF orientation that its image {pair.image.name} has not; turn "
             "it and remove the tag"

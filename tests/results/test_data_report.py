@@ -11,8 +11,9 @@ from PIL import Image
 
 import datasets
 import train
+from data import pairs as pair_reading
 from data import scans, survey
-from data.images import read_image
+from data.images import UPRIGHT, read_image
 from data.layouts import find_splits
 from data.pairs import read_pair, read_stored, read_target
 from data.survey import inspect_data, load_data
@@ -316,6 +317,17 @@ def test_a_mask_is_turned_as_its_image_is(root, orientation):
     store(root, expected[0], "train_images/2.png")
     with pytest.raises(InputError, match=r"EXIF orientation that its image 2\.png has not"):
         load_data(find_splits(root))
+
+
+def test_an_upright_mask_is_read_without_its_image(root, monkeypatch):
+    """To ask a PNG for its orientation decodes it, in each epoch's validation."""
+    asked = []
+    monkeypatch.setattr(pair_reading, "orientation", lambda path: asked.append(path) or UPRIGHT)
+    data = load_data(find_splits(root))
+    asked.clear()
+    pair = data.splits.valid[0]
+    read_target(pair, data.encoding)
+    assert asked == [pair.mask]
 
 
 def test_values_without_a_class_file_are_named(root):
