@@ -100,7 +100,9 @@ class Bench:
 
 def _watch_memory(job: Job, ended: threading.Event) -> None:
     me = psutil.Process()
-    while not ended.wait(SAMPLE_EVERY):
+    has_ended = False
+    while not has_ended:  # once at least, however short the job is
+        has_ended = ended.wait(SAMPLE_EVERY)
         resident = 0
         for process in (me, *me.children(recursive=True)):
             try:

@@ -86,6 +86,7 @@ def test_jobs_run_in_turn_and_the_first_round_only_warms_up():
     assert order == ["a", "b"] * 3
     assert len(bench.jobs["a"].seconds) == 2
     assert bench.jobs["b"].seconds == [2.0, 2.0]
+    assert bench.jobs["a"].peak_bytes > 1e6  # however short it was
 
 
 def test_operations_are_counted_with_attention():
