@@ -1,9 +1,11 @@
-"""Draw text and the legend, legible at any picture size."""
+"""Draw text and the legend, legible at any picture size and in any script that has a font."""
 
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
+from unicodedata import normalize
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -12,13 +14,48 @@ from labels.classes import Colour
 
 SMALLEST_TEXT = 11  # pixels
 LEGEND_ROWS = 12  # at most
+# Fonts of Linux, macOS and Windows for what DejaVu Sans, which comes with matplotlib, lacks.
+SYSTEM_FONTS = (
+    "NotoSansCJK-Regular.ttc",
+    "wqy-microhei.ttc",
+    "Arial Unicode.ttf",
+    "PingFang.ttc",
+    "AppleSDGothicNeo.ttc",
+    "msyh.ttc",
+    "malgun.ttf",
+    "Nirmala.ttf",
+    "NotoSansDevanagari-Regular.ttf",
+)
+
+
+@lru_cache
+def font_file(text: str) -> str | None:
+    """The font that has most letters of the text; None for the one of Pillow, which has ASCII."""
+    if text.replace("…", "").isascii():
+        return None
+    return min(_fonts(), key=lambda path: len(set(map(ord, text)) - _fonts()[path]))
+
+
+@lru_cache
+def _fonts() -> dict[str, set[int]]:
+    """The code points of each font that is there, by its path."""
+    from matplotlib import get_data_path  # takes 0.3 s
+    from matplotlib.ft2font import FT2Font
+
+    found = [f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf"]
+    for name in SYSTEM_FONTS:
+        with suppress(OSError):  # it is not installed
+            found.append(ImageFont.truetype(name).path)
+    return {path: set(FT2Font(path).get_charmap()) for path in found}
 
 
 @lru_cache(maxsize=1024)
 def letters(text: str, size: int, stroke: int = 0) -> np.ndarray:
     """The coverage of a line of text, (h, w) float32 0..1; size and stroke in pixels."""
     text = " ".join(text.splitlines()).encode("utf-8", "replace").decode()  # no lone surrogates
-    font = ImageFont.load_default(size)
+    text = normalize("NFC", text)  # fonts have few combining marks
+    path = font_file(text)
+    font = ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
     width = math.ceil(font.getlength(text)) + 2 * stroke
     canvas = Image.new("L", (max(1, width), sum(font.getmetrics()) + 2 * stroke))
     ImageDraw.Draw(canvas).text((stroke, stroke), text, 255, font, stroke_width=stroke)

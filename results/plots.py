@@ -10,6 +10,7 @@ from torch import Tensor
 
 from data.transforms import Resize, fit_target, to_image
 from labels.classes import Classes
+from results.legend import font_file
 from results.overlays import overlay
 
 PREVIEW_WIDTH = 720  # pixels; one is written for every epoch
@@ -31,8 +32,11 @@ def draw_confusion(matrix: Tensor, class_names: Sequence[str]) -> bytes:
     fractions = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
     side = float(np.clip(0.35 * len(fractions), 5, 30))
     axes = _axes((side + 1, side), xlabel="prediction", ylabel="target")
-    axes.set_xticks(range(len(fractions)), class_names, rotation=90, fontsize=7)
-    axes.set_yticks(range(len(fractions)), class_names, fontsize=7)
+    as_is = {"fontsize": 7, "parse_math": False}  # a name may have dollar signs
+    axes.set_xticks(range(len(fractions)), class_names, rotation=90, **as_is)
+    axes.set_yticks(range(len(fractions)), class_names, **as_is)
+    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        label.get_fontproperties().set_file(font_file(label.get_text()))
     shown = axes.imshow(fractions.numpy(), cmap="viridis", vmin=0, vmax=1)
     axes.figure.colorbar(shown, label="fraction of target pixels")
     return _png(axes)

@@ -3,12 +3,16 @@
 import time
 import weakref
 
+import matplotlib
 import numpy as np
 import pytest
+import torch
 
 from labels.classes import ADE20K, PERSON, Classes
+from results import legend
 from results.legend import LEGEND_ROWS, draw_legend, fitted_text, letters
 from results.overlays import IGNORED_COLOUR, contact_sheet, overlay
+from results.plots import draw_confusion
 
 THING = Classes(("background", "thing"), ((0, 0, 0), (200, 0, 50)))
 
@@ -133,3 +137,35 @@ def test_fitted_text_is_the_longest_that_fits(width):
     assert not found or letters(found, 12).shape[1] <= width
     longer = [text[:n] + "…" for n in range(3, len(text)) if n > len(found) - 1]
     assert found == text or all(letters(t, 12).shape[1] > width for t in longer)
+
+
+@pytest.fixture
+def another_font(monkeypatch):
+    """A font that stands in for one of the system; DejaVu Sans lacks its letter ⌒."""
+    path = f"{matplotlib.get_data_path()}/fonts/ttf/STIXGeneral.ttf"
+    monkeypatch.setattr(legend, "SYSTEM_FONTS", ("not installed.ttf", path))
+    caches = legend.font_file, legend._fonts, letters
+    for function in caches:
+        function.cache_clear()
+    yield
+    for function in caches:
+        function.cache_clear()
+
+
+@pytest.mark.parametrize("letter", "äéøжωשش⌒")
+def test_letters_of_other_alphabets_are_drawn(letter, another_font):
+    box = letters("\uffff", 40)  # which no font has
+    assert not np.array_equal(letters(letter, 40), box)
+
+
+def test_a_letter_and_its_combining_mark_are_drawn_as_one():
+    assert np.array_equal(letters("a\u0308", 40), letters("ä", 40))
+
+
+def test_a_confusion_matrix_has_letters_of_other_alphabets(another_font, recwarn):
+    draw_confusion(torch.eye(2), ["⌒", "plain"])
+    assert not [warning for warning in recwarn if "missing from font" in str(warning.message)]
+
+
+def test_a_class_name_is_no_formula():
+    assert draw_confusion(torch.eye(2), ["US$ or $", r"$\frac$"])
