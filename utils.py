@@ -24,6 +24,7 @@ from config import OUTPUTS
 
 MAX_NAME_BYTES = 255  # of a file name, on all common file systems
 DAY = 24 * 3600.0  # seconds
+CLOCK = 2.0  # seconds by which the times of files and processes may be off
 SECONDS_PER_LINE = 60.0  # of progress, where stderr is not a terminal
 
 T = TypeVar("T")
@@ -239,7 +240,7 @@ def _is_being_written(path: Path) -> bool:
     if owner[1] != _host():
         return time.time() - changed < DAY
     try:
-        return psutil.Process(int(owner[2])).create_time() <= changed
+        return psutil.Process(int(owner[2])).create_time() <= changed + CLOCK
     except psutil.Error:
         return False
 

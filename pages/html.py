@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from common import distributed
 from config import OUTPUTS
-from utils import InputError, write_atomically
+from utils import CLOCK, InputError, write_atomically
 
 TEMPLATES = Path(__file__).with_name("templates")
 RUNNING, COMPLETE, INTERRUPTED, FAILED = "running", "complete", "interrupted", "failed"
@@ -24,7 +24,6 @@ STATES = {
     INTERRUPTED: "Interrupted: this is what was done until then",
     FAILED: "Ended with an error",
 }
-CLOCK = 2.0  # seconds by which the times of files may be rounded
 LARGEST_SHARE = 0.0025  # of a job's time that goes into writing its page anew
 
 

@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 from helpers.basics import leftover_of
 
@@ -48,10 +49,13 @@ def test_only_the_files_of_ended_writers_are_removed(tmp_path):
     leftover_of(tmp_path / "older.png")  # an earlier process had the same number
     nested = leftover_of(tmp_path / "page" / "sub" / "a.js")
     elsewhere = tmp_path / ".x.otherhost-1-00000000.part"
-    for path in (mine, dead, elsewhere, tmp_path / ".of_old.png.part"):
+    first = temporary_path(tmp_path / "first.png")  # the process's start is rounded to a second
+    for path in (mine, dead, elsewhere, first, tmp_path / ".of_old.png.part"):
         path.touch()
+    started = psutil.Process().create_time()
+    os.utime(first, (started - 1, started - 1))
     remove_leftovers(tmp_path)
-    assert set(tmp_path.iterdir()) == {mine, elsewhere, nested.parents[1]}
+    assert set(tmp_path.iterdir()) == {mine, elsewhere, first, nested.parents[1]}
     assert not nested.exists()
 
 
