@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,6 +20,8 @@ IMAGE_SUFFIXES = {
 }  # fmt: skip
 SYSTEM_FOLDERS = {"@eaDir", "__MACOSX"}  # thumbnails of network drives, of macOS archives
 ORIENTATION, UPRIGHT = 0x0112, 1  # EXIF's tag, and its value for a picture that is not turned
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_TAGS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # texts with an orientation
 # Pillow warns above this number of pixels and refuses twice as many: 500 megapixels, 1.5 GB.
 Image.MAX_IMAGE_PIXELS = 250_000_000
 
@@ -80,8 +83,24 @@ def _open(path: Path, upright: bool = True) -> Image.Image:
 def orientation(path: Path) -> int:
     """The EXIF orientation of a picture's file, 1 to 8; UPRIGHT where it has none."""
     with suppress(Exception), Image.open(path) as header:  # tags may be damaged
-        return header.getexif().get(ORIENTATION, UPRIGHT)
+        if header.format != "PNG" or _has_png_tags(path):
+            return header.getexif().get(ORIENTATION, UPRIGHT)
     return UPRIGHT
+
+
+def _has_png_tags(path: Path) -> bool:
+    """Whether a PNG may have an orientation. Pillow would decode it, as tags may come last."""
+    start = len(PNG_SIGNATURE)
+    with path.open("rb") as file:
+        while True:
+            file.seek(start)
+            chunk = file.read(32)
+            if len(chunk) < 12:
+                return False
+            length, kind = struct.unpack(">I4s", chunk[:8])
+            if kind == b"eXIf" or chunk[8:].startswith(PNG_TAGS):
+                return True
+            start += length + 12
 
 
 def upright_size(path: Path) -> tuple[int, int]:

@@ -211,7 +211,7 @@ def _read_mask(pair: Pair) -> tuple[np.ndarray, dict[int, Colour]]:
     if isinstance(pair.mask, Annotation):
         return pair.mask.draw(_mask_size(pair)), {}
     turned = orientation(pair.mask)
-    if turned != UPRIGHT and turned != orientation(pair.image):  # which decodes a PNG
+    if turned != UPRIGHT and turned != orientation(pair.image):
         raise InputError(
             f"{pair.mask}: has an EXIF orientation that its image {pair.image.name} has not; turn "
             "it and remove the tag"

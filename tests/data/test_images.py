@@ -1,13 +1,25 @@
 """Pictures of every kind come out right."""
 
 import os
+import zlib
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
-from data.images import list_images, num_frames, read_image, read_mask, write_image, write_mask
+from data.images import (
+    UPRIGHT,
+    list_images,
+    num_frames,
+    read_image,
+    read_mask,
+    upright_size,
+    write_image,
+    write_mask,
+)
+from data.images import orientation as orientation_of
 from results.overlays import IGNORED_COLOUR
 from results.picture_files import find_pictures
 from utils import InputError
@@ -61,6 +73,43 @@ def test_exif_orientation_is_obeyed(tmp_path, orientation):
     exif[0x0112] = orientation
     Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "turned.png", exif=exif)
     assert np.array_equal(read_image(tmp_path / "turned.png"), upright)
+
+
+def chunk(kind, content):
+    checksum = zlib.crc32(kind + content).to_bytes(4, "big")
+    return len(content).to_bytes(4, "big") + kind + content + checksum
+
+
+EXIF_6 = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+XMP_6 = b'XML:com.adobe.xmp\0\0\0\0\0<rdf tiff:Orientation="6"/>'
+PROFILE_6 = b"Raw profile type exif\0\nexif\n34\n" + (b"Exif\0\0" + EXIF_6).hex().encode()
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "content"), [(b"eXIf", EXIF_6), (b"iTXt", XMP_6), (b"tEXt", PROFILE_6)]
+)
+def test_each_tag_of_a_png_turns_it(tmp_path, kind, content, last):
+    """Tags may lie behind the pixels; both ways to learn the orientation agree."""
+    path = tmp_path / "turned.png"
+    Image.fromarray(gradient()).save(path)
+    png = path.read_bytes()
+    place = len(png) - 12 if last else 8 + 25  # before IEND, or after IHDR
+    path.write_bytes(png[:place] + chunk(kind, content) + png[place:])
+    assert orientation_of(path) == 6
+    assert upright_size(path) == (9, 6) == read_image(path).shape[:2]
+
+
+def test_the_orientation_of_a_png_is_found_without_its_pixels(tmp_path, monkeypatch):
+    loaded = []
+    load = PngImageFile.load
+    monkeypatch.setattr(PngImageFile, "load", lambda self: loaded.append(self) or load(self))
+    text = PngInfo()
+    text.add_text("Software", "painted")
+    Image.fromarray(gradient()).save(tmp_path / "plain.png", pnginfo=text)
+    assert orientation_of(tmp_path / "plain.png") == UPRIGHT
+    assert upright_size(tmp_path / "plain.png") == (6, 9)
+    assert not loaded
 
 
 def test_a_damaged_orientation_leaves_the_picture_as_it_lies(tmp_path):

@@ -320,7 +320,7 @@ def test_a_mask_is_turned_as_its_image_is(root, orientation):
 
 
 def test_an_upright_mask_is_read_without_its_image(root, monkeypatch):
-    """To ask a PNG for its orientation decodes it, in each epoch's validation."""
+    """Cached validation opens no image."""
     asked = []
     monkeypatch.setattr(pair_reading, "orientation", lambda path: asked.append(path) or UPRIGHT)
     data = load_data(find_splits(root))
