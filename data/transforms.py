@@ -59,8 +59,11 @@ def mean_colour(input_format: InputFormat) -> tuple[int, ...]:
 def to_tensor(image: np.ndarray, input_format: InputFormat) -> Tensor:
     """RGB (H, W, 3) uint8 -> normalised (3, H, W) float32."""
     mean, std = _mean_and_std(input_format)
-    normalised = (image.astype(np.float32) - mean) / std
-    return torch.from_numpy(normalised.transpose(2, 0, 1).copy())
+    tables = ((np.arange(256, dtype=np.float32)[:, None] - mean) / std).T.copy()  # (3, 256)
+    normalised = np.empty((3, *image.shape[:2]), np.float32)
+    for channel, table, plane in zip(cv2.split(image), tables, normalised, strict=True):
+        cv2.LUT(channel, table, plane)  # several times faster than arithmetic on each pixel
+    return torch.from_numpy(normalised)
 
 
 def to_image(tensor: Tensor, input_format: InputFormat) -> np.ndarray:

@@ -269,6 +269,15 @@ def test_stretching_uses_the_whole_input():
     assert resize.padding((10, 99)) == (0, 0, 0, 0)
 
 
+def test_normalisation_is_its_definition_in_float32():
+    mean, std = (0.4, 0.5, 0.25), (0.3, 0.5, 0.125)
+    pixels = np.random.default_rng(0).integers(0, 256, (19, 23, 3), dtype=np.uint8)
+    for image in (pixels, pixels[:, ::-1], pixels[3:10, 4:5], pixels[:1]):  # mirrored, cut, thin
+        expected = (image - 255 * np.float32(mean)) / (255 * np.float32(std))
+        found = to_tensor(image, InputFormat(16, mean, std))
+        assert np.array_equal(found.numpy(), expected.transpose(2, 0, 1))
+
+
 def test_normalisation_and_back():
     image = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype=np.uint8)
     assert np.array_equal(to_image(to_tensor(image, DINOV2_INPUT), DINOV2_INPUT), image)
