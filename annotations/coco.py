@@ -13,8 +13,10 @@ import numpy as np
 
 from annotations.dataset import AnnotationSet, PictureIndex, by_falling_area, split_of
 from annotations.shapes import Annotation, Shape, polygon
+from labels.class_checks import class_name
 from utils import InputError
 
+Size = tuple[int, int]  # (H, W)
 LAST_BIT, SIGN_BIT = 0x20, 0x10  # of a character that holds five bits of a run's length
 
 
@@ -38,7 +40,7 @@ def read_coco(root: Path, files: Mapping[Path, dict], pictures: PictureIndex) ->
     for path in chosen:
         try:
             _read_file(found, path, files[path], split_of(path.relative_to(root)), pictures, owners)
-        except (TypeError, KeyError, AttributeError) as error:
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise InputError(f"{path}: not a COCO file (near {error})") from error
     return found
 
@@ -47,22 +49,24 @@ def _read_file(
     found: AnnotationSet, path: Path, content: dict, split: str | None, pictures: PictureIndex,
     owners: dict[Path, Path],
 ) -> None:  # fmt: skip
-    categories = sorted(content["categories"], key=lambda category: category["id"])
-    names = {category["id"]: str(category["name"]) for category in categories}
+    categories = sorted(content["categories"], key=lambda category: int(category["id"]))
+    names = _by_id(path, "categories", [(c["id"], class_name(c["name"])) for c in categories])
     found.add_labels(names.values())
+    images = content["images"]
+    _by_id(path, "images", [(image["id"], image["file_name"]) for image in images])
+    sizes = {str(image["id"]): _size(image) for image in images}
     shapes: dict[str, list[Shape]] = defaultdict(list)
-    ids = {str(image["id"]) for image in content["images"]}
     for annotation in content["annotations"]:
-        image_id, category_id = str(annotation["image_id"]), annotation["category_id"]
+        image_id, category_id = str(annotation["image_id"]), str(annotation["category_id"])
         try:
-            if image_id not in ids:
+            if image_id not in sizes:
                 raise ValueError(f"no image {image_id} in the file")
             if category_id not in names:
                 raise ValueError(f"no category {category_id} in the file")
-            shapes[image_id] += list(_shapes(names[category_id], annotation))
+            shapes[image_id] += list(_shapes(names[category_id], annotation, sizes[image_id]))
         except (ValueError, TypeError) as error:
             found.problems.append((path, f"annotation {annotation.get('id')}: {error}"))
-    for image in content["images"]:
+    for image in images:
         try:
             picture = pictures.named(str(image["file_name"]), path.parent, split)
         except ValueError as error:
@@ -73,17 +77,40 @@ def _read_file(
             found.problems.append((path, problem))
             continue
         owners[picture] = path
-        size = (image["height"], image["width"]) if image.get("height") else None
-        ordered = by_falling_area(shapes[str(image["id"])])
-        found.add(Annotation(picture, path, split, size, ordered))
+        image_id = str(image["id"])
+        ordered = by_falling_area(shapes[image_id])
+        found.add(Annotation(picture, path, split, sizes[image_id], ordered))
 
 
-def _shapes(label: str, annotation: Mapping) -> Iterator[Shape]:
-    """The parts of an annotation; raises ValueError where it has none that can be drawn."""
+def _by_id(path: Path, what: str, items: list[tuple]) -> dict[str, str]:
+    """{id: name} of pairs; raises InputError where one id has two names."""
+    found: dict[str, str] = {}
+    for number, name in items:
+        if found.setdefault(str(number), name) != name:
+            raise InputError(
+                f"{path}: two {what} have the id {number}, {found[str(number)]} and {name}; give "
+                "each an id of its own"
+            )
+    return found
+
+
+def _size(image: Mapping) -> Size | None:
+    """(H, W) that the file gives for an image."""
+    return (int(image["height"]), int(image["width"])) if image.get("height") else None
+
+
+def _shapes(label: str, annotation: Mapping, size: Size | None) -> Iterator[Shape]:
+    """The parts of an annotation; raises ValueError where it has none that can be drawn.
+
+    size: (H, W) of its image.
+    """
     segmentation = annotation.get("segmentation")
     if not segmentation:
         raise ValueError("no segmentation, a box alone; export instance masks or polygons")
     if isinstance(segmentation, Mapping):
+        stored = segmentation.get("size")
+        if size and stored and tuple(stored) != size:
+            raise ValueError(f"its run lengths are of {stored} pixels, its image of {[*size]}")
         yield Shape(label, runs=_runs(segmentation["counts"]))
     elif isinstance(segmentation[0], int | float):  # a flat list, of which some tools make one part
         yield polygon(label, segmentation)

@@ -1,6 +1,7 @@
 """What every format is read to: pictures with shapes, the labels, and what is wrong."""
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -47,8 +48,8 @@ class PictureIndex:
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
         for path in pictures:
-            self._by_name[path.name].append(path)
-            self._by_stem[path.stem].append(path)
+            self._by_name[composed(path.name)].append(path)
+            self._by_stem[composed(path.stem)].append(path)
 
     def named(self, name: str, near: Path, split: str | None) -> Path:
         """The picture of a name such as "a.jpg" or "val/a.jpg"; ValueError if none or several.
@@ -56,14 +57,14 @@ class PictureIndex:
         The name only selects among the pictures below the root, so it cannot lead out of it.
         """
         parts = PurePosixPath(name.replace("\\", "/")).parts
-        found = self._by_name.get(parts[-1], []) if parts else []
+        found = self._by_name.get(composed(parts[-1]), []) if parts else []
         for k in range(2, len(parts) + 1):  # the more folders of the name agree, the better
             found = [p for p in found if p.parts[-k:] == parts[-k:]] or found
         return self._one(found, name, near, split)
 
     def with_stem(self, stem: str, near: Path, split: str | None) -> Path:
         """The picture of a name without extension; ValueError if there is none or several."""
-        return self._one(self._by_stem.get(stem, []), stem, near, split)
+        return self._one(self._by_stem.get(composed(stem), []), stem, near, split)
 
     def _one(self, found: list[Path], name: str, near: Path, split: str | None) -> Path:
         found = [path for path in found if path.parent == near] or found
@@ -74,6 +75,11 @@ class PictureIndex:
         if len(found) > 1:
             raise ValueError(f"{found[0]} and {found[1]} both have the name of its picture")
         return found[0]
+
+
+def composed(name: str) -> str:
+    """A file's name in Unicode's composed form; macOS stores letters and their accents apart."""
+    return unicodedata.normalize("NFC", name)
 
 
 def split_of(path: Path) -> str | None:

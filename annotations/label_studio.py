@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from annotations.dataset import AnnotationSet, PictureIndex, by_falling_area
+from annotations.dataset import AnnotationSet, PictureIndex, by_falling_area, composed
 from annotations.shapes import Annotation, Shape
+from labels.class_checks import class_name
 
 TASK = re.compile(r"task-(\d+)-annotation-")  # task-7-annotation-12-by-1-tag-Road sign-0.png
 
@@ -47,7 +48,7 @@ def read_label_studio(
         known = sorted(_labels(task), key=len, reverse=True)
         shapes = []
         for file in regions[str(task["id"])]:
-            stem = re.sub(r"-\d+$", "", file.stem)
+            stem = composed(re.sub(r"-\d+$", "", file.stem))
             label = next((name for name in known if stem.endswith(f"-{name}")), None)
             if label is None:
                 found.problems.append((file, f"no label of task {task['id']} is in its name"))
@@ -82,4 +83,4 @@ def _labels(task: Mapping) -> set[str]:
         result.get("value", {}) for done in task["annotations"] for result in done.get("result", [])
     ]
     lists = [value for each in values for value in each.values() if isinstance(value, list)]
-    return {label for each in lists for label in each if isinstance(label, str)}
+    return {class_name(label) for each in lists for label in each if isinstance(label, str)}

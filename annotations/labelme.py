@@ -15,6 +15,7 @@ from PIL import Image
 
 from annotations.dataset import AnnotationSet, PictureIndex, split_of
 from annotations.shapes import Annotation, Shape, circle, polygon, ring_of
+from labels.class_checks import class_name
 
 LINE_WIDTH, POINT_RADIUS = 10, 5  # pixels
 
@@ -57,7 +58,7 @@ def read_labelme(root: Path, files: Mapping[Path, dict], pictures: PictureIndex)
 
 
 def _shape(entry: Mapping) -> Shape:
-    label, points = str(entry["label"]), np.asarray(entry["points"], np.float64)
+    label, points = class_name(entry["label"]), np.asarray(entry["points"], np.float64)
     kind = entry.get("shape_type") or "polygon"
     if kind == "rectangle":
         (x1, y1), (x2, y2) = points

@@ -5,6 +5,7 @@ Background: what no polygon covers, and pictures without a text file. It has no 
 no holes: exporters cut a polygon open to make one.
 """
 
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 from annotations.dataset import AnnotationSet, by_falling_area
 from annotations.shapes import Annotation, Shape, polygon, ring_of
 from config import SPLIT_WORDS
+from labels.class_checks import class_name
 from utils import InputError
 
 SizeOf = Callable[[Path], tuple[int, int]]  # a picture's upright (H, W)
@@ -33,15 +35,22 @@ def read_yolo(
     if isinstance(names, list):
         names = dict(enumerate(names))
     try:
-        names = {int(k): str(name) for k, name in sorted(names.items())}
+        names = {int(k): class_name(name) for k, name in sorted(names.items())}
     except (AttributeError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: names: expected a list, or numbers and names") from error
+        raise InputError(
+            f"{path}: names: {error}; expected a list, or numbers and names"
+        ) from error
     found.add_labels(names.values())
-    without = []
+    without, entry_of = [], {}
     for split, words in SPLIT_WORDS.items():
         entries = next((content[word] for word in words if content.get(word)), [])
         for entry in entries if isinstance(entries, list) else [entries]:
             for image in _pictures(root, path, content, str(entry), pictures):
+                if (other := entry_of.setdefault(image, entry)) != entry:
+                    raise InputError(
+                        f"{path}: {other} and {entry} both lead to {image.parent}; correct the "
+                        "paths, so that no picture is in two splits"
+                    )
                 labels, size, shapes = _label_file(image), size_of(image), []
                 if labels.is_file():
                     shapes = by_falling_area(_shapes(found, labels, names, size))
@@ -56,6 +65,11 @@ def read_yolo(
         )
     if not found.annotations:
         raise InputError(f"{path}: no pictures in the folders that it names; correct its paths")
+    if len(without) == len(found.annotations):
+        raise InputError(
+            f"{path}: no picture has a label file; that of {without[0]} would be "
+            f"{_label_file(without[0])}"
+        )
     return found
 
 
@@ -92,7 +106,9 @@ def _label_file(image: Path) -> Path:
         if parts[place] == "images":
             parts[place] = "labels"
             break
-    return Path(*parts).with_suffix(".txt")
+    path = Path(*parts).with_suffix(".txt")
+    forms = (path.with_name(unicodedata.normalize(form, path.name)) for form in ("NFC", "NFD"))
+    return next((file for file in (path, *forms) if file.is_file()), path)
 
 
 def _shapes(

@@ -156,11 +156,26 @@ def read_mask(path: Path) -> tuple[np.ndarray, dict[int, Colour]]:
         return np.array(image), {index: tuple(colour) for index, colour in enumerate(colours)}
     if image.mode == "1":
         return np.array(image, np.uint8), {}
+    if image.mode == "F":
+        return _whole_numbers(path, np.array(image)), {}
     if image.mode == "LA":
         image = image.convert("L")
     elif image.mode != "L" and not image.mode.startswith("I"):
         image = image.convert("RGB")
     return np.array(image), {}
+
+
+def _whole_numbers(path: Path, values: np.ndarray) -> np.ndarray:
+    """The values of a floating-point mask as int32; raises InputError if one is no whole number."""
+    numbers = np.nan_to_num(values, nan=0.5).clip(-(2**30), 2**30)
+    whole = numbers.astype(np.int32)
+    if (whole != numbers).any():
+        example = values[whole != numbers][0]
+        raise InputError(
+            f"{path}: a floating-point mask with values such as {example:g}; save class ids as "
+            "whole numbers, in an 8-bit or 16-bit PNG"
+        )
+    return whole
 
 
 def _save(image: Image.Image, path: Path) -> None:

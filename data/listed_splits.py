@@ -1,6 +1,7 @@
 """Pairs that files list: the text files of Pascal VOC and CVAT, and annotation files."""
 
 import codecs
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,7 +83,8 @@ def _read_list(path: Path) -> list[str]:
         text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("latin-1")
-    return [_without_suffix(line.strip()) for line in text.splitlines() if line.strip()]
+    lines = unicodedata.normalize("NFC", text).splitlines()
+    return [_without_suffix(line.strip()) for line in lines if line.strip()]
 
 
 def annotated_splits(found: AnnotationSet, class_file: ClassFile | None) -> Splits:

@@ -1,5 +1,6 @@
 """Pair image and mask files by name, and read a pair."""
 
+import unicodedata
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -123,8 +124,9 @@ def masks_beside(folder: Path, paths: Sequence[Path]) -> set[Path]:
 
 
 def name_below(folder: Path, path: Path) -> str:
-    """The name of a file relative to a folder, without extension."""
-    return path.relative_to(folder).with_suffix("").as_posix()
+    """The name of a file relative to a folder, without extension, in Unicode's composed form."""
+    name = path.relative_to(folder).with_suffix("").as_posix()
+    return unicodedata.normalize("NFC", name)  # macOS stores letters and their accents apart
 
 
 def _by_key(folder: Path, paths: Sequence[Path], key_of: Callable[[str], str]) -> dict[str, Path]:

@@ -1,5 +1,6 @@
 """Refuse class files whose keys contradict each other."""
 
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from reprlib import repr as short
@@ -51,6 +52,19 @@ def whole_number(value: object, what: str) -> int:
     return value
 
 
+def class_name(value: object) -> str:
+    """A class name, in Unicode's composed form and without spaces around it.
+
+    Raises ValueError for what is no text: YAML reads yes, no, null, 1.10 and dates as other things.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError(f"the class name {short(value)} is not text; write it in quotes")
+    name = unicodedata.normalize("NFC", str(value)).strip()
+    if not name:
+        raise ValueError("a class name is empty; give the class a name")
+    return name
+
+
 def check_contradictions(content: Mapping, entries: Sequence[Entry]) -> None:
     """Raise ValueError that names both keys where two say different things."""
     for contradiction in _contradictions(content, entries):
@@ -90,7 +104,7 @@ def _contradictions(content: Mapping, entries: Sequence[Entry]) -> Iterator[str]
             yield "id2label and label2id list different classes"
     known = {entry.name for entry in entries} | {str(entry.file_id) for entry in entries}
     for item in as_list(content.get("ignore_classes")):
-        if str(item) not in known:
+        if class_name(item) not in known:
             names = ", ".join(entry.name for entry in entries[:8])
             yield f"ignore_classes has {short(item)}, which is no class; the classes are {names}"
 

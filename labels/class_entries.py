@@ -5,7 +5,14 @@ from dataclasses import dataclass, field
 from reprlib import repr as short
 
 from config import IGNORE_INDEX, MAX_CLASSES
-from labels.class_checks import OTHERS, Entry, as_list, check_contradictions, whole_number
+from labels.class_checks import (
+    OTHERS,
+    Entry,
+    as_list,
+    check_contradictions,
+    class_name,
+    whole_number,
+)
 from labels.classes import Classes, Colour, default_palette
 
 LISTS = ("ALL_CLASSES", "classes", "names", "id2label", "label2id")
@@ -52,7 +59,7 @@ def parse_classes(content: object) -> ClassFile:
     drawn = _colours(content, "VIS_LABEL_MAP", entries)
     in_masks = _colours(content, "LABEL_COLORS_LIST", entries)
     check_contradictions(content, entries)
-    left_out = {str(item) for item in as_list(content.get("ignore_classes"))}
+    left_out = {class_name(item) for item in as_list(content.get("ignore_classes"))}
     kept = [entry for entry in entries if not {str(entry.file_id), entry.name} & left_out]
     if not 2 <= len(kept) <= MAX_CLASSES - 1:
         raise ValueError(f"{len(kept)} classes; expected 2 to {MAX_CLASSES - 1}")
@@ -89,19 +96,12 @@ def _entries(content: Mapping) -> list[Entry]:
 
 def _entry(file_id: int, value: object) -> Entry:
     if not isinstance(value, Mapping):
-        return Entry(file_id, _name(value))
+        return Entry(file_id, class_name(value))
     unknown = value.keys() - {"name", "labels", "color"}
     if unknown or "name" not in value:
         raise ValueError(f"class {file_id} must have the key name, and may have labels and color")
     colour = _colour(value["color"]) if "color" in value else None
-    return Entry(file_id, _name(value["name"]), value.get("labels"), colour)
-
-
-def _name(value: object) -> str:
-    """A class name; YAML reads yes, no, on, off, null, 1.10 and dates as something else."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueError(f"the class name {short(value)} is not text; write it in quotes")
-    return str(value)
+    return Entry(file_id, class_name(value["name"]), value.get("labels"), colour)
 
 
 def _colours(content: Mapping, key: str, entries: Sequence[Entry]) -> dict[int, Colour]:

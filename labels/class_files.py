@@ -66,6 +66,8 @@ def load_content(path: Path) -> object:
     except FileNotFoundError as error:
         known = ", ".join(PRESETS)
         raise InputError(f"{path}: no such class file, and no preset ({known})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text; save it with the encoding UTF-8") from error
     except RecursionError as error:
         raise InputError(f"{path}: nested too deeply for a class file") from error
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:

@@ -154,6 +154,79 @@ def test_faults_of_a_coco_file_are_a_line_each(tmp_path, in_tmp, shape, words):
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"categories": [{"id": 3, "name": "cat"}, {"id": 3, "name": "dog"}]},
+         "two categories have the id 3, cat and dog"),
+        ({"images": [{"id": 0, "file_name": "0.jpg"}, {"id": 0, "file_name": "1.jpg"}]},
+         "two images have the id 0, 0.jpg and 1.jpg"),
+        ({"annotations": [{"id": 0, "image_id": 0, "category_id": 3, "segmentation":
+                           {"size": [WIDTH, HEIGHT], "counts": [WIDTH * HEIGHT - 9, 9]}}]},
+         r"of \[80, 60\] pixels, its image of \[60, 80\]"),
+        ({"categories": [{"id": 3, "name": " "}]}, "a class name is empty"),
+    ],
+)  # fmt: skip
+def test_coco_files_that_would_be_read_wrongly_are_refused(tmp_path, in_tmp, change, words):
+    for k in range(2):
+        save_image(tmp_path / f"{k}.jpg", k)
+    write(tmp_path / "x.json", coco(["0.jpg", "1.jpg"], []) | change)
+    with pytest.raises(InputError, match=words):
+        load_data(find_splits(tmp_path))
+
+
+def test_coco_ids_and_sizes_may_be_text(tmp_path, in_tmp):
+    shape = {"image_id": "0", "category_id": "3", "segmentation": flat(BOX)}
+    content = coco(["0.jpg", "1.jpg"], [shape])
+    for k, image in enumerate(content["images"]):
+        save_image(tmp_path / f"{k}.jpg", k)
+        image.update(height=str(HEIGHT), width=str(WIDTH))
+    write(tmp_path / "x.json", content)
+    found, _ = targets(tmp_path)
+    assert (found["0.jpg"] == 1).sum() == 80
+
+
+def test_letters_with_accents_are_alike_however_they_are_stored(tmp_path, in_tmp):
+    composed, apart = "\u00e9", "e\u0301"
+    for k, (image, text) in enumerate([(composed, apart), (apart, composed)]):
+        save_image(tmp_path / "yolo" / "images" / "train" / f"{image}{k}.jpg", k)
+        write(tmp_path / "yolo" / "labels" / "train" / f"{text}{k}.txt", yolo_line(0, BOX))
+        save_image(tmp_path / "labelme" / f"{image}{k}.jpg", k)
+        shape = {"label": f"{text} ", "points": BOX}
+        write(tmp_path / "labelme" / f"{text}{k}.json", {"shapes": [shape]})
+    content = coco([f"{composed}.jpg"], [])
+    save_image(tmp_path / "coco" / "train" / f"{apart}.jpg")
+    save_image(tmp_path / "coco" / "val" / "b.jpg", 1)
+    write(tmp_path / "coco" / "train.json", content)
+    write(tmp_path / "coco" / "val.json", coco(["b.jpg"], []))
+    write(tmp_path / "yolo" / "data.yaml", {"names": ["x"], "train": "images/train"})
+    for folder in ("yolo", "labelme"):
+        found, data = targets(tmp_path / folder)
+        assert len(data.classes.names) == 2
+        assert all((target == 1).sum() in range(70, 100) for target in found.values())
+    assert len(targets(tmp_path / "coco")[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"train": "../train/images", "val": "../val/images"}, "both lead to .*no picture is in"),
+        ({"names": ["cat", None]}, "the class name None is not text"),
+    ],
+)
+def test_yolo_files_that_would_mix_splits_or_classes_are_refused(tmp_path, in_tmp, change, words):
+    draw_yolo(tmp_path, **change)
+    with pytest.raises(InputError, match=words):
+        find_splits(tmp_path)
+
+
+def test_yolo_without_any_label_file_is_refused(tmp_path, in_tmp):
+    draw_yolo(tmp_path)
+    (tmp_path / "labels").rename(tmp_path / "Labels")
+    with pytest.raises(InputError, match=r"no picture has a label file; that of .*labels/train"):
+        find_splits(tmp_path)
+
+
 def test_pictures_that_a_coco_file_lacks_or_doubles(tmp_path, in_tmp):
     for k in range(3):
         save_image(tmp_path / f"{k}.jpg", k)

@@ -141,6 +141,16 @@ def test_one_bit_and_sixteen_bit_masks(tmp_path):
     assert read_mask(tmp_path / "ids.png")[0].tolist() == [[0, 300, 65535]]
 
 
+def test_masks_of_floating_point_hold_whole_numbers_or_are_refused(tmp_path):
+    path = tmp_path / "mask.tif"
+    Image.fromarray(np.array([[0, 1, -9999]], np.float32)).save(path)
+    assert read_mask(path)[0].tolist() == [[0, 1, -9999]]
+    for value in (0.9, np.nan):
+        Image.fromarray(np.array([[0, value]], np.float32)).save(path)
+        with pytest.raises(InputError, match=f"floating-point mask with values such as {value}"):
+            read_mask(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
 def test_what_is_no_picture_is_named(tmp_path, content):
     path = tmp_path / "broken.png"

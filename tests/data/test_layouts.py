@@ -320,6 +320,22 @@ def test_voc_lists_name_paths_and_come_in_any_encoding(tmp_path):
         assert [p.mask.stem for p in splits.pairs] == ["a", "a", "b c", "\u00e9"]
 
 
+def test_names_with_accents_pair_however_they_are_stored(tmp_path):
+    for folder, names in (
+        ("JPEGImages", ["\u00e9", "e\u0301x"]),
+        ("SegmentationClass", ["e\u0301", "\u00e9x"]),
+    ):
+        for i, name in enumerate(names):
+            save(tmp_path / folder / f"{name}.png", draw_ids(i, 3))
+    by_hand = [tmp_path / "JPEGImages", tmp_path / "SegmentationClass", None, None]
+    assert len(find_splits(folders=by_hand).pairs) == 2
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("e\u0301\n\u00e9x", encoding="utf-8")
+    (lists / "val.txt").write_text("", encoding="utf-8")
+    assert len(find_splits(tmp_path).pairs) == 2
+
+
 def test_trainval_without_the_validation_set(tmp_path):
     draw_voc(tmp_path, {"trainval.txt": [0, 1, 2]}, {"val.txt": [1]}, lambda p, ids: save(p, ids))
     splits = find_splits(tmp_path)

@@ -250,6 +250,20 @@ def test_a_missing_file_names_the_presets():
         read_classes("nowhere.yaml")
 
 
+def test_class_names_are_trimmed_and_composed(tmp_path):
+    path = tmp_path / "dataset.yaml"
+    path.write_text("names: [' road ', \"e\u0301\"]", encoding="utf-8")
+    assert read_classes(path).classes.names == ("road", "\u00e9")
+    for text, words in (("names: [a, ' ']", "a class name is empty"),
+                        ("names: [\u00e9, \"e\u0301\"]", "have one name")):  # fmt: skip
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=words):
+            read_classes(path)
+    path.write_text("names: [a, b]", encoding="utf-16")
+    with pytest.raises(InputError, match="not UTF-8 text; save it with the encoding UTF-8"):
+        read_classes(path)
+
+
 def test_files_are_found_in_their_order(tmp_path):
     assert find_class_file(tmp_path) is None
     for name in ("classes.txt", "labelmap.txt", "classes.json", "dataset.yaml"):
