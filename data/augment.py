@@ -10,6 +10,7 @@ import numpy as np
 
 import data.transforms as T
 from config import IGNORE_INDEX
+from labels.classes import count_pixels
 
 MAX_SHARE = 0.75  # of a crop's pixels for one class
 CROP_TRIES = 10
@@ -126,7 +127,7 @@ def _choose_crop(
         if attempt >= CROP_TRIES:
             start = _mixed_place(target, window, rng) or start
         crop = tuple(slice(n, n + m) for n, m in zip(start, window, strict=True))
-        counts = np.bincount(target[crop].ravel(), minlength=IGNORE_INDEX + 1)[:IGNORE_INDEX]
+        counts = count_pixels(target[crop])[:IGNORE_INDEX]
         if np.count_nonzero(counts) > 1 and counts.max() <= MAX_SHARE * counts.sum():
             break
     return crop

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from config import IGNORE_INDEX
-from labels.classes import Colour
+from labels.classes import Colour, count_pixels
 from utils import InputError, first_of
 
 UNKNOWN = -1
@@ -141,7 +141,7 @@ def _distance(one: Colour, other: Colour) -> int:
 
 def used_colours(mask: np.ndarray, palette: Mapping[int, Colour]) -> dict[int, Colour]:
     """The palette's entries {index: colour} whose index occurs in a mask (H, W) uint8."""
-    occurs = np.bincount(mask.ravel(), minlength=IGNORE_INDEX + 1) > 0
+    occurs = count_pixels(mask) > 0
     return {index: colour for index, colour in palette.items() if occurs[index]}
 
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from config import IGNORE_INDEX
-from labels.classes import IGNORED_COLOUR, Classes, Colour, colour_table
+from labels.classes import IGNORED_COLOUR, Classes, Colour, colour_table, count_pixels
 from results.legend import (
     draw_legend,
     fitted_text,
@@ -47,7 +47,7 @@ def overlay(
     drawn = cv2.addWeighted(colours, alpha, image, 1 - alpha, 0)
     edges = cv2.morphologyEx(labels, cv2.MORPH_GRADIENT, np.ones((2 * line + 1,) * 2, np.uint8))
     drawn = cv2.copyTo(colours, edges, drawn)
-    shown = np.bincount(labels.ravel(), minlength=IGNORE_INDEX + 1)  # pixels by class id
+    shown = count_pixels(labels)
     if shown[IGNORE_INDEX]:
         gaps = ~_stripes(labels.shape, 4 * line) & (labels == IGNORE_INDEX)
         drawn = cv2.copyTo(image, gaps.astype(np.uint8), drawn)

@@ -13,7 +13,7 @@ from common import distributed
 from common.job_record import JobRecord
 from config import IGNORE_INDEX
 from inference.windows import Prediction
-from labels.classes import Classes
+from labels.classes import Classes, count_pixels
 from utils import InputError, printable, temporary_path, write_atomically
 
 RESULTS_CSV, RECORD = "results.csv", "results.json"
@@ -33,7 +33,7 @@ def csv_text(rows: Iterable[Sequence]) -> str:
 
 def class_fractions(labels: np.ndarray, num_classes: int) -> list[float]:
     """Fractions 0..1 of the pixels: one per class, then that of ignored pixels. labels: (H, W)."""
-    counts = np.bincount(labels.ravel(), minlength=IGNORE_INDEX + 1) / labels.size
+    counts = count_pixels(labels) / labels.size
     return [*counts[:num_classes].tolist(), float(counts[IGNORE_INDEX])]
 
 

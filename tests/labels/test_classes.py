@@ -16,6 +16,7 @@ from labels.classes import (
     VOC2012,
     VOC_PALETTE,
     Classes,
+    count_pixels,
     default_classes,
     default_palette,
 )
@@ -152,3 +153,9 @@ def test_default_classes_repeat_nothing():
         assert classes.num_classes == num_classes
         assert not repeated(classes.names), num_classes
         assert not repeated(classes.palette), num_classes
+
+
+def test_pixels_are_counted_in_any_view_of_a_map():
+    labels = np.random.default_rng(0).integers(0, 256, (70, 90), dtype=np.uint8)
+    for view in (labels, labels[3:40, 5:60], labels[::-1, ::-1], labels.T, labels[:0]):
+        assert np.array_equal(count_pixels(view), np.bincount(view.ravel(), minlength=256))
