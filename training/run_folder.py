@@ -1,6 +1,7 @@
 """The folder of a training run: history, curves, checkpoints, previews."""
 
 import math
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from results.tables import csv_text
 from training.failures import collapse_warning
 from utils import InputError, write_atomically
 
+SECONDS_PER_DRAWING = 60.0  # of the curves, which take as long as a short epoch
 FILES = {
     "best_model_iou.pth": "checkpoint of the best validation {watched}",
     "best_model_loss.pth": "checkpoint of the lowest validation loss",
@@ -57,13 +59,17 @@ class RunFolder:
     watch: Watch = field(default_factory=Watch)
     history: list[Row] = field(default_factory=list)
     board: Any = None
+    _drawn_at: float = field(default=-math.inf, init=False)
+    _drawn_epochs: int = field(default=0, init=False)
 
     @property
     def classes(self) -> Classes:
         return Classes(self.header["classes"], self.header["palette"])
 
     def add_epoch(self, lr: float, train: dict, valid: dict, trained: dict[str, Tensor]) -> None:
-        """Print the scores of one more epoch; write history, curves and improved checkpoints.
+        """Print the scores of one more epoch; write history and improved checkpoints.
+
+        The curves are drawn from time to time; call draw_curves at the end.
 
         train, valid: the scores that train_one_epoch and evaluate returned.
         """
@@ -87,14 +93,21 @@ class RunFolder:
         if is_main():
             table = csv_text([list(row), *(list(row.values()) for row in self.history)])
             write_atomically(self.folder / "history.csv", table.encode(), durable=True)
-            for file, score in CURVES.items():
-                curve = draw_curve(self.history, score, file)
-                write_atomically(self.folder / f"{file}.png", curve)
+        if time.monotonic() - self._drawn_at > SECONDS_PER_DRAWING:
+            self.draw_curves()
         if self.board is not None:
             for name, value in row.items():
                 if value is not None:
                     self.board.add_scalar(name, value, row["epoch"])
             self.board.flush()
+
+    def draw_curves(self) -> None:
+        """Write the curves unless they show the last epoch already."""
+        if not is_main() or self._drawn_epochs == len(self.history):
+            return
+        for file, score in CURVES.items():
+            write_atomically(self.folder / f"{file}.png", draw_curve(self.history, score, file))
+        self._drawn_at, self._drawn_epochs = time.monotonic(), len(self.history)
 
     def best(self) -> Row:
         """The row of the best epoch by `watch`."""

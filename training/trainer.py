@@ -93,6 +93,7 @@ class Trainer:
                     boundary = self.run.watch.boundary
                     valid_scores = self._evaluate(batches, self.valid_network, boundary)
                     self._finish_epoch(train_scores, valid_scores)
+            self.run.draw_curves()
 
     def _train(self) -> dict:
         """One pass over the training pictures, or over those that a resumed epoch has left."""
@@ -188,6 +189,7 @@ class Trainer:
         if request != CONTINUE:
             self._save()
         if request == STOP:
+            self.run.draw_curves()
             raise Stopped(
                 f"stopped after {self._place()}, all is saved; continue with the same command and "
                 "--resume",

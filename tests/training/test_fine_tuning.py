@@ -1,5 +1,6 @@
 """The flags of --fine-tune and of the recipe, through train.py: each does what it says."""
 
+import signal
 import sys
 import types
 from importlib.machinery import ModuleSpec
@@ -32,6 +33,37 @@ def trained(data_dir, in_tmp, monkeypatch):
         return torch.load(path, weights_only=True)["model_state_dict"]
 
     return run
+
+
+def test_curves_are_drawn_at_first_and_at_the_end_of_quick_epochs(
+    data_dir, in_tmp, monkeypatch, capsys
+):
+    """Drawing them takes as long as a short epoch."""
+    drawn = []
+    monkeypatch.setattr(run_folder, "draw_curve", lambda rows, *_: drawn.append(len(rows)) or b"")
+    command = ["--data", str(data_dir), *TINY, "--epochs", "4"]
+    train.main(command)
+    assert drawn == [1, 1, 1, 4, 4, 4]
+    drawn.clear()
+    monkeypatch.setattr(run_folder, "SECONDS_PER_DRAWING", -1.0)
+    train.main(command)
+    assert drawn == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]
+
+
+def test_a_stopped_run_draws_its_curves(data_dir, in_tmp, monkeypatch, capsys):
+    drawn = []
+    monkeypatch.setattr(run_folder, "draw_curve", lambda rows, *_: drawn.append(len(rows)) or b"")
+    add_epoch = run_folder.RunFolder.add_epoch
+
+    def stop_after_two(self, *args):
+        add_epoch(self, *args)
+        if len(self.history) == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(run_folder.RunFolder, "add_epoch", stop_after_two)
+    with pytest.raises(SystemExit):
+        train.main(["--data", str(data_dir), *TINY, "--epochs", "4"])
+    assert drawn == [1, 1, 1, 2, 2, 2]
 
 
 def changed(before: dict, after: dict) -> set[str]:
