@@ -21,7 +21,7 @@ from data.augment import Augment, build_augment
 from data.layouts import DEFAULT_ROOT, find_splits
 from data.pairs import SPLIT_NAMES, Pair, Splits, read_pair, tile_pairs
 from data.survey import SegmentationData, inspect_data, summarise
-from data.transforms import Resize, eval_transform, to_tensor
+from data.transforms import Resize, eval_transform, mean_colour, to_tensor
 from flags.parser import Parser
 from flags.shared import add_augmentation, add_data_flags, add_image_size, add_shared
 from labels.masks import MaskEncoding
@@ -66,7 +66,8 @@ class SegmentationDataset(Dataset):
         return self.pairs[epoch_and_picture(draw, len(self.pairs))[1]]
 
     def __getitem__(self, draw: int) -> tuple[Tensor, Tensor]:
-        image, target = read_pair(self.pair(draw), self.encoding)
+        colour = mean_colour(self.resize.input_format)
+        image, target = read_pair(self.pair(draw), self.encoding, colour)
         if self.augment is None:
             return eval_transform(image, self.resize), torch.from_numpy(target)
         image, target = self.augment(image, target, draw)

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from annotations.shapes import Annotation
-from config import DINOV2_INPUT, SPLIT_WORDS
+from config import SPLIT_WORDS
 from data.images import UPRIGHT, list_images, orientation, read_image, read_mask, upright_size
-from data.transforms import Window, mean_colour, tile_windows
+from data.transforms import Window, tile_windows
 from labels.class_entries import ClassFile
 from labels.classes import Colour
 from labels.masks import MaskEncoding
@@ -171,12 +171,17 @@ class SizeMismatch(InputError):
     """A mask and its image differ in size."""
 
 
-def read_pair(pair: Pair, encoding: MaskEncoding) -> tuple[np.ndarray, np.ndarray]:
-    """RGB (H, W, 3) uint8 and the target, class ids (H, W) uint8."""
+def read_pair(
+    pair: Pair, encoding: MaskEncoding, outside: Colour = (0, 0, 0)
+) -> tuple[np.ndarray, np.ndarray]:
+    """RGB (H, W, 3) uint8 and the target, class ids (H, W) uint8.
+
+    outside: colour of the pixels of a window that lie beyond the picture.
+    """
     image, mask, palette = read_stored(pair) if pair.window is None else _read_once(pair[:2])
     target = encoding.decode(mask, palette)
     if pair.window:
-        image = pair.window.of_image(image, mean_colour(DINOV2_INPUT))
+        image = pair.window.of_image(image, outside)
         target = pair.window.of_target(target)
     return image, target
 

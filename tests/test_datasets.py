@@ -11,7 +11,9 @@ from PIL import Image
 
 import datasets
 import train
+from config import InputFormat
 from data.augment import build_augment
+from data.pairs import tile_pairs
 from data.transforms import Resize
 from datasets import EpochBatches, SegmentationDataset, build_loaders
 from engine import EvaluationSettings, evaluate
@@ -30,6 +32,17 @@ def test_validation_items_have_the_masks_own_size(data):
         image, target = dataset[i]
         assert image.shape == (3, 56, 84)
         assert np.array_equal(target, np.asarray(Image.open(pair.mask)))
+
+
+def test_windows_beyond_the_picture_show_the_mean_colour_of_the_backbone(data):
+    """As the crops of training do: zero once normalised, but for rounding."""
+    grey = InputFormat(16, (0.5, 0.25, 0.75), (0.25, 0.25, 0.25))
+    size = (608, 608)  # larger than the pictures
+    pairs = tile_pairs(data.splits.valid, size)
+    dataset = SegmentationDataset(pairs, data.encoding, Resize(size, input_format=grey))
+    image, target = dataset[0]
+    assert (target[-1] == 255).all()
+    assert image[:, -1].abs().max() < 0.01
 
 
 def test_training_items_are_draws(data):

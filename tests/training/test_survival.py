@@ -341,10 +341,10 @@ def test_weights_that_are_not_finite_are_never_saved(forks, command, more):
 WORKER_KILLED = """
 import os, datasets
 read_pair = datasets.read_pair
-def killed(pair, encoding):
+def killed(pair, *more):
     if datasets.torch.utils.data.get_worker_info() and pair.image.name == "4.png":
         os.kill(os.getpid(), 9)
-    return read_pair(pair, encoding)
+    return read_pair(pair, *more)
 datasets.read_pair = killed
 """
 
