@@ -40,7 +40,7 @@ def session(device_name: str = "auto") -> Iterator[torch.device]:
     Only the main process prints to stdout. When another process ends, this one ends too. If several
     fail, the first error is printed.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         yield select_device(device_name)
         return
     device = _device_of_rank(device_name, _number_from_environment("LOCAL_RANK"))

@@ -12,6 +12,7 @@ import torch
 from helpers.basics import REPO
 
 from common import signals
+from common.distributed import session
 from common.exits import exits_cleanly
 from common.signals import SIGNALS, Interrupted, Stopped, StopSignals, delayed_signals
 from utils import InputError, progress
@@ -181,3 +182,17 @@ def test_progress_off_a_terminal_is_a_line_each_minute(capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     assert list(progress(range(3), "drawing")) == [0, 1, 2]
     assert "drawing: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({"WORLD_SIZE": "two", "LOCAL_RANK": "0", "RANK": "0"}, "WORLD_SIZE is two"),
+        ({"WORLD_SIZE": "2", "LOCAL_RANK": ""}, "LOCAL_RANK is "),
+    ],
+)
+def test_an_environment_without_numbers_is_refused(monkeypatch, environment, found):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=found), session("cpu"):
+        pass
