@@ -201,14 +201,13 @@ def evaluate(
         with autocast(device, settings.amp):
             batch = network(inputs.to(device, non_blocking=True)).float()
         for logits, target in zip(batch.split(1), targets, strict=True):
-            target = target.to(device, non_blocking=True)[None]
-            size = target.shape[-2:]
+            on_device, size = target.to(device, non_blocking=True)[None], target.shape
             image_size = settings.resize.content_size(size)
-            losses.append(criterion.of_picture(logits, target, image_size))
+            losses.append(criterion.of_picture(logits, on_device, image_size))
             labels = labels_at(logits, image_size, size, output_stride=criterion.output_stride)
-            matrix.update(labels, target)
+            matrix.update(labels, on_device)
             if observers:
-                on_cpu = labels[0].cpu().numpy(), target[0].cpu().numpy()
+                on_cpu = labels[0].cpu().numpy(), target.numpy()
                 for observe in observers:
                     observe(*on_cpu)
     matrix = _over_all_processes(matrix)

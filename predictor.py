@@ -129,6 +129,8 @@ def load_predictor(
         raise InputError("--tile shows the picture's own resolution: leave out --imgsz and --mode")
     if options.tile_overlap is not None and not options.tile:
         raise InputError("--tile-overlap needs --tile")
+    if options.compile and options.runtime == "openvino":
+        raise InputError("--compile does nothing with --runtime openvino: leave out one of them")
     dtype = select_dtype(options.dtype, device)
     if Path(model).suffix.lower() in EXPORTED:
         module = load_onnx(Path(model), device, options)

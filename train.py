@@ -45,6 +45,13 @@ from training.run_info import record_job, replace_earlier_run, write_run_facts
 from training.trainer import Trainer
 from utils import InputError, amp_dtype, make_deterministic, output_folder, seed_everything
 
+NEEDED_BY = {  # flags that do nothing without another one
+    "fine_tune": ("backbone_lr", "layer_decay", "unfreeze_blocks", "checkpoint_activations"),
+    "test_only": (
+        "split", "model", "mode", "tile", "tile_overlap", "scales", "refine", "flip", "dtype",
+    ),
+}  # fmt: skip
+
 
 # fmt: off
 def get_args_parser() -> argparse.ArgumentParser:
@@ -95,10 +102,14 @@ def check_flags(args: argparse.Namespace, processes: int) -> None:
         raise InputError("--scheduler-epochs has no effect without --scheduler; add that")
     if args.fine_tune and args.runtime == "openvino":
         raise InputError("--runtime openvino needs a frozen backbone: leave it out, or --fine-tune")
-    for name in ("backbone_lr", "layer_decay", "unfreeze_blocks", "checkpoint_activations"):
-        if getattr(args, name) and not args.fine_tune:
-            flag = "--" + name.replace("_", "-")
-            raise InputError(f"{flag} has no effect without --fine-tune; add that, or leave it out")
+    if args.compile and args.runtime == "openvino":
+        raise InputError("--compile does nothing with --runtime openvino: leave out one of them")
+    parser = get_args_parser()
+    for needed, names in NEEDED_BY.items():
+        for name in names:
+            if getattr(args, name) != parser.get_default(name) and not getattr(args, needed):
+                flag, other = ("--" + text.replace("_", "-") for text in (name, needed))
+                raise InputError(f"{flag} has no effect without {other}; add that, or leave it out")
 
 
 def optimizer_settings(args: argparse.Namespace) -> OptimizerSettings:

@@ -70,7 +70,7 @@ class ResultsTable:
         difference = "settings that results.json does not tell"
         with suppress(OSError, ValueError):
             earlier = JobRecord.from_json(self._record_path.read_text(encoding="utf-8"))
-            difference = JobRecord.from_json(record.to_json()).difference(earlier)
+            difference = record.difference(earlier)
         if difference is not None:
             print(f"every picture is segmented again: {self.path} was made with {difference}")
             return {}

@@ -13,6 +13,7 @@ import train
 from networks import openvino_runtime
 from networks.backbones import load_backbone
 from networks.openvino_runtime import OpenVinoBackbone
+from predictor import PredictorOptions, load_predictor
 from utils import InputError
 
 pytest.importorskip("openvino")
@@ -58,6 +59,12 @@ def test_without_openvino_one_line(backbone, monkeypatch):
     monkeypatch.setattr(openvino_runtime, "is_installed", lambda: False)
     with pytest.raises(InputError, match="pip install openvino"):
         OpenVinoBackbone(backbone)
+
+
+def test_a_compiled_backbone_that_would_not_run_is_refused():
+    options = PredictorOptions(compile=True, runtime="openvino")
+    with pytest.raises(InputError, match="--compile does nothing with --runtime openvino"):
+        load_predictor("model.pth", torch.device("cpu"), options)
 
 
 def test_the_scripts_give_the_same_masks(in_tmp, data_dir):

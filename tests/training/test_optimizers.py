@@ -174,9 +174,15 @@ def test_the_flags_of_the_recipe(flags, expected):
     [
         ("--scheduler --schedule poly", "--schedule step"),
         ("--schedule cosine --scheduler-epochs 3", "no effect without --scheduler"),
+        ("--layer-decay 0.9", "--layer-decay has no effect without --fine-tune"),
+        ("--split valid", "--split has no effect without --test-only"),
+        ("--dtype bfloat16", "--dtype has no effect without --test-only"),
+        ("--no-flip", "--flip has no effect without --test-only"),
+        ("--tile-overlap 0", "--tile-overlap has no effect without --test-only"),
+        ("--compile --runtime openvino", "--compile does nothing"),
     ],
 )
-def test_flags_of_two_schedules_are_refused(flags, message):
+def test_flags_that_would_do_nothing_are_refused(flags, message):
     with pytest.raises(InputError, match=message):
         train.check_flags(train.get_args_parser().parse_args(flags.split()), 1)
 
