@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         watch = Stopwatch("decode", "model", "drawing and saving")
         keep = (*args.save, "confidence")
         facts = {"model": args.model, "device": str(device)}
-        page = InferencePage(table, classes, len(names), problems, facts, not args.no_page)
+        page = InferencePage(table, classes, names, problems, facts, not args.no_page)
         segmented = segment(mine, predictor, args.batch, keep, watch, problems)
         failures = []
         with page, closing(segmented):
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             problems |= ChainMap(*distributed.gathered(problems))
             if distributed.is_main():
                 failures = [problems[path] for path in todo if path in problems]
-                failures += write_contact_sheet(folder, table.rows.values())
+                failures += write_contact_sheet(folder, table)
         num_done = len(todo) - len(problems)
         print(f"{num_done} of {len(names)} pictures segmented, results in {folder}")
         if len(todo) < len(names):

@@ -1,6 +1,7 @@
 """The page of datasets.py: what is wrong, what the splits hold, pictures with their masks."""
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -60,6 +61,19 @@ class DatasetPage(Page):
     def _kept(self) -> dict[str, tuple[str, Picture]]:
         return _read_kept(self.folder / FOLDER / KEPT_FILE)
 
+    @cached_property
+    def _roots(self) -> dict[str, str]:
+        """The folder that holds all pictures of a split, by split."""
+        return {
+            split: os.path.commonpath([os.path.abspath(pair.image.parent) for pair in pairs])
+            for split, pairs in _splits(self.data)
+        }
+
+    def _name(self, split: str, pair: Pair) -> str:
+        """Name of a pair, of which no other has the same: its path below the split's folder."""
+        below = os.path.relpath(os.path.abspath(pair.image), self._roots[split])
+        return f"{split}/{Path(below).as_posix()}"
+
     def add(self, split: str, pair: Pair, image: np.ndarray, ids: np.ndarray) -> None:
         """Show a pair that has been read: RGB (H, W, 3), class ids (H, W), UNKNOWN for none."""
         if self.wanted and not self._show_again(split, pair):
@@ -67,7 +81,7 @@ class DatasetPage(Page):
 
     def _show_again(self, split: str, pair: Pair) -> bool:
         """Show what an earlier page has kept of a pair; False if that is out of date."""
-        name, key = _name(split, pair), _key(self.data, pair)
+        name, key = self._name(split, pair), _key(self.data, pair)
         kept_key, picture = self._kept.get(name, ("", None))
         if not key or key != kept_key or not (self.folder / layers_path(Path(name))).is_file():
             return False
@@ -75,7 +89,7 @@ class DatasetPage(Page):
         return True
 
     def _show(self, split: str, pair: Pair, image: np.ndarray, ids: np.ndarray) -> None:
-        name = _name(split, pair)
+        name = self._name(split, pair)
         labels = np.where(ids == UNKNOWN, IGNORE_INDEX, ids).astype(np.uint8)
         note = f"{pair.image} + {pair.mask}"
         if unknown := float((ids == UNKNOWN).mean()):
@@ -89,7 +103,7 @@ class DatasetPage(Page):
     def _show_further(self) -> None:
         """Show pairs besides those of the contact sheet: one in PICTURES_OF of all."""
         usable = [item for split in SPLIT_NAMES for item in usable_pairs(self.data, split)]
-        usable = [item for item in usable if _name(*item[:2]) not in self._shown]
+        usable = [item for item in usable if self._name(*item[:2]) not in self._shown]
         wanted = min(max(len(self.data.scans) // PICTURES_OF, PICTURES[0]), PICTURES[-1])
         count = max(0, wanted - len(self._shown))
         for split, pair, _ in choose(self.data, usable, count, most_bad=-(-count // 2)):
@@ -144,10 +158,6 @@ def _sizes(pairs: Sequence[Pair]) -> Counter:
         with suppress(Exception), Image.open(pair.image) as image:  # else it is among the problems
             sizes[image.size] += 1
     return sizes
-
-
-def _name(split: str, pair: Pair) -> str:
-    return f"{split}/{pair.image.name}"
 
 
 def _key(data: SegmentationData, pair: Pair) -> str:

@@ -10,8 +10,8 @@ from inference.windows import Prediction
 from labels.classes import Classes
 from pages.html import Page
 from pages.layers import layers_path, url, write_layers
-from results.picture_files import ENDINGS, result_paths
-from results.tables import ResultsTable, class_fractions, printable
+from results.picture_files import CONTACT_SHEET, ENDINGS, result_paths
+from results.tables import ResultsTable, class_fractions, picture_key, printable
 
 
 @dataclass(frozen=True)
@@ -99,18 +99,19 @@ def shares_by_class(shares: Iterable[float]) -> dict[int, float]:
 class InferencePage(Page):
     """The page of infer_image.py: a gallery of the rows of results.csv.
 
-    total: pictures that were asked for. problems: why pictures could not be read, by path; it may
-    grow during the job. facts: of the job, as short texts; "model" is its name or file.
+    names: see output_names. problems: why pictures could not be read, by path; it may grow during
+    the job. facts: of the job, as short texts; "model" is its name or file.
     """
 
     kind = "Inference"
 
     def __init__(
-        self, table: ResultsTable, classes: Classes, total: int, problems: Mapping[Path, str],
-        facts: Mapping[str, str], wanted: bool = True,
+        self, table: ResultsTable, classes: Classes, names: Mapping[Path, Path],
+        problems: Mapping[Path, str], facts: Mapping[str, str], wanted: bool = True,
     ):  # fmt: skip
         super().__init__(table.path.parent, wanted)
-        self._table, self._classes, self._total = table, classes, total
+        self._table, self._classes = table, classes
+        self._names = {picture_key(picture): name for picture, name in names.items()}
         self._problems, self._facts = problems, facts
 
     def add(self, name: Path, image: np.ndarray, prediction: Prediction) -> None:
@@ -122,25 +123,28 @@ class InferencePage(Page):
             self.update()
 
     def text(self, state: str) -> str:
-        pictures = [picture for row in self._table.rows.values() if (picture := self._picture(row))]
-        numbers = [Number("confidence")]
+        rows, numbers = self._table.rows, [Number("confidence")]
+        pictures = [shown for key, row in rows.items() if (shown := self._picture(key, row))]
         gallery = Gallery(class_entries(self._classes), INFERENCE_MODES, 1, numbers, pictures)
-        statement = f"{len(pictures)} of {self._total} pictures segmented by {self._facts['model']}"
+        total = len(self._names | rows)
+        statement = f"{len(rows)} of {total} pictures segmented by {self._facts['model']}"
+        if hidden := len(rows) - len(pictures):
+            statement += f"; {hidden} of them, segmented with --no-page, are in results.csv alone"
         files = [("results.csv", "results.csv")]
-        if (self.folder / "contact_sheet.jpg").is_file():
-            files.append(("contact_sheet.jpg", "contact_sheet.jpg"))
+        if self._table.is_current(self.folder / CONTACT_SHEET, self._table.record_path):
+            files.append((CONTACT_SHEET, CONTACT_SHEET))
         return self.render(
             "gallery.html", state, statement, self._facts, files,
             gallery=asdict(gallery), problems=list(self._problems.values()),
         )  # fmt: skip
 
-    def _picture(self, row: Sequence[str]) -> Picture | None:
+    def _picture(self, key: str, row: Sequence[str]) -> Picture | None:
         """A row of results.csv, see ResultsTable; None where an earlier job wrote no layers."""
         source, result, width, height, confidence, *shares = row
-        name = Path(result)
-        if not (self.folder / layers_path(name)).is_file():
+        name, picture, is_current = Path(result), Path(source), self._table.is_current
+        if not is_current(self.folder / layers_path(name), picture):
             return None
-        found = result_paths(self.folder / name, ENDINGS)
+        found = result_paths(self.folder / self._names.get(key, name), ENDINGS).items()
         return Picture(
             name=result,
             layers=url(layers_path(name)),
@@ -148,6 +152,8 @@ class InferencePage(Page):
             height=int(height),
             shares=shares_by_class(map(float, shares)),
             numbers=[float(confidence)],
-            files=[(k, url(p.relative_to(self.folder))) for k, p in found.items() if p.is_file()],
+            files=[
+                (k, url(p.relative_to(self.folder))) for k, p in found if is_current(p, picture)
+            ],
             note=source,
         )

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from common import distributed
+from common.signals import Stopped
 from config import OUTPUTS
 from utils import CLOCK, InputError, write_atomically
 
@@ -33,7 +34,8 @@ class Page:
     The with-block is the job: the page says whether it runs, was interrupted, failed, or is
     complete. Under torchrun the main process alone writes. A subclass gives the text.
 
-    wanted: False writes nothing. interrupted: set it where a job ends early without an exception.
+    wanted: False writes nothing, and removes the page of an earlier job, whose results are gone.
+    interrupted: set it where a job ends early without an exception.
     """
 
     kind = ""
@@ -49,13 +51,17 @@ class Page:
         raise NotImplementedError
 
     def __enter__(self) -> "Page":
+        if not self.wanted and distributed.is_main():
+            with suppress(OSError):
+                self.path.unlink()
         self._write_anew()
         return self
 
     def __exit__(self, _, error: BaseException | None, *__) -> None:
         state = INTERRUPTED if error or self.interrupted else COMPLETE
-        if isinstance(error, InputError):
-            state, self._error = FAILED, str(error)
+        if isinstance(error, Exception) and not isinstance(error, Stopped):
+            name = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+            state, self._error = FAILED, f"{name}{error}"
         try:
             self._write(state)
         except InputError as problem:

@@ -5,8 +5,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from errno import EDQUOT, EIO, ENOSPC, EROFS
 from glob import glob
 from itertools import chain, count
@@ -27,7 +26,7 @@ from data.images import (
 from inference.windows import Prediction
 from labels.classes import Classes
 from results.overlays import contact_sheet, overlay
-from results.tables import RECORD, RESULTS_CSV, picture_key
+from results.tables import RECORD, RESULTS_CSV, ResultsTable, picture_key
 from utils import InputError, printable, write_atomically
 
 ENDINGS = {
@@ -109,20 +108,16 @@ def result_paths(target: Path, kinds: Iterable[str]) -> dict[str, Path]:
     return {kind: target.with_name(target.name + ENDINGS[kind]) for kind in kinds}
 
 
-def is_done(picture: Path, target: Path, kinds: Iterable[str]) -> bool:
-    """Whether all files of one picture exist and are newer than the picture."""
-    with suppress(OSError):  # a name that is too long, too
-        changed = picture.stat().st_mtime_ns
-        paths = result_paths(target, kinds).values()
-        return all(path.is_file() and path.stat().st_mtime_ns >= changed for path in paths)
-    return False
-
-
 def still_to_do(
-    names: Mapping[Path, Path], done: Container[Path], folder: Path, kinds: Collection[str]
+    names: Mapping[Path, Path], table: ResultsTable, folder: Path, kinds: Collection[str]
 ) -> list[Path]:
-    """The pictures that are not in `done`, or whose files are missing or older than they are."""
-    return [p for p, name in names.items() if not (p in done and is_done(p, folder / name, kinds))]
+    """The pictures without a row in the table, or whose files are missing or out of date."""
+
+    def is_done(picture: Path, name: Path) -> bool:
+        files = result_paths(folder / name, kinds).values()
+        return picture in table and all(table.is_current(file, picture) for file in files)
+
+    return [picture for picture, name in names.items() if not is_done(picture, name)]
 
 
 def check_no_input_is_lost(
@@ -197,15 +192,15 @@ def save_prediction(
         write_atomically(paths["probabilities"], content.getvalue())
 
 
-def write_contact_sheet(folder: Path, rows: Iterable[Sequence[str]]) -> list[str]:
-    """Draw the first overlays of a ResultsTable's rows on one picture, if there are any.
+def write_contact_sheet(folder: Path, table: ResultsTable) -> list[str]:
+    """Draw the overlays of the table's first rows on one picture, if there are any.
 
     Returns the messages of errors: a sheet that cannot be written costs none of the results.
     """
     captions = {}
-    for row in rows:
+    for row in table.rows.values():
         path = result_paths(folder / row[1], ["overlay"])["overlay"]
-        if path.is_file() and len(captions) < SHEET_PICTURES:
+        if len(captions) < SHEET_PICTURES and table.is_current(path, Path(row[0])):
             captions[path] = f"{float(row[4]):.2f}  {row[1]}"
     if captions:
         sheet = contact_sheet(map(_thumbnail, captions), captions.values())

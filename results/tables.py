@@ -42,7 +42,8 @@ class ResultsTable:
 
     A row is appended as soon as its picture is done, so that an interrupted run keeps its rows;
     `finish` sorts them. keep: keep the rows of an earlier run whose record is equal, else tell why
-    not. record: what the results depend on; written to results.json.
+    not. record: what the results depend on; written to results.json unless an equal one is there.
+    Files older than results.json are therefore of other settings: see `is_current`.
 
     With several processes, the main process creates the file and holds the kept rows. The others
     hold only their own rows until `finish`, and add none before the file exists.
@@ -51,26 +52,33 @@ class ResultsTable:
     """
 
     def __init__(self, folder: Path, classes: Classes, keep: bool, record: JobRecord):
-        self.path, self._record_path = folder / RESULTS_CSV, folder / RECORD
+        self.path, self.record_path = folder / RESULTS_CSV, folder / RECORD
         names = [*classes.names, "ignored"]
         self._header = ["picture", "result", "width", "height", "mean_confidence", *names]
         self._num_classes = classes.num_classes
         self.rows = {}
         if distributed.is_main():
-            self.rows = self._read(record) if keep and self.path.exists() else {}
+            difference = self._difference(record)
+            if keep and self.path.exists():
+                self.rows = self._read(difference)
             self._write(self.rows.values())  # before the record: never old rows and a new record
-            write_atomically(self._record_path, record.to_json().encode())
+            if difference is not None:
+                write_atomically(self.record_path, record.to_json().encode())
 
     @property
     def names(self) -> dict[str, str]:
         """Names of the results by `picture_key`."""
         return {key: row[1] for key, row in self.rows.items()}
 
-    def _read(self, record: JobRecord) -> dict[str, list[str]]:
-        difference = "settings that results.json does not tell"
+    def _difference(self, record: JobRecord) -> str | None:
+        """How the record of an earlier run differs; None where it does not."""
         with suppress(OSError, ValueError):
-            earlier = JobRecord.from_json(self._record_path.read_text(encoding="utf-8"))
-            difference = record.difference(earlier)
+            earlier = JobRecord.from_json(self.record_path.read_text(encoding="utf-8"))
+            return record.difference(earlier)
+        return "settings that results.json does not tell"
+
+    def _read(self, difference: str | None) -> dict[str, list[str]]:
+        """The rows of an earlier run, unless its record differs."""
         if difference is not None:
             print(f"every picture is segmented again: {self.path} was made with {difference}")
             return {}
@@ -79,6 +87,14 @@ class ResultsTable:
             if header == self._header:
                 return {picture_key(row[0]): row for row in rows if len(row) == len(header)}
         return {}
+
+    def is_current(self, path: Path, picture: Path) -> bool:
+        """Whether a file made of a picture exists, and is of this picture and these settings."""
+        with suppress(OSError):  # a name that is too long, too
+            made = path.stat().st_mtime_ns
+            sources = [source for source in (picture, self.record_path) if source.exists()]
+            return all(made >= source.stat().st_mtime_ns for source in sources)
+        return False
 
     def __contains__(self, path: Path) -> bool:
         return picture_key(path) in self.rows

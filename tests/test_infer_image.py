@@ -12,9 +12,11 @@ from helpers.stubs import StubPredictor, fails
 from PIL import Image
 
 import infer_image
+from common.job_record import JobRecord
 from data.images import read_image, read_mask
 from results import picture_files
 from results.picture_files import _thumbnail, find_pictures, output_names, write_contact_sheet
+from results.tables import ResultsTable
 from utils import InputError
 
 
@@ -115,11 +117,11 @@ def test_the_contact_sheet_reads_one_overlay_at_a_time_and_small(in_tmp, monkeyp
 
     monkeypatch.setattr(picture_files, "_thumbnail", thumbnail)
     monkeypatch.setattr(picture_files, "contact_sheet", sheet)
+    rows = ResultsTable(in_tmp, StubPredictor.classes, False, JobRecord({}))
     for name in "ab":
         Image.new("RGB", (1800, 1400)).save(in_tmp / f"{name}_overlay.jpg")
-    assert (
-        write_contact_sheet(in_tmp, [(f"{name}.png", name, "", "", "0.5") for name in "ab"]) == []
-    )
+        rows.rows[name] = [f"{name}.png", name, "", "", "0.5"]
+    assert write_contact_sheet(in_tmp, rows) == []
     assert shapes == [(700, 900, 3)] * 2
 
 
@@ -135,6 +137,32 @@ def test_the_page(stub, photos, in_tmp):
     with pytest.raises(SystemExit):
         run("--input", photos, "--no-page", "--out-dir", "plain")
     assert not {"index.html", "page"} & {p.name for p in (in_tmp / "outputs" / "plain").iterdir()}
+
+
+def test_files_of_other_settings_are_neither_shown_nor_kept(stub, photos, in_tmp):
+    """An overlay and a mask in one folder may be of two models."""
+    page = results(in_tmp) / "index.html"
+    run("--input", photos)
+    run("--input", photos, "--save", "mask")
+    assert '["overlay", "a_overlay.jpg"], ["mask", "a_mask.png"]' in page.read_text()
+    run("--input", photos, "--save", "mask", "--min-confidence", "0.9")
+    assert '[["mask", "a_mask.png"]]' in page.read_text()
+    assert "contact_sheet.jpg" not in page.read_text()
+    stub.num_images = 0
+    run("--input", photos, "--save", "overlay,mask", "--min-confidence", "0.9", "--skip-existing")
+    assert stub.num_images == 3
+    assert "contact_sheet.jpg" in page.read_text()
+
+
+def test_a_job_without_a_page_leaves_no_page_of_other_results(stub, photos, in_tmp):
+    run("--input", photos)
+    run("--input", photos, "--no-page", "--min-confidence", "0.9")
+    page = results(in_tmp) / "index.html"
+    assert not page.exists()
+    run("--input", photos / "a.png", "--min-confidence", "0.9", "--skip-existing")
+    assert "3 of 3 pictures segmented" in page.read_text()
+    assert "3 of them, segmented with --no-page, are in results.csv alone" in page.read_text()
+    assert '"pictures": []' in page.read_text()
 
 
 def test_files_patterns_and_several_inputs(stub, photos, in_tmp):
@@ -313,6 +341,8 @@ def test_names_that_are_not_utf8_or_too_long_are_that_pictures_matter(stub, phot
     rows = table(in_tmp)  # which is UTF-8
     assert [row["result"] for row in rows] == ["caf\\udce9", "sub/c"]
     assert (results(in_tmp) / f"{strange}_overlay.jpg").is_file()
+    page = (results(in_tmp) / "index.html").read_text(encoding="utf-8")
+    assert '["overlay", "caf%E9_overlay.jpg"]' in page
     stub.num_images = 0
     fails(capsys, infer_image.main, "--input", photos, "--skip-existing")
     assert stub.num_images == 1  # the one that could not be written

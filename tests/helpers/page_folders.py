@@ -75,13 +75,15 @@ def inference_page(folder: Path, count: int = 5, size: tuple[int, int] = (80, 60
     """The results of `count` pictures, the first of an evil name and certain of its left half."""
     folder.mkdir(parents=True)
     table = ResultsTable(folder, CLASSES, False, JobRecord({}))
-    page = InferencePage(table, CLASSES, count, {}, {"model": "best.pth"})
+    names = [Path("sub", EVIL), *(Path(f"{i:04d}") for i in range(1, count))][:count]
+    page = InferencePage(
+        table, CLASSES, {Path("photos", name): name for name in names}, {}, {"model": "best.pth"}
+    )
     image, labels = picture(0, *size)
     confidence = np.ones(labels.shape, np.float32)
     confidence[:, size[0] // 2 :] = 0.2
     prediction = Prediction(labels, confidence, None)
-    for i in range(count):
-        name = Path("sub", EVIL) if i == 0 else Path(f"{i:04d}")
+    for i, name in enumerate(names):
         if i < 5:
             page.add(name, image, prediction)
         else:  # to write them all would take a test most of its time

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.basics import REPO
+from helpers.basics import REPO, draw_pair
 from helpers.page_folders import (
     CLASSES,
     EPOCHS,
@@ -24,7 +24,7 @@ from helpers.page_folders import (
 )
 
 from common.signals import Stopped
-from data.images import write_mask
+from data.images import write_image, write_mask
 from data.layouts import find_splits
 from data.pairs import Pair, read_stored
 from data.survey import inspect_data
@@ -83,6 +83,7 @@ def test_every_file_that_a_page_names_is_there(page):
         (KeyboardInterrupt(), "Interrupted"),
         (Stopped("stopped", 15), "Interrupted"),
         (InputError("the <disk> is full"), "Ended with an error: the &lt;disk&gt; is full"),
+        (RuntimeError("out of memory"), "Ended with an error: RuntimeError: out of memory"),
     ],
 )
 def test_a_page_says_how_its_job_ended(tmp_path, error, said):
@@ -220,6 +221,24 @@ def test_a_data_set_s_pictures_are_read_once(tmp_path, monkeypatch):
     write(changed)
     assert [pair.mask for pair in read] == [root / "train_masks" / "0.png"]
     assert times()["0.png.js"] > earlier["0.png.js"]
+
+
+def test_pictures_of_one_name_in_two_folders_are_two(tmp_path):
+    for i in range(2):
+        image, mask = draw_pair(i, 80, 60)
+        write_image(tmp_path / "data" / "train_images" / str(i) / "a.png", image)
+        write_mask(tmp_path / "data" / "train_masks" / str(i) / "a.png", mask, CLASSES.palette)
+        write_image(tmp_path / "data" / "valid_images" / f"{i}.png", image)
+        write_mask(tmp_path / "data" / "valid_masks" / f"{i}.png", mask, CLASSES.palette)
+    for _ in range(2):  # the second page keeps the pictures of the first
+        page = DatasetPage(tmp_path / "report", tmp_path / "data")
+        page.data = inspect_data(find_splits(tmp_path / "data"))
+        text = write(page)
+        for i in range(2):
+            assert f'"name": "train/{i}/a.png"' in text
+            layers = read_layers(tmp_path / "report" / "page" / "train" / str(i) / "a.png.js")
+            target = draw_pair(i, 80, 60)[1]
+            assert (pixels(layers["target"]) == target).all()
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"train/0.png": 1}', '{"train/0.png": ["", {}]}'])
