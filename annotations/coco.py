@@ -64,7 +64,7 @@ def _read_file(
             if category_id not in names:
                 raise ValueError(f"no category {category_id} in the file")
             shapes[image_id] += list(_shapes(names[category_id], annotation, sizes[image_id]))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             found.problems.append((path, f"annotation {annotation.get('id')}: {error}"))
     for image in images:
         try:
@@ -96,7 +96,12 @@ def _by_id(path: Path, what: str, items: list[tuple]) -> dict[str, str]:
 
 def _size(image: Mapping) -> Size | None:
     """(H, W) that the file gives for an image."""
-    return (int(image["height"]), int(image["width"])) if image.get("height") else None
+    if not image.get("height"):
+        return None
+    height, width = int(image["height"]), int(image["width"])
+    if min(height, width) < 1:
+        raise ValueError(f"image {image['id']} of {width}x{height} pixels")
+    return height, width
 
 
 def _shapes(label: str, annotation: Mapping, size: Size | None) -> Iterator[Shape]:

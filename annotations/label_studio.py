@@ -5,7 +5,7 @@ Overlaps: regions are drawn by falling area, small ones on top. Background: what
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from PIL import Image
 from annotations.dataset import AnnotationSet, PictureIndex, by_falling_area, composed
 from annotations.shapes import Annotation, Shape
 from labels.class_checks import class_name
+from utils import InputError
 
 TASK = re.compile(r"task-(\d+)-annotation-")  # task-7-annotation-12-by-1-tag-Road sign-0.png
 
@@ -38,28 +39,42 @@ def read_label_studio(
     found = AnnotationSet(f"Label Studio ({path.relative_to(root)})")
     labels: set[str] = set()
     for task in tasks:
-        if str(task.get("id")) not in regions:
-            continue
         try:
-            image = _picture(task, path, pictures)
-        except ValueError as error:
-            found.unmatched.append((path, f"task {task.get('id')}: {error}"))
-            continue
-        known = sorted(_labels(task), key=len, reverse=True)
-        shapes = []
-        for file in regions[str(task["id"])]:
-            stem = composed(re.sub(r"-\d+$", "", file.stem))
-            label = next((name for name in known if stem.endswith(f"-{name}")), None)
-            if label is None:
-                found.problems.append((file, f"no label of task {task['id']} is in its name"))
-                continue
-            with Image.open(file) as mask:
-                shapes.append(Shape(label, bitmap=np.array(mask.convert("L")) > 0))
-        labels.update(known)
-        size = shapes[0].bitmap.shape if shapes else None
-        found.add(Annotation(image, path, None, size, by_falling_area(shapes)))
+            if str(task["id"]) in regions:
+                labels |= _read_task(found, path, task, regions[str(task["id"])], pictures)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise InputError(f"{path}: not Label Studio's list of tasks (near {error})") from error
     found.add_labels(sorted(labels))
     return found
+
+
+def _read_task(
+    found: AnnotationSet, path: Path, task: Mapping, files: Sequence[Path], pictures: PictureIndex
+) -> set[str]:
+    """Add the picture of a task with its regions, one a file; returns the task's labels."""
+    try:
+        image = _picture(task, path, pictures)
+    except ValueError as error:
+        found.unmatched.append((path, f"task {task['id']}: {error}"))
+        return set()
+    labels = _labels(task)
+    shapes = []
+    for file in files:
+        stem = composed(re.sub(r"-\d+$", "", file.stem))
+        fitting = [name for name in labels if stem.endswith(f"-{name}")]
+        if not fitting:
+            found.problems.append((file, f"no label of task {task['id']} is in its name"))
+            continue
+        try:
+            with Image.open(file) as mask:
+                bitmap = np.array(mask.convert("L")) > 0
+        except Exception as error:  # damaged files raise errors of many kinds
+            found.problems.append((file, f"not a readable picture ({error})"))
+            continue
+        shapes.append(Shape(max(fitting, key=len), bitmap=bitmap))
+    size = shapes[0].bitmap.shape if shapes else None
+    found.add(Annotation(image, path, None, size, by_falling_area(shapes)))
+    return labels
 
 
 def _picture(task: Mapping, path: Path, pictures: PictureIndex) -> Path:

@@ -45,7 +45,7 @@ def read_labelme(root: Path, files: Mapping[Path, dict], pictures: PictureIndex)
             try:
                 shapes.append(_shape(entry))
                 labels.add(shapes[-1].label)
-            except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+            except Exception as error:  # of a foreign file's numbers and pictures
                 found.problems.append((path, f"shape {number}: {error}"))
         size = (content.get("imageHeight"), content.get("imageWidth"))
         known = size if all(isinstance(side, int) and side > 0 for side in size) else None

@@ -5,6 +5,7 @@ Background: what no polygon covers, and pictures without a text file. It has no 
 no holes: exporters cut a polygon open to make one.
 """
 
+import os
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -81,14 +82,17 @@ def _pictures(
     tried = [root / base / entry, root / entry, path.parent / entry]
     parts = [part for part in Path(entry).parts if part not in ("..", ".", "/")]
     tried += [root.joinpath(*parts[k:]) for k in range(len(parts))]
-    place = next((p for p in tried if p.exists() and _is_below(p, root)), None)
+    place = next((p for p in tried if os.path.exists(p) and _is_below(p, root)), None)
     if place is None:
         raise InputError(f"{path}: {entry}: no such folder below {root}; correct the path")
     if place.is_dir():
         return [picture for picture in pictures if _is_below(picture, place)]
     known = {picture.resolve(): picture for picture in pictures}
-    lines = place.read_text(encoding="utf-8-sig").split("\n")
-    listed = [(place.parent / line.strip()).resolve() for line in lines if line.strip()]
+    try:
+        lines = place.read_text(encoding="utf-8-sig").split("\n")
+        listed = [(place.parent / line.strip()).resolve() for line in lines if line.strip()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{place}: cannot be read as a list of pictures ({error})") from error
     missing = [str(picture) for picture in listed if picture not in known]
     if missing:
         raise InputError(f"{place}: {missing[0]}: no such picture below {root}")

@@ -70,7 +70,7 @@ def load_content(path: Path) -> object:
         raise InputError(f"{path}: not UTF-8 text; save it with the encoding UTF-8") from error
     except RecursionError as error:
         raise InputError(f"{path}: nested too deeply for a class file") from error
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, LookupError, csv.Error, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not a readable class file ({reason})") from error
 

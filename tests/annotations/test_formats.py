@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 
 import cv2
 import numpy as np
@@ -141,6 +142,7 @@ def test_coco_splits_overlaps_and_folders(tmp_path, in_tmp):
         ({"segmentation": {"counts": [-1, 2]}}, "run lengths are not numbers from 0"),
         ({"segmentation": {"counts": "P"}}, "its run lengths end within a number"),
         ({"segmentation": [[1, 1, 5, "x", 9, 9]]}, "annotation 0: could not convert"),
+        ({"segmentation": {"counts": [0, 10**30]}}, "annotation 0: Python int too large"),
     ],
 )
 def test_faults_of_a_coco_file_are_a_line_each(tmp_path, in_tmp, shape, words):
@@ -165,6 +167,8 @@ def test_faults_of_a_coco_file_are_a_line_each(tmp_path, in_tmp, shape, words):
                            {"size": [WIDTH, HEIGHT], "counts": [WIDTH * HEIGHT - 9, 9]}}]},
          r"of \[80, 60\] pixels, its image of \[60, 80\]"),
         ({"categories": [{"id": 3, "name": " "}]}, "a class name is empty"),
+        ({"images": [{"id": 0, "file_name": "0.jpg", "height": -5, "width": 9}]},
+         "near image 0 of 9x-5 pixels"),
     ],
 )  # fmt: skip
 def test_coco_files_that_would_be_read_wrongly_are_refused(tmp_path, in_tmp, change, words):
@@ -212,6 +216,11 @@ def test_letters_with_accents_are_alike_however_they_are_stored(tmp_path, in_tmp
     [
         ({"train": "../train/images", "val": "../val/images"}, "both lead to .*no picture is in"),
         ({"names": ["cat", None]}, "the class name None is not text"),
+        (
+            {"train": "images/train/train0.jpg"},
+            r"train0\.jpg: cannot be read as a list of pictures",
+        ),
+        ({"train": "x" * 5000}, "xxx: no such folder below"),
     ],
 )
 def test_yolo_files_that_would_mix_splits_or_classes_are_refused(tmp_path, in_tmp, change, words):
@@ -318,6 +327,11 @@ def test_a_scan_is_done_again_when_another_file_brings_a_label(tmp_path, in_tmp)
          r"a\.json: shape 1: 2 points; a polygon has at least 3"),
         (lambda root: write(root / "a.json", labelme([shape("x", STAR, "cube")])),
          r"a\.json: shape 1: shape_type cube is not known"),
+        (lambda root: write(root / "a.json", labelme([shape("x", [], "point")])),
+         r"a\.json: shape 1: index 0 is out of bounds"),
+        (lambda root: write(root / "a.json", labelme(
+            [shape("x", [[math.inf, 0]], "mask", mask=png(np.ones((2, 2), bool)))])),
+         r"a\.json: shape 1: cannot convert float infinity"),
         (lambda root: write(root / "a.json", "{"), r"a\.json: not a readable JSON file"),
     ],
 )  # fmt: skip
@@ -377,6 +391,30 @@ def test_faults_of_yolo_files_are_a_line_each(tmp_path, in_tmp, text, words):
     with pytest.raises(InputError, match=words) as error:
         load_data(find_splits(tmp_path))
     assert "train1.txt" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"data": ["0.jpg"]}, r"result\.json: not Label Studio's list of tasks"),
+        ({"annotations": [{"result": ["x"]}]}, r"result\.json: not Label Studio's list of tasks"),
+        ({"data": {"image": "none.jpg"}}, r"result\.json: task 2: its picture none\.jpg"),
+        ({}, r"tag-x-0\.png: not a readable picture"),
+    ],
+)
+def test_faults_of_label_studio_s_files_are_a_line_each(tmp_path, in_tmp, change, words):
+    tasks = []
+    for k in range(3):
+        save_image(tmp_path / f"{k}.jpg", k)
+        result = {"result": [{"value": {"brushlabels": ["x"]}}]}
+        tasks.append({"id": k, "data": {"image": f"{k}.jpg"}, "annotations": [result]})
+        region = tmp_path / f"task-{k}-annotation-1-by-1-tag-x-0.png"
+        Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(region)
+    region.write_bytes(region.read_bytes()[:50])
+    tasks[2] |= change
+    write(tmp_path / "result.json", tasks)
+    with pytest.raises(InputError, match=words):
+        load_data(find_splits(tmp_path))
 
 
 def test_label_studio(tmp_path, in_tmp):

@@ -245,6 +245,20 @@ def test_a_csv_of_something_else_is_refused(tmp_path):
         read(tmp_path, "class_dict.csv", "a,b\n1,2\n")
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("class_dict.csv", "name,r,g,b\nroad,1\nperson,2,3,4\n"),
+        ("_classes.csv", "Pixel Value,Class\n0\n1,person\n"),
+        ("_classes.csv", f"Pixel Value,Class\n0,{'x' * 200_000}\n"),  # csv's limit of a field
+        ("labelmap.txt", "\n".join(f"name{k}:::" for k in range(300))),
+    ],
+)
+def test_a_table_that_is_cut_is_refused(tmp_path, name, text):
+    with pytest.raises(InputError, match="not a readable class file"):
+        read(tmp_path, name, text)
+
+
 def test_a_missing_file_names_the_presets():
     with pytest.raises(InputError, match=r"no such class file, and no preset \(person, voc2012"):
         read_classes("nowhere.yaml")
