@@ -128,9 +128,15 @@ def _choose_crop(
             start = _mixed_place(target, window, rng) or start
         crop = tuple(slice(n, n + m) for n, m in zip(start, window, strict=True))
         counts = count_pixels(target[crop])[:IGNORE_INDEX]
-        if np.count_nonzero(counts) > 1 and counts.max() <= MAX_SHARE * counts.sum():
+        if _is_mixed(counts):
             break
     return crop
+
+
+def _is_mixed(counts: np.ndarray) -> np.ndarray:
+    """Whether a class has pixels, but none has more than MAX_SHARE; counts: by class first."""
+    largest = counts.max(axis=0)
+    return (largest > 0) & (largest <= MAX_SHARE * counts.sum(axis=0))
 
 
 def _mixed_place(
@@ -146,7 +152,7 @@ def _mixed_place(
     options = {"ksize": (width, height), "anchor": (0, 0), "normalize": False}
     counts = np.stack([cv2.boxFilter(np.float32(small == k), -1, **options) for k in classes])
     counts = counts[:, : small.shape[0] - height + 1, : small.shape[1] - width + 1]
-    mixed = np.argwhere(counts.max(axis=0) <= MAX_SHARE * counts.sum(axis=0))
+    mixed = np.argwhere(_is_mixed(counts))
     if not len(mixed):
         return None
     limits = zip(mixed[rng.integers(len(mixed))], target.shape, window, strict=True)

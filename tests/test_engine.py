@@ -56,6 +56,23 @@ def test_labels_in_strips_are_those_of_the_whole(strip_bytes, monkeypatch):
     assert torch.equal(found, expected.to(torch.uint8))
 
 
+@pytest.mark.parametrize("strip_bytes", [4 * 3 * 40, 4 * 3 * 40 * 7, 4 * 3 * 40 * 31 * 2])
+def test_strips_cover_each_pixel_once_within_their_memory(strip_bytes, monkeypatch):
+    monkeypatch.setitem(resampling.STRIP_BYTES, "cpu", strip_bytes)
+    seen = torch.zeros(5, 31, 40)
+    for images, rows in resampling.strips(torch.zeros(5, 3, 2, 3), 31, 40):
+        part = seen[images, rows]
+        part += 1
+        assert 4 * 3 * part.numel() <= strip_bytes
+    assert (seen == 1).all()
+
+
+def test_resizing_keeps_the_type():
+    grid = torch.randn(1, 2, 2, 3)
+    for dtype in (torch.float32, torch.float64, torch.float32):
+        assert upsample(grid.to(dtype), (25, 42), output_stride=14).dtype == dtype
+
+
 def test_training_learns_and_leaves_the_backbone_bit_identical():
     model = small_model()
     before = {k: v.clone() for k, v in model.backbone.state_dict().items()}

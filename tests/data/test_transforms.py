@@ -269,6 +269,40 @@ def test_stretching_uses_the_whole_input():
     assert resize.padding((10, 99)) == (0, 0, 0, 0)
 
 
+def test_crops_find_the_classes_of_a_picture_that_is_mostly_ignored(plain_colours):
+    target = np.full((900, 1200), 255, np.uint8)
+    target[700:740, 900:920], target[700:740, 920:940] = 0, 1
+    variation = build_augment("crop", Resize((56, 56)), seed=0)
+    image = np.zeros((*target.shape, 3), np.uint8)
+    for draw in range(10):
+        _, labels = variation(image, target, draw)
+        assert {0, 1} <= set(np.unique(labels))
+
+
+def test_colours_are_distorted_each_in_half_of_the_draws():
+    """On two greys brightness is an offset and contrast a factor; the rest changes a colour."""
+    greys = np.repeat(np.uint8([40, 130])[None, :, None], 3, 2)
+    colour = np.uint8([[[120, 80, 50]]])
+    hue, saturation, _ = cv2.cvtColor(colour, cv2.COLOR_RGB2HSV)[0, 0].astype(float)
+    offsets, factors, saturations, hues = [], [], [], []
+    for draw in range(400):
+        dark, light = distort_colours(greys, np.random.default_rng(draw))[0, :, 0].astype(float)
+        factors.append((light - dark) / 90)
+        offsets.append(dark / factors[-1] - 40)
+        varied = distort_colours(colour, np.random.default_rng(draw))
+        found = cv2.cvtColor(varied, cv2.COLOR_RGB2HSV)[0, 0].astype(float)
+        hues.append((found[0] - hue + 90) % 180 - 90)
+        if abs(offsets[-1]) < 1 and abs(factors[-1] - 1) < 0.02:  # both change the saturation too
+            saturations.append(found[1] / saturation)
+    for values, usual, near, low, high in (
+        (factors, 1, 0.02, 0.45, 1.55), (offsets, 0, 2, -36, 36), (hues, 0, 2, -22, 22),
+        (saturations, 1, 0.03, 0.45, 1.55),
+    ):  # fmt: skip
+        assert low < min(values) < (low + usual) / 2
+        assert (high + usual) / 2 < max(values) < high
+        assert 0.35 < np.mean(np.abs(np.array(values) - usual) > near) < 0.65
+
+
 def test_normalisation_is_its_definition_in_float32():
     mean, std = (0.4, 0.5, 0.25), (0.3, 0.5, 0.125)
     pixels = np.random.default_rng(0).integers(0, 256, (19, 23, 3), dtype=np.uint8)
