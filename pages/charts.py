@@ -8,6 +8,7 @@ import numpy as np
 
 WIDTH, HEIGHT = 360, 190  # units of a curve's drawing
 LEFT, TOP, BOTTOM = 54, 10, 24  # margins, for the numbers at the axes
+DASH = 4  # half the length of a line of one point
 STEPS = (1, 2, 2.5, 5, 10)  # between two numbers at an axis, times a power of ten
 SIZE_LENGTH, SIZE_DOTS = 200, 500
 FILM_COLUMNS = 400  # of the drawing of shares over time, at most
@@ -35,7 +36,7 @@ class Chart:
 def line_chart(
     title: str, axis: str, xs: Sequence[float], lines: Mapping[str, Sequence[float]]
 ) -> Chart:
-    """Lines over the same xs, the last of which is to be their end; NaN is a gap."""
+    """Lines over the same xs, the last of which is to be their end; NaN is left out."""
     every = [value for values in lines.values() for value in values if math.isfinite(value)]
     ticks = _round_numbers(min(every, default=0), max(every, default=1))
     low, high = ticks[0], ticks[-1]
@@ -49,10 +50,13 @@ def line_chart(
 
     drawn = []
     for name, values in lines.items():
-        known = [(x, y) for x, y in zip(xs, values, strict=True) if math.isfinite(y)]
+        known = [
+            (x_place(x), y_place(y)) for x, y in zip(xs, values, strict=True) if math.isfinite(y)
+        ]
         if len(known) == 1:  # a dash, since a polyline of one point is invisible
-            known *= 2
-        drawn.append((name, " ".join(f"{x_place(x)},{y_place(y)}" for x, y in known)))
+            ((x, y),) = known
+            known = [(x - DASH, y), (x + DASH, y)]
+        drawn.append((name, " ".join(f"{x},{y}" for x, y in known)))
     shown = {
         name: [_short(y) if math.isfinite(y) else None for y in values]
         for name, values in lines.items()

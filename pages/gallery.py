@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,8 @@ class Picture:
     """A picture as the page's script takes it.
 
     layers: address. shares: of the pixels, 0..1, by class id; ignored pixels have the id after the
-    last. numbers: in the order of Gallery.numbers. files: (name, address).
+    last; classes that are in the prediction alone have 0. numbers: in the order of Gallery.numbers.
+    files: (name, address).
     """
 
     name: str
@@ -85,7 +87,11 @@ def show_picture(
     """
     write_layers(folder, path, image, maps, classes)
     height, width = maps["target"].shape
-    shares = shares_by_class(class_fractions(maps["target"], classes.num_classes))
+    by_layer = {
+        layer: shares_by_class(class_fractions(ids, classes.num_classes))
+        for layer, ids in maps.items()
+    }
+    shares = dict.fromkeys(chain(*by_layer.values()), 0.0) | by_layer["target"]
     return Picture(
         layers=url(layers_path(path)), width=width, height=height, shares=shares, **fields
     )

@@ -15,9 +15,10 @@ from pages.gallery import class_entries
 from pages.html import Page, duration
 from pages.layers import FOLDER, url
 from results.tables import class_fractions
+from results.video_files import ENDINGS
 from utils import write_atomically
 
-BROWSER_CODECS = ("h264", "libx264", "av1", "libsvtav1", "vp9", "libvpx-vp9")
+BROWSER_CODECS = ("264", "av1", "vp9")  # parts of the names of their encoders
 CLASS_KEYS = ("name", "colour", "on")  # see class_entries
 FILM_KINDS = ("overlay", "side-by-side", "mask")  # the first that was written is shown
 
@@ -28,6 +29,7 @@ class FilmNumbers:
 
     files: names by kind. codec: of the films. size: width, height in pixels. times: seconds at
     which frames begin, then the end. shares: 0..1 of each frame by class, the last: ignored pixels.
+    model: what segmented it.
     """
 
     name: str
@@ -37,6 +39,12 @@ class FilmNumbers:
     size: list[int]
     times: list[float] = field(default_factory=list)
     shares: list[list[float]] = field(default_factory=list)
+    model: str = ""
+
+    @property
+    def path(self) -> Path:
+        """Where they are kept, relative to the output folder."""
+        return Path(FOLDER, f"{self.name}.json")
 
     def add(self, start: float, length: float, shares: Sequence[float]) -> None:
         """Append a frame."""
@@ -45,7 +53,7 @@ class FilmNumbers:
 
     def write(self, folder: Path) -> None:
         content = json.dumps(asdict(self), separators=(",", ":"))
-        write_atomically(folder / FOLDER / f"{self.name}.json", content.encode())
+        write_atomically(folder / self.path, content.encode())
 
 
 class VideoPage(Page):
@@ -67,15 +75,20 @@ class VideoPage(Page):
 
     def add(self, files: Mapping[str, Path], mapped: MappedFrame) -> None:
         """Count a frame of the film whose files are given by kind."""
-        if not self.wanted:
-            return
         frame, labels = mapped
         if self._numbers is None:
-            name = min((path.stem for path in files.values()), key=len)
+            kind, path = next(iter(files.items()))
+            name = path.name.removesuffix(ENDINGS[kind])  # the same whatever is saved
             size = [frame.image.shape[1], frame.image.shape[0]]
             by_kind = {kind: path.name for kind, path in files.items()}
-            entries = class_entries(self._classes)
-            self._numbers = FilmNumbers(name, by_kind, self._facts["codec"], entries, size)
+            self._numbers = FilmNumbers(
+                name, by_kind, self._facts["codec"], class_entries(self._classes), size,
+                model=self._facts["model"],
+            )  # fmt: skip
+            with suppress(OSError):  # those of an earlier film that this one replaces
+                (self.folder / self._numbers.path).unlink()
+        if not self.wanted:
+            return
         if labels is not self._labels:  # a map may hold for several frames
             self._shares = class_fractions(labels, self._classes.num_classes)
             self._labels = labels
@@ -87,16 +100,17 @@ class VideoPage(Page):
             numbers.write(self.folder)
         kept = (self.folder / FOLDER).glob("*.json")
         kept = sorted(kept, key=lambda path: path.stat().st_mtime, reverse=True)
-        films = [film for path in kept if (film := _read(path))]
+        films = [film for path in kept if (film := _read(path, self.folder))]
         statement = ", ".join(f"{film['name']} ({film['length']})" for film in films)
         return self.render("video.html", state, statement, self._facts, [], films=films)
 
 
-def _read(path: Path) -> dict | None:
-    """A film whose numbers lie in a file; None where the file is damaged or holds no frame."""
-    with suppress(OSError, ValueError, TypeError, LookupError):
+def _read(path: Path, folder: Path) -> dict | None:
+    """A film whose numbers lie in a file; None if that is damaged, or the film is not there."""
+    with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
         numbers = FilmNumbers(**json.loads(path.read_bytes()))
-        if numbers.shares and len(numbers.times) == len(numbers.shares) + 1:
+        files = numbers.files = {k: n for k, n in numbers.files.items() if (folder / n).is_file()}
+        if files and numbers.shares and len(numbers.times) == len(numbers.shares) + 1:
             return _film(numbers)
     return None
 
@@ -116,9 +130,10 @@ def _film(numbers: FilmNumbers) -> dict:
     return {
         "name": numbers.name,
         "source": url(films[0]) if films else "",
-        "plays": numbers.codec in BROWSER_CODECS,
+        "plays": any(part in numbers.codec for part in BROWSER_CODECS),
         "ratio": round(numbers.size[0] / numbers.size[1], 4),
         "length": duration(numbers.times[-1]),
+        "model": numbers.model,
         "files": [(kind, url(name)) for kind, name in numbers.files.items()],
         "names": names,
         "colours": colours,

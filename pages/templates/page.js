@@ -59,14 +59,14 @@ function startGallery(root, { classes, modes, numbers, pictures, start }) {
   const share = (picture, id) => picture.shares[id] || 0;
   const means = classes.map((_, id) =>
     pictures.reduce((sum, picture) => sum + share(picture, id), 0) / (pictures.length || 1));
-  const present = classes.map((_, id) => id).filter((id) => means[id] > 0);
+  const present = classes.map((_, id) => id).filter((id) => pictures.some(({ shares }) => id in shares));
   const several = present.length > 2;
   const frames = new Set(); // those in view
   let updates = []; // show the state in a control
   let mode = start, before = 0, alpha = 0.55, opened = 0, shown = pictures, round = 0;
 
   const text = ({ kind }, value) => (kind === "percent" ? percent(value) : value.toFixed(3));
-  const largest = (picture) => present.filter((id) => share(picture, id))
+  const largest = (picture) => present.filter((id) => id in picture.shares)
     .sort((a, b) => share(picture, b) - share(picture, a));
   const summary = (picture) => largest(picture).slice(0, 4)
     .map((id) => `${classes[id].name} ${percent(share(picture, id))}`).join(", ");
@@ -188,8 +188,8 @@ function startGallery(root, { classes, modes, numbers, pictures, start }) {
   function arrange() {
     const word = search.value.trim().toLowerCase(), id = +filter.value;
     shown = pictures.filter((picture) =>
-      picture.name.toLowerCase().includes(word) && (id < 0 || share(picture, id))).sort(ways[sort.value][1]);
-    count.textContent = `${shown.length === pictures.length ? "" : `${shown.length} of `}${pictures.length} pictures`;
+      picture.name.toLowerCase().includes(word) && (id < 0 || id in picture.shares)).sort(ways[sort.value][1]);
+    count.textContent = `${shown.length === pictures.length ? "" : `${shown.length} of `}${pictures.length} picture${pictures.length === 1 ? "" : "s"}`;
     watcher.disconnect();
     frames.forEach(leave);
     tiles.replaceChildren();

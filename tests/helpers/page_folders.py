@@ -122,7 +122,7 @@ def final_scores() -> dict:
 def video_page(folder: Path) -> VideoPage:
     """A film of two seconds that gets brighter, in which class 1 grows."""
     folder.mkdir(parents=True)
-    page = VideoPage(folder, CLASSES, {"codec": "libx264"})
+    page = VideoPage(folder, CLASSES, {"codec": "libx264", "model": "best.pth"})
     files = {"overlay": folder / "evil <b> film.mp4"}
     with VideoWriter(files["overlay"], fps=10) as writer:
         for i in range(20):

@@ -16,6 +16,7 @@ from helpers.page_folders import (
     EVIL,
     dataset_page,
     inference_page,
+    picture,
     pixels,
     read_layers,
     run_page,
@@ -28,13 +29,17 @@ from data.images import write_image, write_mask
 from data.layouts import find_splits
 from data.pairs import Pair, read_stored
 from data.survey import inspect_data
+from inference.frames import MappedFrame
 from pages import dataset, html
 from pages.dataset import DatasetPage
+from pages.gallery import show_picture
 from pages.html import Page
 from pages.run import RunPage
+from pages.video import VideoPage
 from pages.worst import WorstPictures
 from results.history import Watch
 from utils import InputError
+from video.reader import Frame
 
 
 @pytest.fixture(params=["inference", "run", "video", "dataset"])
@@ -273,11 +278,31 @@ def test_films_of_earlier_jobs_stay_on_the_page(tmp_path):
     folder = tmp_path / "video"
     write(video_page(folder))
     (folder / "page" / "evil <b> film.json").rename(folder / "page" / "other.json")
+    (folder / "page" / "gone.json").write_text(
+        (folder / "page" / "other.json").read_text().replace(".mp4", " that is gone.mp4")
+    )
     for i, content in enumerate(("", "[]", '{"times": [0], "shares": []}', '{"classes": 3}')):
         (folder / "page" / f"damaged{i}.json").write_text(content)
     page = video_page(tmp_path / "video2")
     page.folder, page.path = folder, folder / "index.html"
     assert write(page).count('class="film"') == 2
+
+
+def test_numbers_of_a_film_that_was_replaced_without_a_page_are_gone(tmp_path):
+    text = write(video_page(tmp_path / "video"))
+    assert "2.0 s, by best.pth" in text
+    later = VideoPage(tmp_path / "video", CLASSES, {"codec": "libx264", "model": "b.pth"}, False)
+    frame = MappedFrame(Frame(np.zeros((4, 4, 3), np.uint8), 0, 1), np.zeros((4, 4), np.uint8))
+    later.add({"mask": tmp_path / "video" / "evil <b> film_mask.mp4"}, frame)
+    last = VideoPage(tmp_path / "video", CLASSES, {"codec": "libx264", "model": "b.pth"})
+    assert "No film is finished yet" in write(last)
+
+
+def test_a_class_that_is_predicted_alone_has_a_name_and_a_switch(tmp_path):
+    image, target = picture(0)
+    maps = {"prediction": np.full_like(target, 2), "target": np.zeros_like(target)}
+    shown = show_picture(tmp_path, Path("a"), image, maps, CLASSES, name="a", numbers=[], note="")
+    assert shown.shares == {0: 1.0, 2: 0.0}
 
 
 def test_the_room_knows_neither_networks_nor_training():

@@ -54,6 +54,12 @@ def test_charts_stay_in_their_drawing():
         assert len(chart.values["x"]) == len(values)
 
 
+def test_a_run_of_one_epoch_is_seen():
+    _, points = line_chart("Loss", "epoch", [1], {"valid": [0.5]}).lines[0]
+    (left, right) = points.split()
+    assert float(right.split(",")[0]) - float(left.split(",")[0]) == 8
+
+
 def test_shares_over_time():
     fractions = np.repeat([[0.9, 0.1, 0.0], [0.6, 0.2, 0.2]], 500, axis=0)
     chart = share_chart(np.linspace(0, 100, 1001), fractions, [False, True, True])
