@@ -8,7 +8,7 @@ import numpy as np
 
 WIDTH, HEIGHT = 360, 190  # units of a curve's drawing
 LEFT, TOP, BOTTOM = 54, 10, 24  # margins, for the numbers at the axes
-DASH = 4  # half the length of a line of one point
+DASH = 6  # half the length of a line of one point
 STEPS = (1, 2, 2.5, 5, 10)  # between two numbers at an axis, times a power of ten
 SIZE_LENGTH, SIZE_DOTS = 200, 500
 FILM_COLUMNS = 400  # of the drawing of shares over time, at most

@@ -5,8 +5,11 @@ import time
 
 import numpy as np
 import pytest
+from helpers import page_folders
 from helpers.browser import Browser, chromium, find_chromium
 from helpers.page_folders import EVIL, dataset_page, inference_page, run_page, video_page, write
+
+from labels.classes import Classes
 
 pytestmark = pytest.mark.browser
 
@@ -160,6 +163,41 @@ def test_dataset(browser, tmp_path):
     browser.run("document.querySelector('#pictures').scrollIntoView()")
     browser.until(f"{IS_PAINTED} === 3")
     assert "Stops training" in browser.run("document.querySelector('.problems').textContent")
+
+
+@pytest.mark.parametrize("make", [inference_page, run_page, video_page])
+def test_long_names_do_not_widen_a_page_beyond_a_phone(browser, tmp_path, monkeypatch, make):
+    colours = page_folders.CLASSES.palette
+    monkeypatch.setattr(page_folders, "CLASSES", Classes(("a" * 200, "b" * 200, "c"), colours))
+    page = make(tmp_path / ("long" * 50))
+    page._error = "d" * 200
+    write(page)
+    browser.size(380, 700)
+    browser.open(page.path)
+    browser.run("document.querySelector('.tile')?.click()")
+    wide = "document.documentElement.scrollWidth, document.querySelector('.side')?.scrollWidth ?? 0"
+    assert browser.run(f"Math.max({wide})") == 380
+    browser.size(900, 700)
+
+
+def test_shares_in_the_confusion_matrix_can_be_read(browser, tmp_path):
+    """A contrast of 4.5, as WCAG 2 wants; cells of 0, 10, 25, 75, 90 and 100 %."""
+    page = run_page(tmp_path / "run")
+    page._scores["matrix"].counts[2, 2] = 7
+    write(page)
+    for dark in (False, True):
+        browser.size(900, 700, dark=dark)
+        browser.open(page.path)
+        colours = browser.run(
+            "[...document.querySelectorAll('.matrix td')].map((cell) => [getComputedStyle(cell)"
+            ".color, getComputedStyle(cell).backgroundColor].map((text) => {"
+            "const pen = new OffscreenCanvas(1, 1).getContext('2d'); pen.fillStyle = text;"
+            "pen.fillRect(0, 0, 1, 1); return [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3)}))"
+        )
+        linear = (np.array(colours) / 255) ** 2.2
+        light = np.sort(linear @ (0.2126, 0.7152, 0.0722) + 0.05, axis=1)
+        assert (light[:, 1] / light[:, 0]).min() > 4.5
+    browser.size(900, 700)
 
 
 def test_a_thousand_pictures_are_painted_as_soon_as_fifty(browser, tmp_path):

@@ -57,7 +57,7 @@ def test_charts_stay_in_their_drawing():
 def test_a_run_of_one_epoch_is_seen():
     _, points = line_chart("Loss", "epoch", [1], {"valid": [0.5]}).lines[0]
     (left, right) = points.split()
-    assert float(right.split(",")[0]) - float(left.split(",")[0]) == 8
+    assert float(right.split(",")[0]) - float(left.split(",")[0]) == 12
 
 
 def test_shares_over_time():
