@@ -96,12 +96,11 @@ class EpochProgress:
         self._read_losses()
         sums = torch.tensor([self.loss_sum, self.samples], dtype=torch.float64)
         loss_sum, samples = global_sum(sums).tolist()
-        counts = _over_all_processes(self.matrix).of_classes()
         return {
             "batches": self.batches,
             "loss_sum": loss_sum,
             "samples": int(samples),
-            "counts": counts,
+            "counts": _over_all_processes(self.matrix).matrix,
         }
 
     def load_state_dict(self, state: dict, is_main: bool = True) -> None:
@@ -110,8 +109,7 @@ class EpochProgress:
         if is_main:
             self.loss_sum, self.samples = state["loss_sum"], state["samples"]
             K = self.matrix.num_classes
-            self.matrix.counts[:K, :K] = state["counts"][:, :K]
-            self.matrix.counts[:K, -1] = state["counts"][:, K]  # predictions that are no class
+            self.matrix.counts[:K, :K] = state["counts"]
 
 
 def _over_all_processes(matrix: ConfusionMatrix) -> ConfusionMatrix:

@@ -119,12 +119,12 @@ def test_the_step_of_a_loss_that_is_not_finite_is_known():
 
 
 def test_accumulated_batches_make_the_step_of_one_large_batch():
-    """Without BatchNorm, whose statistics are those of each batch."""
+    """Without BatchNorm, whose statistics are those of each batch. The last step has one batch."""
     weights = []
-    images, targets = next(batches(1))
+    (images, targets), last = batches(2)
     for loader, accumulate in (
-        ([(images, targets)], 1),
-        ([(images[:2], targets[:2]), (images[2:], targets[2:])], 2),
+        ([(images, targets), last], 1),
+        ([(images[:2], targets[:2]), (images[2:], targets[2:]), last], 2),
     ):
         torch.manual_seed(0)
         model = SegmentationModel(StripeBackbone(), TokenHead(8, 3))
