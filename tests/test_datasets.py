@@ -67,6 +67,9 @@ def test_every_epoch_draws_each_picture_once_in_its_own_order():
     assert not set(draws[0]) & set(draws[1])
     assert [d % 7 for d in draws[0]] != [d % 7 for d in draws[1]]
     assert [draw for batch in sampler for draw in batch] == draws[1]
+    other = EpochBatches(7, 3, seed=4)
+    other.epoch = 2
+    assert [draw for batch in other for draw in batch] != draws[1]
 
 
 def test_an_epoch_goes_on_after_the_batches_that_were_seen():
