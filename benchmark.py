@@ -50,7 +50,6 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, metavar="DIR",
         help="data set; default: pictures drawn for it")
     add_model_flags(parser, "none")
-    parser.set_defaults(hub_repo=config.THIS_REPO)  # random weights need no download of code either
     add_image_size(parser, (640, 640))
     parser.add_argument("--batch", type=positive_int, default=4, help="pictures per step")
     parser.add_argument("--pictures", type=positive_int, default=8, help="pictures per job")
@@ -67,6 +66,12 @@ def get_args_parser() -> argparse.ArgumentParser:
         help="write outputs/benchmark/benchmark.json too")
     return parser
 # fmt: on
+
+
+def source_of_code(args: argparse.Namespace) -> str | None:
+    """--hub-repo, by default this repository: random weights need no download of code either."""
+    from_timm = args.backbone.startswith(config.TIMM)
+    return args.hub_repo or (None if from_timm else config.THIS_REPO)
 
 
 def report(bench: Bench, num_train: int, num_valid: int) -> dict[str, float]:
@@ -147,10 +152,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = select_device(args.device)
     folder = output_folder("benchmark")
     data, num_train, num_valid = sample_data(args.data, args.pictures, folder)
-    classes = data.classes
-    spec = config.ModelConfig(
-        args.backbone, args.head, classes.num_classes, args.weights, args.hub_repo
-    )
+    classes, hub_repo = data.classes, source_of_code(args)
+    spec = config.ModelConfig(args.backbone, args.head, classes.num_classes, args.weights, hub_repo)
     model = build_model(spec).to(device)
     resize = Resize(args.imgsz, input_format=model.input_format)
     loaders = build_loaders(
@@ -165,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     header = checkpoint_header(spec, fingerprint(model.backbone), classes, resize)
     RunFolder(folder, header, JobRecord({})).save("model.pth", model.trained())
     flags = ["--model", folder / "model.pth", "--batch", args.batch, "--device", device]
-    flags += ["--hub-repo", args.hub_repo, "--out-dir", "benchmark/results"]
+    flags += ["--out-dir", "benchmark/results", *(["--hub-repo", hub_repo] if hub_repo else [])]
     flags += ["--dtype", str(amp).removeprefix("torch.")] if amp else []
     count = max(workload.pictures, INFERRED_BATCHES * args.batch)
     pictures, video = write_inputs(data, count, folder)
