@@ -206,7 +206,11 @@ def splits_from_flags(args: argparse.Namespace) -> Splits:
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    args = get_args_parser().parse_args(argv)
+    parser = get_args_parser()
+    args = parser.parse_args(argv)
+    if not args.show_augment:
+        flags = ("--imgsz", "--augment", "--keep-ratio", "--seed")
+        parser.refuse_given(args, flags, "has no effect without --show-augment; add that")
     if args.download:
         from data.downloads import SOURCES, download  # imports torchvision, which takes a second
 

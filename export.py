@@ -22,6 +22,8 @@ from labels.classes import default_classes
 from model import build_model
 from predictor import PredictorOptions, load_predictor
 
+MODEL_FLAGS = ("--backbone", "--head", "--num-classes")
+
 
 # fmt: off
 def get_args_parser() -> argparse.ArgumentParser:
@@ -47,8 +49,10 @@ def get_args_parser() -> argparse.ArgumentParser:
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    args = get_args_parser().parse_args(argv)
+    parser = get_args_parser()
+    args = parser.parse_args(argv)
     if args.model:
+        parser.refuse_given(args, MODEL_FLAGS, "is what --model was trained with: leave it out")
         used = load_predictor(
             args.model,
             torch.device("cpu"),

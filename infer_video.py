@@ -25,7 +25,10 @@ from video.reader import VideoReader
 def seconds(text: str) -> float:
     """Seconds, or hours, minutes and seconds with colons between them."""
     parts = text.split(":")
-    value = sum(float(part) * 60**place for place, part in enumerate(reversed(parts)))
+    try:
+        value = sum(float(part) * 60**place for place, part in enumerate(reversed(parts)))
+    except ValueError:
+        value = -1.0
     if not 0 <= value < 1e6 or len(parts) > 3:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time; give 75.5 or 1:15.5")
     return value

@@ -204,9 +204,13 @@ def _restore(checkpoint: dict, path: Path, options: PredictorOptions) -> Segment
         raise InputError(f"{path}: unknown head {short(head)}; known: {', '.join(config.HEADS)}")
     hub_repo = options.hub_repo or trusted_source(path, name, checkpoint["hub_repo"])
     weights = options.weights or checkpoint["weights"]
+    if options.weights and checkpoint["fine_tune"]:
+        raise InputError(f"{path} holds its fine-tuned backbone: leave out --weights")
     if checkpoint["fine_tune"]:  # the checkpoint holds the backbone's weights itself
         weights = "none"
     elif weights not in ("pretrained", "none") and not os.path.isfile(weights):
+        if options.weights:
+            raise InputError(f"--weights {weights}: no such file")
         raise InputError(
             f"{path} was trained on the backbone weights {weights}, which are not here; "
             "pass --weights FILE"

@@ -43,6 +43,8 @@ class JobRecord:
     @classmethod
     def from_json(cls, text: str) -> "JobRecord":
         """The record that `to_json` wrote. Raises ValueError for any other text."""
+        if text is None:
+            raise ValueError("no record of a job")
         try:
             record = cls(**json.loads(text))
         except (TypeError, RecursionError) as error:

@@ -1,7 +1,7 @@
 """The parser class and the value types of flags."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from math import inf, nan
 from typing import NoReturn
@@ -39,6 +39,13 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             self.error(f"unexpected {unknown[0]!r}: which flag does it belong to?")
         return parsed
+
+    def refuse_given(self, args: argparse.Namespace, flags: Sequence[str], reason: str) -> None:
+        """End with an error if one of the flags, such as --tile, has not its default value."""
+        for flag in flags:
+            name = flag.strip("-").replace("-", "_")
+            if getattr(args, name) != self.get_default(name):
+                self.error(f"{flag} {reason}")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} (--help shows all flags)\n")

@@ -26,6 +26,8 @@ import infer_video
 import model
 import train
 from flags.parser import number
+from predictor import PredictorOptions, load_predictor
+from utils import InputError
 from video.reader import VideoReader
 from video.writer import VideoWriter
 
@@ -170,6 +172,12 @@ def test_frozen_and_fine_tuned_checkpoints(data_dir, in_tmp):
     assert frozen.stat().st_size < 64 * 1024 < tuned.stat().st_size
     for path in (frozen, tuned):
         infer_image.main(["--input", str(data_dir / "valid_images"), "--model", str(path)])
+    for path, words in (
+        (frozen, "--weights nowhere: no such file"),
+        (tuned, "leave out --weights"),
+    ):
+        with pytest.raises(InputError, match=words):
+            load_predictor(path, torch.device("cpu"), PredictorOptions(weights="nowhere"))
     trained = torch.load(tuned, weights_only=True)["model_state_dict"]
     initial = torch.hub.load(str(REPO), "dinov2_vitt14", source="local", pretrained=False)
     assert trained["backbone.norm.weight"].ne(initial.norm.weight).any()
@@ -392,6 +400,9 @@ def refused(capsys, main, *argv) -> str:
         (model, ["vits14"], "unexpected 'vits14': which flag does it belong to?"),
         (train, ["--head", "lineer"], "argument --head: invalid choice: 'lineer'"),
         (export, [], "required: --to"),
+        (export, ["--to", "a.onnx", "--model", "a", "--head", "conv"], "--head is what --model"),
+        (datasets, ["--imgsz", "64"], "--imgsz has no effect without --show-augment; add that"),
+        (infer_video, ["--input", "a", "--start", "x"], "'x' is not a time; give 75.5 or 1:15.5"),
     ],
 )
 def test_bad_flags_are_one_line(capsys, script, argv, words):

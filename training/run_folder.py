@@ -149,7 +149,8 @@ class RunFolder:
                 check_history(content.get("history"), content["epoch"], self.watch, classes)
         except (TypeError, ValueError) as error:
             raise InputError(
-                f"{path} holds no state to continue from ({error}); train again without --resume"
+                f"{path} holds no state to continue from ({error}); name a last.pth, or train "
+                "again without --resume"
             ) from error
         if found:
             raise InputError(

@@ -193,7 +193,10 @@ def test_best_checkpoints_of_another_run_are_refused(run, tmp_path):
 
 
 def test_a_checkpoint_without_resume_state_is_refused(run):
-    with pytest.raises(InputError, match=r"best_model_iou\.pth holds no state to continue from"):
+    words = (
+        r"best_model_iou\.pth holds no state to continue from \(no record of a job\); name a last"
+    )
+    with pytest.raises(InputError, match=words):
         run.load_last(run.folder / "best_model_iou.pth", epochs=9)
 
 
