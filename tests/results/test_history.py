@@ -7,10 +7,12 @@ from helpers.scripts import TINY, run_train
 from helpers.stubs import fails
 
 import train
+from common.job_record import JobRecord
 from data.transforms import Resize
 from labels.classes import default_classes
 from results.history import Watch, check_history, history_row, watched
 from results.plots import draw_preview
+from training import run_folder
 from utils import InputError
 
 NAMES = ["background", "thin, wire", "absent"]
@@ -65,6 +67,25 @@ def test_a_damaged_history_is_refused(change):
 def test_an_unknown_score_is_refused():
     with pytest.raises(InputError, match=r"--watch wire: .*miou, loss, boundary.*thin, wire"):
         watched("wire", NAMES)
+
+
+def test_each_epoch_replaces_the_checkpoints_that_it_beats(tmp_path, monkeypatch, capsys):
+    """Not those that it equals. epochs_since_best is what --patience looks at."""
+    monkeypatch.setattr(run_folder, "draw_curve", lambda *_: b"")
+    header = {"classes": ["a", "b"], "palette": [(0, 0, 0), (1, 1, 1)]}
+    run = run_folder.RunFolder(tmp_path, header, JobRecord({}))
+    saved = []
+    monkeypatch.setattr(run, "save", lambda name, trained: saved.append((name, run.history[-1])))
+    losses, mious = (0.5, 0.5, 0.4, 0.6, 0.4), (0.3, 0.4, 0.4, 0.2, 0.5)
+    since = []
+    for loss, miou in zip(losses, mious, strict=True):
+        scores = {"loss": loss, "pixel_acc": 0.5, "miou": miou}
+        valid = {"iou": torch.tensor([miou, miou]), "predicted": torch.ones(2)}
+        run.add_epoch(0.1, scores, scores | valid, {})
+        since.append(run.epochs_since_best())
+    epochs = {name: [row["epoch"] for n, row in saved if n == name] for name, _ in saved}
+    assert epochs == {"best_model_loss.pth": [1, 3], "best_model_iou.pth": [1, 2, 5]}
+    assert since == [0, 0, 1, 2, 0]
 
 
 def test_a_run_keeps_the_best_epoch_of_the_watched_score(data_dir, in_tmp, capsys):
