@@ -107,6 +107,19 @@ def test_a_variation_depends_on_seed_and_draw_alone(name, keep_ratio):
     assert not np.array_equal(first(*pair, 0)[0], build_augment(name, resize, 6)(*pair, 0)[0])
 
 
+def test_half_of_the_draws_are_mirrored_and_the_seed_says_which():
+    pair = shapes()
+    fitted, _ = build_augment("none", Resize((70, 84)), 0)(*pair, 0)
+    mirrored = []
+    for seed in (5, 6):
+        variation = build_augment("flip", Resize((70, 84)), seed)
+        varied = [variation(*pair, draw)[0] for draw in range(60)]
+        mirrored.append([np.array_equal(image, fitted[:, ::-1]) for image in varied])
+        assert mirrored[-1] == [not np.array_equal(image, fitted) for image in varied]
+        assert 18 < sum(mirrored[-1]) < 42
+    assert mirrored[0] != mirrored[1]
+
+
 @pytest.mark.parametrize("name", config.AUGMENTS)
 def test_what_augmentation_makes_up_is_ignored(name):
     """A picture of one colour and one class: wherever the target counts, that colour is."""
@@ -282,7 +295,7 @@ def test_crops_find_the_classes_of_a_picture_that_is_mostly_ignored(plain_colour
 def test_colours_are_distorted_each_in_half_of_the_draws():
     """On two greys brightness is an offset and contrast a factor; the rest changes a colour."""
     greys = np.repeat(np.uint8([40, 130])[None, :, None], 3, 2)
-    colour = np.uint8([[[120, 80, 50]]])
+    colour = np.uint8([[[120, 52, 50]]])  # of a hue near 0, where hues begin again
     hue, saturation, _ = cv2.cvtColor(colour, cv2.COLOR_RGB2HSV)[0, 0].astype(float)
     offsets, factors, saturations, hues = [], [], [], []
     for draw in range(400):

@@ -53,6 +53,11 @@ def test_the_watched_score_chooses_the_best_epoch(name, best, text):
     check_history(rows, 3, Watch("boundary"), NAMES)
 
 
+def test_an_epoch_without_the_watched_score_is_never_the_best():
+    rows = [row(1, 0.3, 0.7, math.nan), row(2, 0.2, 0.7, 0.1), row(3, 0.1, 0.6, math.nan)]
+    assert watched("thin, wire", NAMES).best(rows)["epoch"] == 2
+
+
 @pytest.mark.parametrize(
     "change", [{"epoch": 2}, {"iou_absent": "x"}, {"valid_loss": None}, {"iou_more": 0.1}, None]
 )
