@@ -14,6 +14,7 @@ from helpers.models import StripeBackbone
 
 from common.distributed import main_first
 from common.signals import Stopped
+from config import InputFormat
 from data.augment import build_augment
 from data.layouts import find_splits
 from data.survey import load_data
@@ -299,6 +300,10 @@ def moved(data_dir):
     return {"data_dir": data_dir.with_name("copy")}
 
 
+def of_input(**fields):
+    return Resize(RESIZE.image_size, input_format=InputFormat(**fields))
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -312,6 +317,9 @@ def moved(data_dir):
         lambda _: {"settings": {"seed": 1}},
         lambda _: {"resize": Resize((28, 28))},
         lambda _: {"resize": Resize(RESIZE.image_size, keep_ratio=True)},
+        lambda _: {"resize": of_input(mean=(0.4, 0.5, 0.6))},
+        lambda _: {"resize": of_input(std=(0.4, 0.5, 0.6))},
+        lambda _: {"resize": of_input(patch_size=7)},  # which the padding depends on
         lambda _: {"amp": torch.bfloat16},
     ],
 )
