@@ -17,6 +17,7 @@ CROP_TRIES = 10
 BRIGHTNESS = 32.0  # grey levels, either way
 CONTRAST = SATURATION = (0.5, 1.5)
 HUE = 18  # of OpenCV's 180, either way
+LEVELS = np.arange(256)
 
 Sample = tuple[np.ndarray, np.ndarray]  # RGB (H, W, 3) and class ids (H, W), both uint8
 
@@ -122,10 +123,13 @@ def _choose_crop(
     After CROP_TRIES the last one is taken. thorough: first look for places where it can be had.
     """
     places = [max(n - m, 0) for n, m in zip(target.shape, window, strict=True)]
+    mixed: list[list[int]] = []
     for attempt in range(2 * CROP_TRIES if thorough else CROP_TRIES):
         start = [int(rng.integers(place, endpoint=True)) for place in places]
-        if attempt >= CROP_TRIES:
-            start = _mixed_place(target, window, rng) or start
+        if attempt == CROP_TRIES:
+            mixed = _mixed_places(target, window)
+        if mixed:
+            start = mixed[rng.integers(len(mixed))]
         crop = tuple(slice(n, n + m) for n, m in zip(start, window, strict=True))
         counts = count_pixels(target[crop])[:IGNORE_INDEX]
         if _is_mixed(counts):
@@ -139,39 +143,34 @@ def _is_mixed(counts: np.ndarray) -> np.ndarray:
     return (largest > 0) & (largest <= MAX_SHARE * counts.sum(axis=0))
 
 
-def _mixed_place(
-    target: np.ndarray, window: tuple[int, int], rng: np.random.Generator
-) -> list[int] | None:
-    """A random corner (y, x) of a window without a dominant class, found on a coarse grid."""
+def _mixed_places(target: np.ndarray, window: tuple[int, int]) -> list[list[int]]:
+    """Corners (y, x) of the windows without a dominant class, found on a coarse grid."""
     step = max(1, min(window) // 16)
     small = target[::step, ::step]
     height, width = (min(-(-m // step), n) for m, n in zip(window, small.shape, strict=True))
     classes = set(np.unique(small).tolist()) - {IGNORE_INDEX}
     if len(classes) < 2:
-        return None
+        return []
     options = {"ksize": (width, height), "anchor": (0, 0), "normalize": False}
     counts = np.stack([cv2.boxFilter(np.float32(small == k), -1, **options) for k in classes])
     counts = counts[:, : small.shape[0] - height + 1, : small.shape[1] - width + 1]
-    mixed = np.argwhere(_is_mixed(counts))
-    if not len(mixed):
-        return None
-    limits = zip(mixed[rng.integers(len(mixed))], target.shape, window, strict=True)
-    return [min(int(corner) * step, max(n - m, 0)) for corner, n, m in limits]
+    last = [max(n - m, 0) for n, m in zip(target.shape, window, strict=True)]
+    return np.minimum(step * np.argwhere(_is_mixed(counts)), last).tolist()
 
 
 def distort_colours(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Brightness, contrast, saturation and hue of RGB (H, W, 3) uint8, each in half the draws."""
-    image = _scale(image, offset=_maybe(rng, -BRIGHTNESS, BRIGHTNESS, otherwise=0))
-    contrast = _maybe(rng, *CONTRAST, otherwise=1)
+    image = cv2.LUT(image, _table(offset=_maybe(rng, -BRIGHTNESS, BRIGHTNESS, otherwise=0)))
+    contrast = _table(_maybe(rng, *CONTRAST, otherwise=1))
     contrast_first = rng.random() < 0.5
     if contrast_first:
-        image = _scale(image, contrast)
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    hsv[..., 1] = _scale(hsv[..., 1], _maybe(rng, *SATURATION, otherwise=1))
-    hue = round(_maybe(rng, -HUE, HUE, otherwise=0))
-    hsv[..., 0] = (hsv[..., 0].astype(np.int16) + hue) % 180
+        image = cv2.LUT(image, contrast)
+    saturation = _table(_maybe(rng, *SATURATION, otherwise=1))
+    hue = (LEVELS + round(_maybe(rng, -HUE, HUE, otherwise=0))) % 180
+    tables = np.dstack([hue, saturation, LEVELS]).astype(np.uint8)
+    hsv = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), tables)
     image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
-    return image if contrast_first else _scale(image, contrast)
+    return image if contrast_first else cv2.LUT(image, contrast)
 
 
 def _maybe(rng: np.random.Generator, low: float, high: float, otherwise: float) -> float:
@@ -179,10 +178,9 @@ def _maybe(rng: np.random.Generator, low: float, high: float, otherwise: float) 
     return value if rng.random() < 0.5 else otherwise
 
 
-def _scale(values: np.ndarray, factor: float = 1.0, offset: float = 0.0) -> np.ndarray:
-    """factor * values + offset, rounded and clipped to uint8."""
-    table = (factor * np.arange(256) + offset).round().clip(0, 255).astype(np.uint8)
-    return cv2.LUT(np.ascontiguousarray(values), table)
+def _table(factor: float = 1.0, offset: float = 0.0) -> np.ndarray:
+    """(256,) uint8: factor * value + offset of each value, rounded and clipped."""
+    return (factor * LEVELS + offset).round().clip(0, 255).astype(np.uint8)
 
 
 AUGMENTS = {
