@@ -157,7 +157,7 @@ def load_predictor(
         check_compiler(device)
         module.backbone.compile()
     return Predictor(
-        module.to(device, dtype).eval(),
+        module.to(device, dtype).eval().requires_grad_(False),
         classes,
         protocol,
         device,

@@ -99,13 +99,14 @@ class DinoVisionTransformer(nn.Module):
         """Position embedding of an image of h x w pixels, (1, 1 + N, D) in x's dtype and device.
 
         x: (B, 1 + N, D) tokens, class token first. For another size than the stored one, the table
-        is resized on the CPU (MPS lacks the bicubic kernel) and kept, unless it is being trained.
+        is resized on the CPU (MPS lacks the bicubic kernel), and kept unless it is trained: fused
+        optimisers write weights without a trace, so that validation would see an old table.
         """
         if x.shape[1] == self.pos_embed.shape[1] and h == w:
             return self.pos_embed.to(x.dtype)
-        if torch.is_grad_enabled() and self.pos_embed.requires_grad:
+        if self.pos_embed.requires_grad:
             return self._resize_positions(h, w).to(x.device, x.dtype)
-        # _version changes with every in-place write, as by load_state_dict or an optimiser.
+        # _version changes with in-place writes such as load_state_dict.
         key = (h, w, x.device, x.dtype, self.pos_embed.data_ptr(), self.pos_embed._version)
         if key not in self._resized_positions:
             resized = self._resize_positions(h, w).detach().to(x.device, x.dtype)

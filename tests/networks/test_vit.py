@@ -60,7 +60,7 @@ def test_masked_patches_are_the_mask_token():
 
 
 def test_the_resized_position_table_is_kept_until_the_weights_change():
-    vit, images = tiny(), torch.randn(1, 3, 28, 42)
+    vit, images = tiny().requires_grad_(False), torch.randn(1, 3, 28, 42)
     with torch.no_grad():
         before = vit(images)
         assert len(vit._resized_positions) == 1
@@ -75,9 +75,22 @@ def test_the_resized_position_table_is_kept_until_the_weights_change():
         assert not torch.equal(after, before)
 
 
+def test_validation_sees_the_position_table_that_was_just_trained():
+    vit, images = tiny(), torch.randn(1, 3, 28, 42)
+    optimizer = torch.optim.AdamW(vit.parameters(), 0.1, fused=True)  # leaves _version as it is
+    for _ in range(2):
+        with torch.no_grad():
+            shown = vit(images)
+            fresh = tiny()
+            fresh.load_state_dict(vit.state_dict())
+            assert torch.equal(shown, fresh(images))
+        vit(images).square().sum().backward()
+        optimizer.step()
+
+
 def test_kept_position_tables_stay_within_their_bytes(monkeypatch):
     monkeypatch.setattr(vit_module, "KEPT_POSITION_BYTES", 5000)
-    vit = tiny()
+    vit = tiny().requires_grad_(False)
     with torch.no_grad():
         for width in range(1, 30):
             vit(torch.zeros(1, 3, 14, 14 * width))
