@@ -83,6 +83,8 @@ def test_a_changed_file_is_named(record, tmp_path):
     now = replace(record, files=record_files(files(tmp_path))[1])
     assert now.difference(record) == "a file images/2.png, which is not there now"
     assert record.difference(now) == "no file images/2.png, which is there now"
+    reordered = replace(record, files=dict(reversed(record.files.items())))
+    assert record.difference(reordered) == "its files in another order"
     with pytest.raises(InputError, match=r"gone.png: cannot be read"):
         record_files([tmp_path / "gone.png"])
 

@@ -158,6 +158,7 @@ def test_two_values_far_apart_or_too_many_are_no_indices():
             guess_encoding(values, None, {})
     assert guess_encoding({0, 1, 2, 4, 255}, None, {}) == index_encoding(5)
     assert guess_encoding({0}, None, {}) == index_encoding(2)
+    assert guess_encoding({0, 255}, 3, {}) == index_encoding(3)  # 255 is ignored there
 
 
 def test_greys_of_the_class_colours_are_those_classes():
@@ -165,6 +166,17 @@ def test_greys_of_the_class_colours_are_those_classes():
     encoding = guess_encoding({0, 128, 200}, 3, colours)
     assert encoding.decode(np.uint8([[200, 0, 128, 255]])).tolist() == [[2, 0, 1, 255]]
     assert guess_encoding({0, 1, 2}, 3, colours) == index_encoding(3)
+
+
+def test_a_palette_is_read_by_colour_only_where_it_contradicts_the_indices():
+    red, green = VOC2012.palette[1], VOC2012.palette[2]
+    encoding = MaskEncoding("", {k: k for k in range(21)}, COLOURS.colours)
+    assert encoding.reads_colours_of({0: (0, 0, 0), 1: green})
+    assert not encoding.reads_colours_of({0: (0, 0, 0), 1: red, 2: green})
+    assert not encoding.reads_colours_of({1: red, 2: red})  # of a program that sets one colour
+    assert not encoding.reads_colours_of({1: (1, 1, 1), 2: (2, 2, 2)})
+    greys = MaskEncoding("", {0: 0, 1: 1, 2: 2}, {(1, 1, 1): 2, (2, 2, 2): 1})
+    assert not greys.reads_colours_of({1: (1, 1, 1), 2: (2, 2, 2)})
 
 
 @given(colour=st.tuples(*[st.integers(0, 255)] * 3))

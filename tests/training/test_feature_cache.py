@@ -337,6 +337,11 @@ def test_masks_that_are_read_differently_are_computed_anew(data_dir, in_tmp):
     train, _ = cached_loaders(Counting(), loaders, 1, SETTINGS, CPU)
     assert len(list(Path("outputs/features").iterdir())) == 2
     assert torch.equal(train.dataset[0][1], loaders[0].dataset[TRAIN][1])
+    for number, change in enumerate(({"others": 1}, {"colours": {(1, 2, 3): 1}}), 3):
+        for loader in loaders:
+            loader.dataset.encoding = replace(loader.dataset.encoding, **change)
+        cached_loaders(Counting(), loaders, 1, SETTINGS, CPU)
+        assert len(list(Path("outputs/features").iterdir())) == number
 
 
 def test_other_settings_features_are_mentioned(data_dir, in_tmp, capsys):
