@@ -100,7 +100,7 @@ class EpochProgress:
             "batches": self.batches,
             "loss_sum": loss_sum,
             "samples": int(samples),
-            "counts": _over_all_processes(self.matrix).matrix,
+            "counts": _over_all_processes(self.matrix).of_classes(),
         }
 
     def load_state_dict(self, state: dict, is_main: bool = True) -> None:
@@ -109,7 +109,8 @@ class EpochProgress:
         if is_main:
             self.loss_sum, self.samples = state["loss_sum"], state["samples"]
             K = self.matrix.num_classes
-            self.matrix.counts[:K, :K] = state["counts"]
+            self.matrix.counts[:K, :K] = state["counts"][:, :K]
+            self.matrix.counts[:K, -1] = state["counts"][:, K]  # predictions that are no class
 
 
 def _over_all_processes(matrix: ConfusionMatrix) -> ConfusionMatrix:

@@ -150,8 +150,9 @@ def test_progress_goes_on_where_another_stopped():
     model = small_model()
     optimizer = torch.optim.AdamW(model.head.parameters(), 0.1)
     train(model, loader[:2], optimizer, parts)
-    resumed = EpochProgress(3)
-    resumed.load_state_dict(parts.state_dict())
+    resumed, state = EpochProgress(3), parts.state_dict()
+    assert state["counts"].shape == (3, 4)  # as in every last.pth so far: they resume
+    resumed.load_state_dict(state)
     scores = train(model, loader[2:], optimizer, resumed)
     assert resumed.batches == 4
     assert scores["loss"] == expected["loss"]
