@@ -21,7 +21,7 @@ from common.exits import exits_cleanly
 from flags.parser import Parser, positive_int
 from flags.shared import add_image_size, add_model_flags
 from networks import openvino_runtime
-from networks.backbones import check_compiler, list_backbones, load_backbone, transformer_blocks
+from networks.backbones import check_compiler, list_backbones, load_backbone, trainable_blocks
 from networks.heads import MaskHead, SharpHead, batch_norm_conv
 from networks.resampling import pad_to_multiple
 from utils import InputError
@@ -130,12 +130,9 @@ class SegmentationModel(nn.Module):
         unfreeze_blocks: train only that many of its last blocks, and the final norm.
         checkpoint_activations: keep each block's input only, and recompute the rest in backward.
         """
-        blocks = transformer_blocks(self.backbone)
+        needed = unfreeze_blocks or int(checkpoint_activations)
+        blocks = trainable_blocks(self.backbone, needed) if self.fine_tune else []
         if unfreeze_blocks:
-            if unfreeze_blocks > len(blocks):
-                raise InputError(
-                    f"--unfreeze-blocks {unfreeze_blocks}: this backbone has {len(blocks)} blocks"
-                )
             self.backbone.requires_grad_(False)
             final_norm = getattr(self.backbone, "norm", nn.Identity())
             for module in (final_norm, *blocks[-unfreeze_blocks:]):
@@ -153,15 +150,15 @@ class SegmentationModel(nn.Module):
         name: "torch", "openvino", or "auto" for OpenVINO on a CPU where it is installed.
         dtype: of OpenVINO's arithmetic; features stay float32.
         """
-        device = next(self.parameters()).device
-        if name == "auto":
+        device, is_optional = next(self.parameters()).device, name == "auto"
+        if is_optional:
             usable = device.type == "cpu" and dtype in openvino_runtime.PRECISIONS
             name = "openvino" if usable and openvino_runtime.is_installed() else "torch"
         if name == "torch":
             return False
         if device.type != "cpu":
             raise InputError("--runtime openvino runs on a CPU; pass --device cpu")
-        self._runtime = openvino_runtime.OpenVinoBackbone(self.backbone, dtype)
+        self._runtime = openvino_runtime.OpenVinoBackbone(self.backbone, dtype, is_optional)
         return True
 
     def train(self, mode: bool = True) -> "SegmentationModel":

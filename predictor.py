@@ -11,7 +11,13 @@ import torch
 from torch import nn
 
 import config
-from common.checkpoints import check_weights, input_format, load_checkpoint, short
+from common.checkpoints import (
+    check_weights,
+    input_format,
+    load_checkpoint,
+    short,
+    warn_of_other_code,
+)
 from common.memory import out_of_memory
 from config import PredictorOptions
 from data.transforms import Resize
@@ -227,8 +233,9 @@ def _restore(checkpoint: dict, path: Path, options: PredictorOptions) -> Segment
     if not spec.fine_tune and fingerprint(model.backbone) != checkpoint["fingerprint"]:
         raise InputError(
             f"{path} was trained on other backbone weights than {weights} gives; pass the right "
-            "--weights FILE"
+            f"--weights FILE{', or --hub-repo' if checkpoint['hub_repo'] else ''}"
         )
+    warn_of_other_code(path, checkpoint, model.backbone.code)
     check_weights(path, checkpoint["model_state_dict"], model.trained())
     model.load_trained(checkpoint["model_state_dict"])
     return model

@@ -164,7 +164,8 @@ def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.
     test_loader = build_test_loader(data, loaders[1])
     scored = (test_loader or loaders[1]).dataset
     weights = fingerprint(model.backbone)
-    header = checkpoint_header(spec, weights, data.classes, resize) | {"tiled": augment.tiled}
+    header = checkpoint_header(spec, weights, data.classes, resize)
+    header |= {"tiled": augment.tiled, "code": model.backbone.code}
     job = record_job(shared_settings(args), weights, loaders[0].dataset, loaders[1].dataset)
     run = RunFolder(output_folder(args.out_dir), header, job, watch)
     last = run.find_last(args.resume)

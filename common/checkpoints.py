@@ -1,7 +1,8 @@
 """Checkpoints of this project: their fields, and reading them without trusting the file."""
 
 import reprlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ CHECKPOINT_FIELDS = {
     "epoch": int,
     "metrics": dict,
     "model_state_dict": dict,
+    # Optional "code": str, the version of the backbone's code; missing in older files
 }
 MAX_PIXELS = 2**27  # of image_size; more would only fill the memory
 MAX_PATCH_SIZE = 1024  # pixels
@@ -91,7 +93,7 @@ def description_problems(content: dict) -> Iterator[str]:
         yield "its palette holds something else than colours [R, G, B] of 0..255"
     if not 1 <= content["patch_size"] <= MAX_PATCH_SIZE:
         yield f"its patch_size {short(content['patch_size'])} is not 1 to {MAX_PATCH_SIZE} pixels"
-    if not (_is_rgb(content["mean"], -10) and _is_rgb(content["std"], MIN_STD)):
+    if not are_mean_and_std(content["mean"], content["std"]):
         yield "its mean and std are not three plausible numbers each"
 
 
@@ -100,8 +102,13 @@ def _is_class_name(value: Any) -> bool:
     return has_length and not any("\ud800" <= c <= "\udfff" for c in value)  # no file holds these
 
 
-def _is_rgb(values: list, low: float) -> bool:
-    return len(values) == 3 and all(type(v) is float and low <= v <= 10 for v in values)
+def are_mean_and_std(mean: Sequence[Any], std: Sequence[Any]) -> bool:
+    """Whether both are three plausible floats, for RGB 0..1."""
+    bounds = [(mean, -10), (std, MIN_STD)]
+    return all(
+        len(values) == 3 and all(type(v) is float and low <= v <= 10 for v in values)
+        for values, low in bounds
+    )
 
 
 def _is_colour(value: Any) -> bool:
@@ -112,6 +119,16 @@ def _is_colour(value: Any) -> bool:
 def input_format(content: dict) -> InputFormat:
     """What the backbone of a checkpoint expects of images."""
     return InputFormat(content["patch_size"], tuple(content["mean"]), tuple(content["std"]))
+
+
+def warn_of_other_code(path: Path, content: dict, code: str) -> None:
+    """Print a warning if the backbone's code is not what the checkpoint's head was trained with."""
+    if content.get("code", code) != code:
+        print(
+            f"warning: {path} was trained with another version of the code of its backbone "
+            f"{short(content['backbone'])}; if the features changed, train again",
+            file=sys.stderr,
+        )
 
 
 def check_weights(path: Path, state: dict, expected: dict[str, Tensor]) -> None:

@@ -70,6 +70,25 @@ def transformer_blocks(backbone: nn.Module) -> list[nn.Module]:
     return [block for block in blocks if not isinstance(block, nn.Identity)]
 
 
+def trainable_blocks(backbone: nn.Module, needed: int) -> list[nn.Module]:
+    """The blocks in order; raises InputError for fewer than needed, or without gradients."""
+    blocks = transformer_blocks(backbone)
+    if len(blocks) < needed:
+        raise InputError(
+            f"--unfreeze-blocks and --checkpoint-activations: this backbone has {len(blocks)} "
+            f"blocks in its attribute `blocks`, of which {needed} are asked for"
+        )
+    patch, device = backbone.patch_size, next(backbone.parameters()).device
+    with torch.enable_grad():  # forward(): calling a compiled backbone would compile it
+        maps = backbone.forward(torch.zeros(1, 3, patch, patch, device=device))
+    if not all(feature_map.requires_grad for feature_map in maps):
+        raise InputError(
+            "--fine-tune: this backbone computes without gradients; take torch.no_grad or "
+            "torch.inference_mode out of its get_intermediate_layers"
+        )
+    return blocks
+
+
 def check_compiler(device: torch.device) -> None:
     """Raise InputError where torch.compile does not work; its own message is a page long."""
     try:

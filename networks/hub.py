@@ -1,8 +1,10 @@
 """Backbones from torch.hub: official code, this repository's own, or a folder of the user's."""
 
 import difflib
+import hashlib
 import os
 import re
+import sys
 import warnings
 from functools import partial
 from pathlib import Path
@@ -12,7 +14,9 @@ import torch
 from torch import nn
 
 import config
+from common.checkpoints import are_mean_and_std
 from networks.weights import (
+    SAT493M,
     check_depth,
     init_random_weights,
     load_weights,
@@ -22,7 +26,6 @@ from networks.weights import (
 from utils import InputError
 
 DINOV3_PACKAGES = "torchmetrics lightning_utilities termcolor"  # imported by DINOv3's hubconf.py
-SAT493M = "sat493m"  # in the names of DINOv3's files that were trained on satellite images
 
 
 def load_from_hub(name: str, num_blocks: int, hub_repo: str | None, weights: str) -> nn.Module:
@@ -32,7 +35,7 @@ def load_from_hub(name: str, num_blocks: int, hub_repo: str | None, weights: str
     and embed_dim. mean and std are ImageNet's unless the model has them.
     """
     known = config.BACKBONES.get(name)
-    if known is None and hub_repo is None:
+    if known is None and not hub_repo:
         nearest = difflib.get_close_matches(name, config.BACKBONES, n=3, cutoff=0.3)
         raise InputError(
             f"unknown backbone {name!r}; nearest: {', '.join(nearest) or 'none'}; `python model.py "
@@ -47,7 +50,10 @@ def load_from_hub(name: str, num_blocks: int, hub_repo: str | None, weights: str
         # The official code resizes its position table on the device, by a kernel that MPS lacks.
         use_own = known.hub_repo == config.DINOV2_REPO and torch.backends.mps.is_available()
         hub_repo = config.THIS_REPO if use_own else known.hub_repo
-    backbone = _load_entry(hub_repo, name, pretrained=weights == "pretrained")
+    with torch.random.fork_rng(devices=[], enabled=known is None):
+        if known is None:  # init_random_weights leaves buffers, norms and the like as they are
+            torch.default_generator.manual_seed(0)
+        backbone = _load_entry(hub_repo, name, pretrained=weights == "pretrained")
     if not hasattr(backbone, "get_intermediate_layers"):
         raise InputError(
             f"--hub-repo {hub_repo}: the model of {name} has no get_intermediate_layers; "
@@ -56,7 +62,7 @@ def load_from_hub(name: str, num_blocks: int, hub_repo: str | None, weights: str
     if weights == "none":
         init_random_weights(backbone)
     elif weights != "pretrained":
-        load_weights(backbone, read_weights(weights), weights)
+        load_weights(backbone, read_weights(weights, backbone.state_dict().keys()), weights)
     if known and weights != "none":
         print_licence(name, known.licence)
     _complete(backbone, name, weights)
@@ -65,13 +71,16 @@ def load_from_hub(name: str, num_blocks: int, hub_repo: str | None, weights: str
     backbone.forward = partial(backbone.get_intermediate_layers, n=list(last), reshape=True)
     if known is None:
         _check_feature_maps(backbone, name, num_blocks)
+    backbone.code = _code_version(hub_repo)
     return backbone
 
 
 def _load_entry(hub_repo: str, name: str, pretrained: bool) -> nn.Module:
     """Call the entry; whatever goes wrong becomes an InputError."""
     local = Path(hub_repo).is_dir()
-    if not local and not re.fullmatch(r"[\w-]+/[\w.-]+(:[\w./-]+)?", hub_repo):
+    if Path(hub_repo).is_file() or (
+        not local and not re.fullmatch(r"[\w-]+/[\w.-]+(:[\w./-]+)?", hub_repo)
+    ):
         raise InputError(f"--hub-repo {hub_repo}: no such folder, and not a GitHub owner/name:ref")
     # xFormers changes nothing here but refuses to run on a CPU; the official code asks this.
     os.environ.setdefault("XFORMERS_DISABLED", "1")
@@ -84,7 +93,7 @@ def _load_entry(hub_repo: str, name: str, pretrained: bool) -> nn.Module:
         raise
     except ConnectionError as error:
         raise InputError(str(error)) from error
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         packages = DINOV3_PACKAGES if name.startswith("dinov3_") else error.name
         raise InputError(
             f"--hub-repo {hub_repo} needs packages that are missing ({error}); pip install "
@@ -102,8 +111,11 @@ def _load_entry(hub_repo: str, name: str, pretrained: bool) -> nn.Module:
         if "Cannot find callable" in str(error):
             raise InputError(f"--hub-repo {hub_repo} does not offer the backbone {name}") from error
         reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
-        if not pretrained:
-            raise InputError(f"--hub-repo {hub_repo}: entry {name} failed ({reason})") from error
+        if not pretrained or name not in config.BACKBONES:
+            raise InputError(
+                f"--hub-repo {hub_repo}: entry {name} failed ({reason}); docs/backbones.md shows "
+                "what an entry needs"
+            ) from error
         raise InputError(
             f"the weights of {name} cannot be loaded ({reason}); delete their file in "
             f"{torch.hub.get_dir()}/checkpoints, so that it is fetched again"
@@ -114,7 +126,7 @@ def _complete(backbone: nn.Module, name: str, weights: str) -> None:
     """Set those of load_backbone's attributes that a hub's model lacks."""
     patch_size = getattr(backbone, "patch_size", None)
     if isinstance(patch_size, tuple | list) and len(set(patch_size)) == 1:
-        backbone.patch_size = patch_size = patch_size[0]
+        patch_size = patch_size[0]
     n_blocks = getattr(backbone, "n_blocks", None) or len(getattr(backbone, "blocks", ()))
     sizes = {
         "patch_size": patch_size,
@@ -127,14 +139,28 @@ def _complete(backbone: nn.Module, name: str, weights: str) -> None:
                 f"{name}: the model's {attribute} is {value}, expected a number of at least 1; "
                 "docs/backbones.md shows what a backbone needs"
             )
-    if not hasattr(backbone, "n_blocks"):
-        backbone.n_blocks = n_blocks
     mean, std = config.IMAGENET_MEAN, config.IMAGENET_STD
     if SAT493M in Path(weights).name:
         print(f"{name}: pictures are normalised by the mean and std of SAT-493M")
         mean, std = config.SAT493M_MEAN, config.SAT493M_STD
-    backbone.mean = _three_numbers(getattr(backbone, "mean", mean), name)
-    backbone.std = _three_numbers(getattr(backbone, "std", std), name)
+    mean, std = _floats(getattr(backbone, "mean", mean)), _floats(getattr(backbone, "std", std))
+    if not are_mean_and_std(mean, std):
+        raise InputError(
+            f"{name}: the model's mean and std must be three numbers each, for RGB 0..1; they are "
+            f"{mean} and {std}"
+        )
+    complete = {"patch_size": patch_size, "n_blocks": n_blocks, "mean": mean, "std": std}
+    for attribute, value in complete.items():
+        found = getattr(backbone, attribute, None)
+        if type(found) is type(value) and found == value:
+            continue
+        try:
+            setattr(backbone, attribute, value)
+        except (AttributeError, TypeError) as error:  # a property, or a buffer
+            raise InputError(
+                f"{name}: the model's {attribute} cannot be set to {value} ({error}); make it a "
+                "plain attribute"
+            ) from error
     # DINOv3 draws other coordinates in training mode, an augmentation of its pretraining.
     rope = getattr(backbone, "rope_embed", None)
     for augmentation in ("shift_coords", "jitter_coords", "rescale_coords"):
@@ -142,29 +168,51 @@ def _complete(backbone: nn.Module, name: str, weights: str) -> None:
             setattr(rope, augmentation, None)
 
 
-def _three_numbers(values: Any, name: str) -> tuple[float, ...]:
+def _floats(values: Any) -> tuple[float, ...]:
+    """The numbers of a sequence or tensor; empty where it holds something else."""
     try:
-        numbers = tuple(float(value) for value in values)
+        return tuple(float(value) for value in values)
     except (TypeError, ValueError):
-        numbers = ()
-    if len(numbers) != 3:
-        raise InputError(f"{name}: the model's mean and std must be three numbers, for RGB 0..1")
-    return numbers
+        return ()
+
+
+def _code_version(hub_repo: str) -> str:
+    """A short hash of the files of a local folder that the program has loaded; else empty.
+
+    Weights do not tell that a backbone's code has changed.
+    """
+    folder, this_repo = (os.path.abspath(path) + os.sep for path in (hub_repo, config.THIS_REPO))
+    if not os.path.isdir(folder) or folder == this_repo:
+        return ""
+    modules = [module for name, module in list(sys.modules.items()) if name != "__main__"]
+    files = {str(getattr(module, "__file__", None)) for module in modules}
+    own = (f for f in files if f.startswith(folder) and not f.startswith(this_repo))
+    digest = hashlib.sha256()
+    for path in (f"{folder}hubconf.py", *sorted(f for f in own if "site-packages" not in f)):
+        digest.update(Path(path).read_bytes())
+    return digest.hexdigest()[:16]
 
 
 @torch.no_grad()
 def _check_feature_maps(backbone: nn.Module, name: str, num_blocks: int) -> None:
     """Raise InputError unless the model's maps are as its attributes say; for foreign models."""
     rows, columns, patch = 2, 3, backbone.patch_size
+    values = torch.linspace(-1, 1, 3 * rows * columns * patch**2)
+    images = values.view(1, 3, rows * patch, columns * patch).repeat(2, 1, 1, 1)
     try:
-        maps = backbone.eval()(torch.zeros(1, 3, rows * patch, columns * patch))
+        maps = tuple(backbone.eval()(images))
         found = [tuple(feature_map.shape) for feature_map in maps]
     except Exception as error:
         reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
         raise InputError(f"{name}: its get_intermediate_layers failed ({reason})") from error
-    expected = [(1, backbone.embed_dim, rows, columns)] * num_blocks
+    expected = [(2, backbone.embed_dim, rows, columns)] * num_blocks
     if found != expected:
         raise InputError(
             f"{name}: for {rows}x{columns} patches of {patch} pixels get_intermediate_layers gave "
             f"maps {found}, expected {expected}"
+        )
+    if not all(torch.allclose(*m.float(), rtol=1e-2, atol=1e-3) for m in maps):
+        raise InputError(
+            f"{name}: a picture that is twice in a batch gets different features, or features that "
+            "are not finite; is there a dropout that eval() does not switch off?"
         )

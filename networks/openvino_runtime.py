@@ -4,6 +4,7 @@ OpenVINO is an optional dependency: `pip install openvino`.
 """
 
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,28 +37,45 @@ class OpenVinoBackbone:
     Args:
         backbone: frozen, on the CPU, in float32. Its forward gives a tuple of L maps (B, D, h, w).
         dtype: float32, or bfloat16 for faster and coarser arithmetic.
+        is_optional: go on in torch, and say so, in place of raising an error when called.
 
     Raises InputError where OpenVINO is missing or cannot convert the backbone, or where its
     features are not torch's.
     """
 
-    def __init__(self, backbone: nn.Module, dtype: torch.dtype = torch.float32):
+    def __init__(
+        self,
+        backbone: nn.Module,
+        dtype: torch.dtype = torch.float32,
+        is_optional: bool = False,
+    ):
         if not is_installed():
             raise InputError("--runtime openvino needs OpenVINO: pip install openvino")
         if dtype not in PRECISIONS:
             raise InputError(f"--runtime openvino computes in float32 or bfloat16, not {dtype}")
         self.backbone = backbone
         self.dtype = dtype
+        self._is_optional = is_optional
+        self._failed = False
         self._compiled: dict[tuple[int, int], Infer] = {}  # the one used last comes last
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> tuple[Tensor]:
+        if self._failed:
+            return self.backbone(images)
         size = tuple(images.shape[-2:])
         infer = self._compiled.pop(size, None)
         if infer is None:
             if len(self._compiled) == KEPT_SIZES:
                 self._compiled.pop(next(iter(self._compiled)))
-            infer = self._compile(size, images[:1])
+            try:
+                infer = self._compile(size, images[:1])
+            except InputError as error:
+                if not self._is_optional:
+                    raise
+                print(f"going on in torch: {error}", file=sys.stderr)
+                self._failed = True
+                return self.backbone(images)
         self._compiled[size] = infer
         return (torch.cat([torch.from_numpy(infer(image[None].numpy())) for image in images]),)
 

@@ -9,6 +9,7 @@ import difflib
 import io
 import sys
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from config import TIMM
 from networks.weights import (
+    SAT493M,
     check_depth,
     from_hugging_face,
     init_random_weights,
@@ -58,6 +60,11 @@ def load_from_timm(name: str, num_blocks: int, weights: str) -> nn.Module:
     """
     model_name = name.removeprefix(TIMM)
     cfg = _published(model_name)
+    if SAT493M in Path(weights).name and SAT493M not in cfg.tag:
+        raise InputError(
+            f"{weights} was trained on satellite images, with another mean and std; take "
+            f"{name.partition('.')[0]}.{SAT493M}"
+        )
     unused = _check_fits(model_name)
     path = weights
     if weights == "pretrained":
@@ -76,19 +83,20 @@ def load_from_timm(name: str, num_blocks: int, weights: str) -> nn.Module:
     model.n_blocks = len(model.blocks)
     model.patch_size = _strides(model)[0]
     model.mean, model.std = (tuple(map(float, numbers)) for numbers in (cfg.mean, cfg.std))
+    model.code = f"timm {timm.__version__}"
     model.forward = partial(_feature_maps, model, has_norm, num_blocks)
     return model
 
 
 def _published(model_name: str) -> Any:
     """timm's record of NAME[.TAG]: mean, std, licence, and where the weights are."""
-    base, _, tag = model_name.partition(".")
+    base, dot, tag = model_name.partition(".")
     if not timm.is_model(base):
         raise InputError(
             f"timm {timm.__version__} has no model {base!r}; nearest names: {_nearest(base)}"
         )
     known = timm.list_models(f"{base}.*", include_tags=True)
-    if tag and model_name not in known:
+    if dot and model_name not in known:
         raise InputError(
             f"timm {timm.__version__} has no weights {tag!r} of {base}; known: "
             f"{', '.join(known) or 'none'}"

@@ -1,17 +1,19 @@
 """Weights of backbones: random, from files, from the Hugging Face hub; and their fingerprint."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from common.checkpoints import short
 from common.tensor_files import check_names, load_tensors
 from networks.vit import flatten_block_chunks
 from utils import InputError
 
 CONTAINERS = ("state_dict", "model", "teacher", "model_state_dict")
+SAT493M = "sat493m"  # in the names of DINOv3's weights that were trained on satellite images
 FREE_LICENCES = ("apache-2.0", "mit", "bsd-3-clause")
 
 
@@ -32,21 +34,30 @@ def init_random_weights(backbone: nn.Module, seed: int = 0) -> None:
                 parameter.fill_(1.0)
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
+def read_weights(path: str | Path, expected: Collection[str] = ()) -> dict[str, Tensor]:
     """A backbone's state dict from a file: bare, or under one of CONTAINERS.
 
-    A fine-tuned checkpoint of this project gives its backbone.
+    A fine-tuned checkpoint of this project gives its backbone, and so does a teacher of DINOv2's
+    training, whose file holds the heads of the pretraining too.
+
+    expected: the model's names. Where the file has them all, a prefix `backbone.` is the model's.
     """
     state_dict = load_tensors(Path(path))
     for key in CONTAINERS:
         if isinstance(state_dict.get(key), dict):
             state_dict = state_dict[key]
     check_names(path, state_dict)
-    return {
-        name.removeprefix("backbone."): value
-        for name, value in state_dict.items()
-        if not name.startswith("head.")
-    }
+    state = {name.removeprefix("module."): value for name, value in state_dict.items()}
+    if not expected or not state.keys() >= set(expected):
+        prefix = "backbone."
+        inner = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        state = inner or state
+    state = {k: v for k, v in state.items() if k in expected or not k.startswith("head.")}
+    if not state:
+        raise InputError(
+            f"{path} holds no backbone; a checkpoint whose backbone was frozen has the head alone"
+        )
+    return state
 
 
 def from_hugging_face(name: str, repository: str | None, file: str) -> str:
@@ -79,11 +90,26 @@ def load_weights(backbone: nn.Module, state_dict: Mapping[str, Tensor], path: st
     state_dict = flatten_block_chunks(state_dict)
     if not hasattr(backbone, "local_cls_norm"):  # of DINOv3's pretraining; in some files only
         state_dict = {k: v for k, v in state_dict.items() if not k.startswith("local_cls_norm.")}
+    if problem := _other_names(state_dict.keys(), backbone.state_dict().keys()):
+        raise InputError(
+            f"{path} does not fit this backbone: {problem}; pass a file of its architecture"
+        )
     try:
         backbone.load_state_dict(state_dict, strict=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{path} does not fit this backbone: {reason}") from error
+
+
+def _other_names(found: Collection[str], expected: Collection[str]) -> str:
+    """How the names of a file's tensors differ from the model's; empty where they do not."""
+    missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    parts = []
+    if missing:
+        parts.append(f"{len(missing)} of {len(expected)} tensors are missing, first {missing[0]}")
+    if unknown:
+        parts.append(f"{len(unknown)} are unknown, first {short(unknown[0])}")
+    return "; ".join(parts)
 
 
 def check_depth(name: str, n_blocks: int, num_blocks: int) -> None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from helpers.basics import REPO, draw_pair
 from helpers.stubs import fails
 
+import config
 import export
 import infer_image
 import infer_video
@@ -17,15 +18,18 @@ import train
 from common.checkpoints import load_checkpoint
 from data.transforms import eval_transform
 from exported import writer
+from model import build_model
 from networks import hub
 from networks.backbones import load_backbone, transformer_blocks
 from networks.weights import fingerprint
 from predictor import PredictorOptions, load_predictor
 from training import run_folder
+from training.optimizers import OptimizerSettings, build_optimizer
 from utils import InputError
 from video.writer import VideoWriter
 
 CPU = torch.device("cpu")
+SUPER = "super().__init__(); self.register_buffer"
 
 
 @pytest.fixture
@@ -144,8 +148,17 @@ def test_a_fine_tuned_foreign_backbone_comes_back(lab, data_dir, in_tmp):
         (".unflatten(2, grid)", "", "gave maps .*expected"),
         ("maps.append(", "maps.push(", "get_intermediate_layers failed .*push"),
         ("(0.5, 0.5, 0.5), (0.5", "(0.5, 0.5), (0.5", "mean and std must be three numbers"),
+        ("(0.5, 0.5, 0.5), (0.5", "(124, 116, 104), (58", "mean and std must be .* RGB 0..1"),
+        (
+            "mean, std = (0.5, 0.5, 0.5), (",
+            "mean = property(lambda _: [0]*3)  # ",
+            "mean cannot be",
+        ),
+        ("tuple(maps)", "tuple(m + torch.randn_like(m) for m in maps)", "gets different features"),
+        ("tuple(maps)", "tuple(m * float('nan') for m in maps)", "features that are not finite"),
         ("def lab_vit(pretrained=True)", "def lab_vit()", "unexpected keyword .*pretrained"),
         ("from torch import nn", "import no_such_package", "pip install no_such_package"),
+        ("from torch import nn", "from utils import other", r"failed \(ImportError cannot import"),
         ("16, 32, 4", "16, 32, 3", "lab_vit has 3 blocks and this head reads 4; take --head lin"),
     ],
 )
@@ -154,6 +167,53 @@ def test_what_a_backbone_of_ones_own_lacks_is_one_line(lab, old, new, words):
     with pytest.raises(InputError, match=words) as error:
         load_backbone("lab_vit", 4, folder, "none")
     assert "\n" not in str(error.value)
+
+
+def test_what_the_first_call_shows(lab, in_tmp):
+    """Messages of the default --weights, and of names that are no folder."""
+    folder = lab(16, "model = LabViT()", "raise ValueError")
+    with pytest.raises(InputError, match=r"entry lab_vit failed \(ValueError.*docs/backbones"):
+        load_backbone("lab_vit", 4, folder)
+    with pytest.raises(InputError, match=r"hubconf.py: no such folder"):
+        load_backbone("lab_vit", 4, f"{folder}/hubconf.py", "none")
+    with pytest.raises(InputError, match="unknown backbone 'lab_vit'"):
+        load_backbone("lab_vit", 4, "", "none")
+
+
+def test_random_buffers_are_the_same_in_each_process(lab):
+    """init_random_weights leaves them; those of training must be those of inference."""
+    folder = lab(8, "super().__init__()", f"{SUPER}('codes', torch.randn(9))")
+    state = torch.get_rng_state()
+    first, second = (load_backbone("lab_vit", 4, folder, "none").codes for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_model_whose_own_names_begin_with_backbone(lab, in_tmp):
+    inner = "super().__init__(); self.backbone = nn.Linear(2, 2); self.head = nn.Linear(2, 2)"
+    folder = lab(8, "super().__init__()", inner)
+    source = load_backbone("lab_vit", 4, folder, "none")
+    torch.nn.init.ones_(source.head.bias)
+    torch.save(source.state_dict(), in_tmp / "lab.pth")
+    loaded = load_backbone("lab_vit", 4, folder, str(in_tmp / "lab.pth"))
+    assert fingerprint(loaded) == fingerprint(source)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("    def get_inter", "    @torch.no_grad()\n    def get_inter", "without gradients"),
+        ("self.blocks", "self.layers", "this backbone has 0 blocks in its attribute"),
+    ],
+)
+def test_fine_tuning_that_could_not_work_is_refused(lab, old, new, words):
+    spec = config.ModelConfig("lab_vit", "ms", 2, "none", lab(8, old, new), fine_tune=True)
+    model = build_model(spec)
+    with pytest.raises(InputError, match=words):
+        model.set_up_training(None, True, False)
+    if "blocks" in words:
+        with pytest.raises(InputError, match="--layer-decay: this backbone has no blocks"):
+            build_optimizer(model, OptimizerSettings(layer_decay=0.9))
 
 
 def test_weights_on_request_and_licences(capsys, monkeypatch, tmp_path):
@@ -196,3 +256,22 @@ def test_a_checkpoint_of_another_mean_is_used_with_it(lab, data_dir, in_tmp):
     image = np.full((20, 30, 3), 128, np.uint8)
     assert eval_transform(image, resize).abs().max() < 0.01
     assert eval_transform(image, replace(resize, keep_ratio=True)).abs().max() < 0.01
+
+
+def test_code_that_changed_is_noticed(lab, data_dir, in_tmp, capsys):
+    """Equal weights, other code: no features of the old code, and a warning."""
+    argv = ["--data", str(data_dir), "--backbone", "lab_vit", "--weights", "none", "--imgsz", "32"]
+    argv += ["--workers", "0", "--cache-features", "1", "--no-page", "--hub-repo", lab(8)]
+    train.main([*argv, "--epochs", "1"])
+    capsys.readouterr()
+    lab(8, "block(tokens)", "block(tokens) * 3")
+    train.main([*argv, "--epochs", "2", "--resume"])
+    warning = "last.pth was trained with another version of the code of its backbone 'lab_vit'"
+    assert warning in capsys.readouterr().err
+    assert len(list(in_tmp.glob("outputs/features/*/about.json"))) == 2
+    path, options = in_tmp / "outputs" / "final_model.pth", PredictorOptions(hub_repo=argv[-1])
+    load_predictor(path, CPU, options)
+    assert "warning" not in capsys.readouterr().err
+    lab(8)
+    load_predictor(path, CPU, options)
+    assert "final_model.pth was trained with another version" in capsys.readouterr().err

@@ -148,6 +148,7 @@ def _record(
         "amp": str(amp or torch.float32).removeprefix("torch."),
         "albumentations": version("albumentations"),
         "opencv": cv2.__version__,
+        "code": getattr(model.backbone, "code", ""),
     }
     return record_job(asdict(settings) | more, fingerprint(model.backbone), train, valid)
 

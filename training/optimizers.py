@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from common.checkpoints import check_like
 from config import LR_DECAY, WEIGHT_DECAY
+from networks.backbones import transformer_blocks
+from utils import InputError
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
     """
     head = [parameter for parameter in model.head.parameters() if parameter.requires_grad]
     groups = [{"params": head, "lr": settings.lr, "weight_decay": settings.weight_decay}]
+    if settings.layer_decay != 1 and not transformer_blocks(model.backbone):
+        raise InputError("--layer-decay: this backbone has no blocks in its attribute `blocks`")
     backbone = [item for item in model.backbone.named_parameters() if item[1].requires_grad]
     by_setting: dict[tuple, list[Tensor]] = {}
     for name, parameter in backbone:

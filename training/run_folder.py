@@ -8,7 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-from common.checkpoints import CHECKPOINT_FORMAT, CHECKPOINT_VERSION, load_checkpoint, short
+from common.checkpoints import (
+    CHECKPOINT_FORMAT,
+    CHECKPOINT_VERSION,
+    load_checkpoint,
+    short,
+    warn_of_other_code,
+)
 from common.distributed import from_main, is_main
 from common.job_record import JobRecord
 from common.tensor_files import save_tensors
@@ -157,6 +163,7 @@ class RunFolder:
                 f"{path} was made with {found}; resume with the same settings and files, or train "
                 "into another --out-dir"
             )
+        warn_of_other_code(path, content, self.header.get("code", ""))
         if len(content["history"]) > epochs:
             raise InputError(
                 f"{path} has {len(content['history'])} epochs already; pass a larger --epochs"
@@ -169,7 +176,7 @@ class RunFolder:
         """How the run that wrote a last.pth differs from this one; None where it does not."""
         for name, value in self.header.items():
             saved = content.get(name)
-            if saved != value and name != "hub_repo":  # the fingerprint is compared
+            if saved != value and name not in ("hub_repo", "code"):  # the fingerprint is compared
                 return f"{name} {short(saved)}, not {short(value)}"
         return self.job.difference(job)
 

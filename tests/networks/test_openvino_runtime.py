@@ -10,6 +10,7 @@ from helpers.stubs import fails
 
 import infer_image
 import train
+from model import SegmentationModel
 from networks import openvino_runtime
 from networks.backbones import load_backbone
 from networks.openvino_runtime import OpenVinoBackbone
@@ -53,6 +54,19 @@ def test_other_features_are_refused(backbone, monkeypatch):
     monkeypatch.setattr(openvino_runtime, "compile_backbone", wrong)
     with pytest.raises(InputError, match=r"other features than torch \(distance 1\.0e-02"):
         OpenVinoBackbone(backbone)(torch.zeros(1, 3, 14, 14))
+
+
+def test_auto_goes_on_in_torch_and_says_so_once(backbone, monkeypatch, capsys):
+    def fail(*_):
+        raise InputError("--runtime openvino cannot convert this backbone")
+
+    monkeypatch.setattr(openvino_runtime, "compile_backbone", fail)
+    model = SegmentationModel(backbone, torch.nn.Identity())
+    assert model.use_runtime("auto")
+    for size in (14, 28):
+        images = torch.randn(2, 3, size, size)
+        assert torch.equal(model.extract(images), torch.cat(backbone(images), 1))
+    assert capsys.readouterr().err.count("going on in torch") == 1
 
 
 def test_without_openvino_one_line(backbone, monkeypatch):

@@ -79,6 +79,7 @@ def test_maps_are_those_of_timms_own_function():
         ("convmixer_768_32", "ConvMixer is not a vision transformer"),
         ("beit_base_patch16_224", r"does not take images of every size.*timm/beit3_base"),
         ("vit_smal_patch14_dinov2", "has no model 'vit_smal.*timm/vit_small_patch14_dinov2"),
+        ("test_vit.", "no weights '' of test_vit; known: test_vit.r160_in1k"),
         ("test_vit.nowhere", "no weights 'nowhere' of test_vit; known: test_vit.r160_in1k"),
     ],
 )
@@ -137,6 +138,13 @@ def test_a_file_whose_biases_would_be_lost_is_refused():
     state = {"storage_tokens": torch.ones(1, 4, 384), "blocks.0.attn.qkv.bias": torch.ones(1152)}
     with torch.device("meta"), pytest.raises(InputError, match=r"biases in its attention.*_qkvb"):
         converted("vit_small_patch16_dinov3", state)
+
+
+def test_a_file_of_satellite_images_needs_its_tag():
+    """Mean and std are those of the tag; without one, they are another file's."""
+    name = "timm/vit_large_patch16_dinov3_qkvb"
+    with pytest.raises(InputError, match=f"take {name}.sat493m"):
+        load_backbone(name, 1, weights="dinov3_vitl16_pretrain_sat493m-eadcf0ff.pth")
 
 
 def test_without_a_network_access_or_timm(monkeypatch):
