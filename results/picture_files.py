@@ -192,14 +192,17 @@ def save_prediction(
         write_atomically(paths["probabilities"], content.getvalue())
 
 
-def write_contact_sheet(folder: Path, table: ResultsTable) -> list[str]:
+def write_contact_sheet(folder: Path, table: ResultsTable, names: Mapping[Path, Path]) -> list[str]:
     """Draw the overlays of the table's first rows on one picture, if there are any.
+
+    names: see output_names; the table has those that are not UTF-8 with escapes.
 
     Returns the messages of errors: a sheet that cannot be written costs none of the results.
     """
     captions = {}
-    for row in table.rows.values():
-        path = result_paths(folder / row[1], ["overlay"])["overlay"]
+    by_key = {picture_key(picture): name for picture, name in names.items()}
+    for key, row in table.rows.items():
+        path = result_paths(folder / by_key.get(key, row[1]), ["overlay"])["overlay"]
         if len(captions) < SHEET_PICTURES and table.is_current(path, Path(row[0])):
             captions[path] = f"{float(row[4]):.2f}  {row[1]}"
     if captions:

@@ -121,7 +121,7 @@ def test_the_contact_sheet_reads_one_overlay_at_a_time_and_small(in_tmp, monkeyp
     for name in "ab":
         Image.new("RGB", (1800, 1400)).save(in_tmp / f"{name}_overlay.jpg")
         rows.rows[name] = [f"{name}.png", name, "", "", "0.5"]
-    assert write_contact_sheet(in_tmp, rows) == []
+    assert write_contact_sheet(in_tmp, rows, {}) == []
     assert shapes == [(700, 900, 3)] * 2
 
 
@@ -343,6 +343,7 @@ def test_names_that_are_not_utf8_or_too_long_are_that_pictures_matter(stub, phot
     assert (results(in_tmp) / f"{strange}_overlay.jpg").is_file()
     page = (results(in_tmp) / "index.html").read_text(encoding="utf-8")
     assert '["overlay", "caf%E9_overlay.jpg"]' in page
+    assert Image.open(results(in_tmp) / "contact_sheet.jpg").width == 2 * 320
     stub.num_images = 0
     fails(capsys, infer_image.main, "--input", photos, "--skip-existing")
     assert stub.num_images == 1  # the one that could not be written

@@ -163,6 +163,10 @@ def test_dataset(browser, tmp_path):
     browser.run("document.querySelector('#pictures').scrollIntoView()")
     browser.until(f"{IS_PAINTED} === 3")
     assert "Stops training" in browser.run("document.querySelector('.problems').textContent")
+    browser.size(380, 700)  # the remedy, the last column, is seen without scrolling
+    right = "document.querySelector('.problems td:last-child').getBoundingClientRect().right"
+    assert browser.run(right) <= 380
+    browser.size(900, 700)
 
 
 @pytest.mark.parametrize("make", [inference_page, run_page, video_page])
