@@ -18,7 +18,7 @@ from common.distributed import rank, world_size
 from common.exits import exits_cleanly
 from common.signals import worker_init
 from data.augment import Augment, build_augment
-from data.layouts import DEFAULT_ROOT, find_splits
+from data.layouts import find_splits
 from data.pairs import SPLIT_NAMES, Pair, Splits, read_pair, tile_pairs
 from data.survey import SegmentationData, inspect_data, summarise
 from data.transforms import Resize, eval_transform, mean_colour, to_tensor
@@ -216,8 +216,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         args.data = download(SOURCES[args.download])
     splits = splits_from_flags(args)
-    root = args.data or DEFAULT_ROOT
-    with DatasetPage(output_folder("dataset_report"), root, not args.no_page) as page:
+    source = str(splits.root or splits.layout)
+    with DatasetPage(output_folder("dataset_report"), source, not args.no_page) as page:
         data = page.data = inspect_data(splits)
         write_report(data, page.add)
         if args.show_augment:

@@ -138,8 +138,8 @@ def test_model(args: argparse.Namespace, data: SegmentationData, device: torch.d
     predictor = load_predictor(args.model, device, predictor_options(args))
     split = args.split or ("test" if data.splits.test else "valid")
     folder = output_folder(args.out_dir)
-    facts = {"model": args.model, "device": str(device)} | data_facts(args.data, data)
-    statement = f"{args.model} on the {split} pairs of {args.data}"
+    facts = {"model": args.model, "device": str(device)} | data_facts(data)
+    statement = f"{args.model} on the {split} pairs of {data.source}"
     pairs, wanted = data.splits.pairs_of(split), not args.no_page
     with RunPage(folder, data.classes, pairs, statement, facts, wanted=wanted) as page:
         scores, text = score_model(predictor, data, folder, split, page.add)
@@ -198,8 +198,8 @@ def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.
     backbone = f"{'fine-tuned' if args.fine_tune else 'frozen'} {args.backbone}"
     page = RunPage(
         run.folder, data.classes, scored.pairs,
-        f"{args.head} head on the {backbone}, trained on {args.data}",
-        training_facts(args.data, data, scored.resize.image_size, args.epochs, started),
+        f"{args.head} head on the {backbone}, trained on {data.source}",
+        training_facts(data, scored.resize.image_size, args.epochs, started),
         run.history, not args.no_page,
     )  # fmt: skip
     page.watch = watch

@@ -60,7 +60,7 @@ def find_splits(
     elif not root.is_dir():
         raise InputError(f"{root}: no such folder; {_how_to_get(root)}")
     else:
-        splits = _find_known_layout(root, classes)
+        splits = replace(_find_known_layout(root, classes), root=root)
     splits = _with_validation(splits, valid_fraction)
     splits = replace(splits, classes=classes or splits.classes)
     return _without_orphans(splits) if allow_unmatched else splits

@@ -53,8 +53,9 @@ class Splits:
     """The pairs of each split, and what the layout says about the masks.
 
     orphans: files left over. problems: a line each, that training would fail on. notes: what the
-    user should know of the layout. classes: a class file or the name of a preset. class_file:
-    classes that annotation files bring. instances: masks hold instance ids.
+    user should know of the layout. root: the data set's folder, None where images and masks are
+    given by hand. classes: a class file or the name of a preset. class_file: classes that
+    annotation files bring. instances: masks hold instance ids.
     """
 
     layout: str
@@ -64,6 +65,7 @@ class Splits:
     orphans: list[Orphan] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    root: Path | None = None
     classes: str | Path | None = None
     class_file: ClassFile | None = None
     instances: bool = False

@@ -38,6 +38,12 @@ class SegmentationData:
     encoding: MaskEncoding
     problems: list[str]
 
+    @property
+    def source(self) -> str:
+        """The data set's folder and layout, for people."""
+        root, layout = self.splits.root, self.splits.layout
+        return f"{root} ({layout})" if root else layout
+
     def scans_of(self, split: str) -> list[Scan]:
         """Scans of one of SPLIT_NAMES, in the order of its pairs."""
         return [self.scans[pair] for pair in self.splits.pairs_of(split)]

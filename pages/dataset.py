@@ -51,9 +51,9 @@ class DatasetPage(Page):
 
     kind = "Data set"
 
-    def __init__(self, folder: Path, root: Path, wanted: bool = True):
+    def __init__(self, folder: Path, source: Path | str, wanted: bool = True):
         super().__init__(folder, wanted)
-        self._root = root
+        self._source = str(source)
         self.data: SegmentationData | None = None
         self._shown: dict[str, tuple[str, Picture]] = {}  # key and picture by name
 
@@ -116,10 +116,10 @@ class DatasetPage(Page):
 
     def text(self, state: str) -> str:
         files = [(name, name) for name in FILES if self.wrote(self.folder / name)]
-        statement = str(self._root)
+        statement = self._source
         if self.data:
             counts = ", ".join(f"{len(pairs)} {split}" for split, pairs in _splits(self.data))
-            statement = f"{self._root}: {self.data.splits.layout}, {counts} pairs"
+            statement = f"{self.data.source}: {counts} pairs"
         values = self._values(self.data) if self.data else {"problems": None}
         return self.render("dataset.html", state, statement, {}, files, **values)
 

@@ -89,19 +89,19 @@ class RunPage(Page):
         return super().wrote(path) or (self._resumed and path.is_file())
 
 
-def data_facts(source: Path, data: SegmentationData) -> dict[str, str]:
-    """What a page says of the data set that was read from `source`."""
+def data_facts(data: SegmentationData) -> dict[str, str]:
+    """What a page says of a data set."""
     counts = [f"{len(pairs)} {s}" for s in SPLIT_NAMES if (pairs := data.splits.pairs_of(s))]
     names = data.classes.names
     return {
-        "data": f"{source} ({data.splits.layout})",
+        "data": data.source,
         "pairs": ", ".join(counts),
         "classes": f"{len(names)}: {', '.join(names[:8])}" + (", ..." if names[8:] else ""),
     }
 
 
 def training_facts(
-    source: Path, data: SegmentationData, image_size: tuple[int, int], epochs: int, started: dict
+    data: SegmentationData, image_size: tuple[int, int], epochs: int, started: dict
 ) -> dict[str, str]:
     """What the page of a run says of it.
 
@@ -113,7 +113,7 @@ def training_facts(
         "seed": str(started["seed"]),
         "torch": started["versions"]["torch"],
         "commit": (started["git_commit"] or "unknown")[:9],
-        **data_facts(source, data),
+        **data_facts(data),
         "size": " x ".join(map(str, image_size[::-1])),
         "epochs": f"up to {epochs}",
         "scored on": "test pairs" if data.splits.test else "validation pairs",

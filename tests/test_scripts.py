@@ -60,6 +60,7 @@ def test_a_run_leaves_the_files_that_the_readme_lists(data_dir, in_tmp, capsys):
     assert {path.name for path in folder.iterdir()} == expected
     assert len(list((folder / "valid_preds").iterdir())) == 2
     page = (folder / "index.html").read_text(encoding="utf-8")
+    assert f"trained on {data_dir} (SPLIT_images, SPLIT_masks)" in page
     assert all(f'id="{name}"' in page for name in ("curves", "classes", "confusion", "worst"))
     rows = list(csv.DictReader((folder / "history.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2"]

@@ -84,6 +84,7 @@ def test_folders_by_flags(tmp_path, in_tmp):
             save(tmp_path / "abcd"[2 * split + 1] / f"{i}.png", draw_ids(i, 3))
     folders = [tmp_path / name for name in "abcd"]
     train, valid = decoded(find_splits(tmp_path / "nowhere", folders))
+    assert load_data(find_splits(None, folders)).source == "folders given by hand"
     for found in (train, valid):
         assert_ids(found, {f"{i}.png": draw_ids(i, 3) for i in range(2)})
     halves = find_splits(tmp_path, [*folders[:2], None, None], 0.5)
