@@ -248,7 +248,7 @@ function startGallery(root, { classes, modes, numbers, pictures, start }) {
   }
 
   document.addEventListener("keydown", (event) => {
-    const { target, key } = event, step = dialog.open && arrow(event);
+    const { target } = event, key = event.key.toLowerCase(), step = dialog.open && arrow(event);
     if (target.matches("select, video, [type=search]") || event.ctrlKey || event.metaKey || event.altKey) return;
     if (modes[key - 1]) setMode(key - 1);
     else if (key === "f") setMode(before);

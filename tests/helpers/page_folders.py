@@ -103,7 +103,9 @@ def run_page(folder: Path, history: list[Row] = EPOCHS) -> RunPage:
         pairs.append(Pair(folder.parent / f"{EVIL}{i}.png", folder.parent / f"mask {i}.png"))
         write_image(pairs[i].image, image)
         write_mask(pairs[i].mask, target, CLASSES.palette)
-    page = RunPage(folder, CLASSES, pairs, f"ms head on {EVIL}", {"size": "80 x 60"}, history)
+    page = RunPage(
+        folder, CLASSES, pairs, f"ms head on {EVIL}", {"scored on": "test pairs"}, history
+    )
     for i in range(3):
         _, target = picture(i)
         page.add(np.roll(target, 5 * i, axis=1), target)

@@ -93,6 +93,8 @@ def test_viewer_by_keyboard(browser, tmp_path):
     overlay = shot(browser, ".stage")
     browser.press("3")
     assert differ(overlay, shot(browser, ".stage")) > 0.2
+    browser.press("F")  # as the hint has it
+    assert differ(overlay, shot(browser, ".stage")) < 0.01
     browser.press("Escape")
     browser.until("!document.querySelector('dialog').open")
     assert browser.run("document.activeElement.className") == "tile"

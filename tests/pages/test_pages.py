@@ -158,6 +158,7 @@ def test_final_scores_are_on_the_page(tmp_path):
     text = write(run_page(tmp_path / "run"))
     assert "<dt>mIoU</dt><dd>0.7009</dd>" in text
     assert "<dt>mean boundary IoU</dt><dd>0.4250</dd>" in text
+    assert "Scores of the best epoch on the test pairs." in text
     table = text[text.index('id="classes"') : text.index('id="confusion"')]
     assert table.count("absent") == 1
     assert table.count('class="bar') == 5  # the table itself, and two bars of two classes
