@@ -5,7 +5,6 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
     end_at_interrupt()
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +21,7 @@ WEIGHTS = Path(THIS_REPO) / "weights" / "dinov2_vitt14.pth"
 
 
 # fmt: off
-def get_args_parser() -> argparse.ArgumentParser:
+def get_args_parser() -> Parser:
     parser = Parser("Draw the demo's data set and video into input/demo.")
     parser.add_argument("--pretrain", action="store_true",
         help="instead, train the weights of dinov2_vitt14 again (about an hour on two cores)")
@@ -33,10 +32,14 @@ def get_args_parser() -> argparse.ArgumentParser:
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    args = get_args_parser().parse_args(argv)
+    parser = get_args_parser()
+    args = parser.parse_args(argv)
     if args.pretrain:
         pretrain(WEIGHTS, select_device(args.device), args.workers)
         return
+    parser.refuse_given(
+        args, ("--device", "--workers"), "has no effect without --pretrain; add that"
+    )
     draw_data(FOLDER)
     draw_video(FOLDER / "walkers.mp4")
     print(f"drew pictures, masks and a video into {FOLDER}")

@@ -402,6 +402,7 @@ def refused(capsys, main, *argv) -> str:
         (train, ["--head", "lineer"], "argument --head: invalid choice: 'lineer'"),
         (export, [], "required: --to"),
         (export, ["--to", "a.onnx", "--model", "a", "--head", "conv"], "--head is what --model"),
+        (demo, ["--workers", "99"], "--workers has no effect without --pretrain; add that"),
         (datasets, ["--imgsz", "64"], "--imgsz has no effect without --show-augment; add that"),
         (infer_video, ["--input", "a", "--start", "x"], "'x' is not a time; give 75.5 or 1:15.5"),
     ],

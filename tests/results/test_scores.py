@@ -15,6 +15,7 @@ from labels.classes import PERSON, VOC2012, Classes
 from metrics import BoundaryIoU, ConfusionMatrix
 from model import LinearHead
 from results.scores import check_same_classes, write_scores
+from results.tables import class_fractions
 from utils import InputError
 
 HEAD = OFFICIAL_HEADS["dinov2_vits14_voc2012_linear"]
@@ -120,3 +121,8 @@ def test_the_papers_number_is_for_the_papers_data(data_dir, in_tmp, capsys, own_
          "--weights", "none", "--imgsz", "56", *classes]
     )  # fmt: skip
     assert ("in the paper 81.1 %" in capsys.readouterr().out) == own_data
+
+
+def test_fractions_are_of_all_pixels_the_ignored_ones_last():
+    labels = np.uint8([[0, 2, 2, 255], [0, 0, 255, 255]])
+    assert class_fractions(labels, 3) == [3 / 8, 0, 2 / 8, 3 / 8]

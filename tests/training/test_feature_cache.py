@@ -7,6 +7,7 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -327,6 +328,19 @@ def test_anything_changed_is_computed_anew(data_dir, in_tmp, change):
     cached(data_dir)
     cached(**{"data_dir": data_dir} | change(data_dir))
     assert len(list(Path("outputs/features").iterdir())) == 2
+
+
+def test_files_of_another_format_or_library_are_computed_anew(data_dir, in_tmp, monkeypatch):
+    cached(data_dir)
+    changes = {
+        "VERSION": -1,
+        "version": lambda package: "0",
+        "cv2": SimpleNamespace(__version__="0"),
+    }
+    for number, (name, value) in enumerate(changes.items(), 2):
+        monkeypatch.setattr(feature_cache, name, value)
+        cached(data_dir)
+        assert len(list(Path("outputs/features").iterdir())) == number
 
 
 def test_masks_that_are_read_differently_are_computed_anew(data_dir, in_tmp):
