@@ -62,6 +62,7 @@ class ResultsTable:
             if keep and self.path.exists():
                 self.rows = self._read(difference)
             self._write(self.rows.values())  # before the record: never old rows and a new record
+            self._start = self.path.stat().st_mtime_ns  # by the clock of the results' file system
             if difference is not None:
                 write_atomically(self.record_path, record.to_json().encode())
 
@@ -89,11 +90,14 @@ class ResultsTable:
         return {}
 
     def is_current(self, path: Path, picture: Path) -> bool:
-        """Whether a file made of a picture exists, and is of this picture and these settings."""
+        """Whether a file made of a picture exists, and is of this picture and these settings.
+
+        What this job writes is so even where a picture's time of change lies in the future.
+        """
         with suppress(OSError):  # a name that is too long, too
-            made = path.stat().st_mtime_ns
             sources = [source for source in (picture, self.record_path) if source.exists()]
-            return all(made >= source.stat().st_mtime_ns for source in sources)
+            changed = max((source.stat().st_mtime_ns for source in sources), default=0)
+            return path.stat().st_mtime_ns >= min(changed, self._start)
         return False
 
     def __contains__(self, path: Path) -> bool:

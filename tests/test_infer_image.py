@@ -154,6 +154,16 @@ def test_files_of_other_settings_are_neither_shown_nor_kept(stub, photos, in_tmp
     assert "contact_sheet.jpg" in page.read_text()
 
 
+def test_pictures_of_the_future_are_shown(stub, photos, in_tmp):
+    """A camera's or a server's clock may be ahead."""
+    os.utime(photos / "a.png", (4e9, 4e9))
+    run("--input", photos)
+    page = (results(in_tmp) / "index.html").read_text()
+    assert '"name": "a"' in page
+    assert '["overlay", "a_overlay.jpg"]' in page
+    assert Image.open(results(in_tmp) / "contact_sheet.jpg").width == 3 * 320
+
+
 def test_a_job_without_a_page_leaves_no_page_of_other_results(stub, photos, in_tmp):
     run("--input", photos)
     run("--input", photos, "--no-page", "--min-confidence", "0.9")
