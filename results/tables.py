@@ -37,6 +37,13 @@ def class_fractions(labels: np.ndarray, num_classes: int) -> list[float]:
     return [*counts[:num_classes].tolist(), float(counts[IGNORE_INDEX])]
 
 
+def changed(path: Path) -> int:
+    """Time of change in ns; 0 where there is no such file, or its name is too long for one."""
+    with suppress(OSError):
+        return path.stat().st_mtime_ns
+    return 0
+
+
 class ResultsTable:
     """results.csv: one row per picture with its size, mean confidence and class fractions.
 
@@ -62,9 +69,10 @@ class ResultsTable:
             if keep and self.path.exists():
                 self.rows = self._read(difference)
             self._write(self.rows.values())  # before the record: never old rows and a new record
-            self._start = self.path.stat().st_mtime_ns  # by the clock of the results' file system
+            self._start = changed(self.path)  # by the clock of the results' file system
             if difference is not None:
                 write_atomically(self.record_path, record.to_json().encode())
+            self._settings_since = changed(self.record_path)
 
     @property
     def names(self) -> dict[str, str]:
@@ -94,11 +102,9 @@ class ResultsTable:
 
         What this job writes is so even where a picture's time of change lies in the future.
         """
-        with suppress(OSError):  # a name that is too long, too
-            sources = [source for source in (picture, self.record_path) if source.exists()]
-            changed = max((source.stat().st_mtime_ns for source in sources), default=0)
-            return path.stat().st_mtime_ns >= min(changed, self._start)
-        return False
+        made = changed(path)
+        since = max(self._settings_since, changed(picture)) if made else 0
+        return made > 0 and made >= min(since, self._start)
 
     def __contains__(self, path: Path) -> bool:
         return picture_key(path) in self.rows
