@@ -125,6 +125,11 @@ def _classes_of_labels(found: AnnotationSet, class_file: ClassFile | None) -> Cl
         names = ("background", *labels)
         class_file = ClassFile(Classes(names, default_palette(names)))
     names = class_file.classes.names
+    if len(names) < 2:
+        raise InputError(
+            f"{found.layout}: no shape has a label, so that all is background; annotate something, "
+            "or name the classes in a class file"
+        )
     background = next((k for k, name in enumerate(names) if is_background(name)), IGNORE_INDEX)
     ids = {name: k for k, name in enumerate(names)}
     ids |= dict.fromkeys((IGNORE_LABEL, *class_file.left_out), IGNORE_INDEX)

@@ -24,7 +24,8 @@ def check_pictures(images: Sequence[np.ndarray]) -> None:
         raise InputError(f"predict: found one array {images.shape}, expected a list; pass [image]")
     for number, image in enumerate(images):
         if not isinstance(image, np.ndarray):
-            found, remedy = f"a {type(image).__name__}", "pass a NumPy array, see data.images"
+            found = f"a {type(image).__name__}"
+            remedy = 'pass np.asarray(Image.open(path).convert("RGB"))'
         elif image.dtype != np.uint8:
             found = f"{image.dtype} {image.shape}"
             remedy = PIXEL_REMEDIES.get(image.dtype.kind, "convert it to uint8, 0 to 255")

@@ -1,6 +1,7 @@
 """Pictures of a training run: curves, a confusion matrix, predictions on validation pictures."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,7 +52,9 @@ def _axes(size: tuple[float, float], **labels: str) -> Any:
 
 def _png(axes: Any) -> bytes:
     content = io.BytesIO()
-    axes.figure.savefig(content, dpi=100)
+    with warnings.catch_warnings():  # class names in letters that the font lacks become boxes
+        warnings.filterwarnings("ignore", message="Glyph")
+        axes.figure.savefig(content, dpi=100)
     return content.getvalue()
 
 

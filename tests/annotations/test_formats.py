@@ -229,6 +229,16 @@ def test_yolo_files_that_would_mix_splits_or_classes_are_refused(tmp_path, in_tm
         find_splits(tmp_path)
 
 
+def test_pictures_without_any_shape_are_refused(tmp_path, in_tmp):
+    for k in range(2):
+        save_image(tmp_path / f"{k}.jpg", k)
+        write(tmp_path / f"{k}.json", {"shapes": []})
+    with pytest.raises(InputError, match="no shape has a label, so that all is background"):
+        find_splits(tmp_path)
+    write(tmp_path / "classes.txt", "background\nroad\n")
+    assert len(find_splits(tmp_path).pairs) == 2
+
+
 def test_yolo_without_any_label_file_is_refused(tmp_path, in_tmp):
     draw_yolo(tmp_path)
     (tmp_path / "labels").rename(tmp_path / "Labels")

@@ -252,7 +252,7 @@ def test_out_of_memory_halves_the_window_then_gives_up(resize, capsys):
     ([np.zeros((5, 7), np.uint8)], "shape .5, 7., expected .*np.repeat"),
     ([np.zeros((5, 7, 4), np.uint8)], "shape .5, 7, 4., .*image.*:3"),
     ([picture(), np.zeros((3, 50, 70), np.uint8)], "picture 1 is shape .*three colours"),
-    ([torch.zeros(5, 7, 3)], "a Tensor, expected"),
+    ([torch.zeros(5, 7, 3)], "a Tensor, expected .*np.asarray.Image"),
     ([np.zeros((0, 7, 3), np.uint8)], "empty"),
     (picture(), "one array .61, 83, 3., expected a list; pass .image."),
 ])  # fmt: skip

@@ -163,7 +163,7 @@ def test_a_letter_and_its_combining_mark_are_drawn_as_one():
 
 
 def test_a_confusion_matrix_has_letters_of_other_alphabets(another_font, recwarn):
-    draw_confusion(torch.eye(2), ["⌒", "plain"])
+    draw_confusion(torch.eye(3), ["⌒", "plain", "\ue999"])  # the last is in no font
     assert not [warning for warning in recwarn if "missing from font" in str(warning.message)]
 
 
