@@ -64,15 +64,13 @@ class DatasetPage(Page):
     @cached_property
     def _roots(self) -> dict[str, str]:
         """The folder that holds all pictures of a split, by split."""
-        return {
-            split: os.path.commonpath([os.path.abspath(pair.image.parent) for pair in pairs])
-            for split, pairs in _splits(self.data)
-        }
+        folders = {s: {pair.image.parent for pair in pairs} for s, pairs in _splits(self.data)}
+        return {s: os.path.commonpath(map(os.path.abspath, paths)) for s, paths in folders.items()}
 
     def _name(self, split: str, pair: Pair) -> str:
         """Name of a pair, of which no other has the same: its path below the split's folder."""
-        below = os.path.relpath(os.path.abspath(pair.image), self._roots[split])
-        return f"{split}/{Path(below).as_posix()}"
+        below = os.path.abspath(pair.image).removeprefix(self._roots[split])
+        return f"{split}/{below.replace(os.sep, '/').lstrip('/')}"
 
     def add(self, split: str, pair: Pair, image: np.ndarray, ids: np.ndarray) -> None:
         """Show a pair that has been read: RGB (H, W, 3), class ids (H, W), UNKNOWN for none."""
@@ -103,7 +101,12 @@ class DatasetPage(Page):
     def _show_further(self) -> None:
         """Show pairs besides those of the contact sheet: one in PICTURES_OF of all."""
         usable = [item for split in SPLIT_NAMES for item in usable_pairs(self.data, split)]
-        usable = [item for item in usable if self._name(*item[:2]) not in self._shown]
+        names = {Path(name).name for name in self._shown}  # looked at first, since it is faster
+        usable = [
+            (split, pair, scan)
+            for split, pair, scan in usable
+            if pair.image.name not in names or self._name(split, pair) not in self._shown
+        ]
         wanted = min(max(len(self.data.scans) // PICTURES_OF, PICTURES[0]), PICTURES[-1])
         count = max(0, wanted - len(self._shown))
         for split, pair, _ in choose(self.data, usable, count, most_bad=-(-count // 2)):
