@@ -93,21 +93,16 @@ def _load_entry(hub_repo: str, name: str, pretrained: bool) -> nn.Module:
         raise
     except ConnectionError as error:
         raise InputError(str(error)) from error
-    except ModuleNotFoundError as error:
-        packages = DINOV3_PACKAGES if name.startswith("dinov3_") else error.name
-        raise InputError(
-            f"--hub-repo {hub_repo} needs packages that are missing ({error}); pip install "
-            f"{packages}"
-        ) from error
+    except ImportError as error:
+        advice = _import_advice(error, hub_repo, name)
+        raise InputError(f"--hub-repo {hub_repo} cannot be imported ({error}); {advice}") from error
     except FileNotFoundError as error:
         raise InputError(f"--hub-repo {hub_repo}: {error.filename} is missing") from error
     except OSError as error:
-        raise InputError(
-            f"cannot fetch {hub_repo} or its weights ({error}); without a network pass "
-            "--hub-repo . for this repository's own code, and --weights FILE for the weights "
-            "(docs/offline.md)"
-        ) from error
+        raise _not_fetched(hub_repo, name, error) from error
     except Exception as error:  # a cut or foreign file of weights fails in many ways
+        if "no internet connection" in str(error):
+            raise _not_fetched(hub_repo, name, error) from error
         if "Cannot find callable" in str(error):
             raise InputError(f"--hub-repo {hub_repo} does not offer the backbone {name}") from error
         reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
@@ -120,6 +115,28 @@ def _load_entry(hub_repo: str, name: str, pretrained: bool) -> nn.Module:
             f"the weights of {name} cannot be loaded ({reason}); delete their file in "
             f"{torch.hub.get_dir()}/checkpoints, so that it is fetched again"
         ) from error
+
+
+def _import_advice(error: ImportError, hub_repo: str, name: str) -> str:
+    """What to do about a module that an entry's file cannot import."""
+    module = (error.name or "").partition(".")[0]
+    own = Path(hub_repo, module), Path(hub_repo, f"{module}.py")
+    if module in sys.modules and any(path.exists() for path in own):
+        return f"rename the folder's module {module}, as another of that name is loaded already"
+    if not isinstance(error, ModuleNotFoundError):
+        return "docs/backbones.md shows what an entry needs"
+    return f"pip install {DINOV3_PACKAGES if name.startswith('dinov3_') else module}"
+
+
+def _not_fetched(hub_repo: str, name: str, error: Exception) -> InputError:
+    known = config.BACKBONES.get(name)
+    has_own = known and known.hub_repo in (config.THIS_REPO, config.DINOV2_REPO)
+    code = ". for this repository's own code" if has_own else "DIR, a clone of the code"
+    return InputError(
+        f"cannot fetch {hub_repo}{'' if known else ' (no folder here)'} or its weights ({error}); "
+        f"without a network pass --hub-repo {code}, and --weights FILE for the weights "
+        "(docs/offline.md)"
+    )
 
 
 def _complete(backbone: nn.Module, name: str, weights: str) -> None:

@@ -126,6 +126,8 @@ def _strides(model: nn.Module) -> list[int]:
     return sorted({entry["reduction"] for entry in info})
 
 
+@torch.inference_mode(False)  # callers may have switched gradients off
+@torch.enable_grad()
 def _check_fits(model_name: str) -> set[str]:
     """The children that no feature map depends on, such as a pooling layer.
 

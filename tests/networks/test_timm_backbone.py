@@ -34,6 +34,8 @@ def maps_of(backbone, num_blocks=2):
     ],
 )
 def test_a_family_gives_normalised_maps_of_any_size(name):
+    with torch.inference_mode():  # a caller's own
+        load_backbone(f"timm/{name}", 2, weights="none")
     backbone = load_backbone(f"timm/{name}", 2, weights="none")
     _, maps = maps_of(backbone)
     assert [m.shape for m in maps] == 2 * [(1, backbone.embed_dim, *ODD)]
