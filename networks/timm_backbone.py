@@ -126,8 +126,7 @@ def _strides(model: nn.Module) -> list[int]:
     return sorted({entry["reduction"] for entry in info})
 
 
-@torch.inference_mode(False)  # callers may have switched gradients off
-@torch.enable_grad()
+@torch.inference_mode(False)  # with gradients, whatever the caller has switched off
 def _check_fits(model_name: str) -> set[str]:
     """The children that no feature map depends on, such as a pooling layer.
 
