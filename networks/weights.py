@@ -17,12 +17,12 @@ SAT493M = "sat493m"  # in the names of DINOv3's weights that were trained on sat
 FREE_LICENCES = ("apache-2.0", "mit", "bsd-3-clause")
 
 
-def init_random_weights(backbone: nn.Module, seed: int = 0) -> None:
+def init_random_weights(backbone: nn.Module) -> None:
     """Weights from N(0, 0.02), biases 0, LayerScale 1: equal on every machine.
 
     Several architectures start LayerScale at 1e-5, with which random blocks would do nothing.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in sorted(backbone.named_parameters()):
             own_name = name.rpartition(".")[2]
