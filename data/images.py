@@ -131,11 +131,14 @@ def read_image(path: Path, upright: bool = True) -> np.ndarray:
 
 
 def num_frames(path: Path) -> int:
-    """The number of frames or pages of a readable picture; 1 where only the first is whole."""
+    """The number of frames or pages of a readable picture; 1 where only the first is whole.
+
+    A photograph in MPO, as phones store them, counts as 1: the others are its depth or brightness.
+    """
     with warnings.catch_warnings(), suppress(Exception):  # damaged files raise many errors
         warnings.simplefilter("ignore")
         with Image.open(path) as image:
-            return getattr(image, "n_frames", 1)
+            return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     return 1
 
 

@@ -226,3 +226,7 @@ def test_of_an_animated_picture_the_first_frame(tmp_path):
     first.save(tmp_path / "moving.gif", save_all=True, append_images=[second])
     assert num_frames(tmp_path / "moving.gif") == 2
     assert read_image(tmp_path / "moving.gif")[3, 4].tolist() == pytest.approx([250, 0, 0], abs=5)
+    # A phone's photograph with its depth or brightness: nothing is left out that people would miss.
+    first.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[second])
+    assert num_frames(tmp_path / "phone.jpg") == 1
+    assert read_image(tmp_path / "phone.jpg")[3, 4].tolist() == pytest.approx([250, 0, 0], abs=5)
