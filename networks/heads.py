@@ -61,8 +61,10 @@ def _batch_statistics(features: Tensor, bn: nn.BatchNorm2d) -> tuple[Tensor, Ten
     def sum_over_pictures(function: Callable[[Tensor], Tensor]) -> Tensor:
         """(C,); a whole batch of function(picture (C, N)) would fill memory."""
         sums = [function(picture.to(bn.weight.dtype)).sum(1) for picture in pictures]
-        # The sum of none keeps the graph, in whose backward pass all processes must take part.
-        return global_sum(torch.stack(sums).sum(0) if sums else pictures.sum((0, 2)))
+        # The sum of none has the others' type, float32 where cached features are float16, and keeps
+        # the graph, in whose backward pass all processes must take part.
+        none = pictures.sum((0, 2)).to(bn.weight.dtype)
+        return global_sum(torch.stack(sums).sum(0) if sums else none)
 
     mean = sum_over_pictures(lambda picture: picture) / count
 

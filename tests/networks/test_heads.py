@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from model import HEAD_CLASSES, LinearHead, SegmentationModel
+from networks import heads
 
 CHANNELS, CLASSES = 24, 5
 HEADS = list(dict.fromkeys(HEAD_CLASSES.values()))
@@ -109,3 +110,13 @@ def test_a_share_without_pictures_has_no_gradient(head):
     logits.sum().backward()
     for parameter in head.parameters():
         assert torch.equal(parameter.grad, torch.zeros_like(parameter))
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_batch_statistics_have_one_type_for_any_number_of_pictures(monkeypatch, count):
+    """Processes exchange them; one that has no picture must send as many bytes as the others."""
+    exchanged = []
+    monkeypatch.setattr(heads, "global_sum", lambda sums: exchanged.append(sums) or sums)
+    features = torch.ones(count, 4, 3, 5, dtype=torch.float16)
+    heads.batch_norm_conv(features, nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+    assert [(sums.dtype, sums.shape) for sums in exchanged[1:]] == [(torch.float32, (4,))] * 2
