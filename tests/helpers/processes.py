@@ -42,7 +42,7 @@ def signal_at_call(owner, name: str, call: int, number: int) -> None:
 
 
 def break_pictures() -> None:
-    def unreadable(pair, encoding):
+    def unreadable(pair, *more):
         raise InputError(f"{pair.image}: not a readable picture")
 
     datasets.read_pair = unreadable
