@@ -18,9 +18,10 @@ FREE_LICENCES = ("apache-2.0", "mit", "bsd-3-clause")
 
 
 def init_random_weights(backbone: nn.Module) -> None:
-    """Weights from N(0, 0.02), biases 0, LayerScale 1: equal on every machine.
+    """Weights from N(0, 0.02), biases 0, LayerScale and norms 1: equal on every machine.
 
-    Several architectures start LayerScale at 1e-5, with which random blocks would do nothing.
+    Several architectures start LayerScale, or the norm at a block's end, at 1e-5, with which random
+    blocks would do nothing.
     """
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -30,7 +31,7 @@ def init_random_weights(backbone: nn.Module) -> None:
                 parameter.normal_(std=0.02, generator=generator)
             elif own_name.endswith("bias"):
                 parameter.zero_()
-            elif own_name.startswith("gamma"):
+            elif own_name.startswith("gamma") or own_name == "weight":
                 parameter.fill_(1.0)
 
 

@@ -10,7 +10,7 @@ import networks
 from model import SegmentationModel
 from networks.backbones import list_backbones, load_backbone
 from networks.vit import DinoVisionTransformer
-from networks.weights import fingerprint
+from networks.weights import fingerprint, init_random_weights
 from utils import InputError
 
 timm = pytest.importorskip("timm")
@@ -54,6 +54,13 @@ def test_random_weights_are_the_same_in_each_process():
     first = fingerprint(load_backbone("timm/test_vit2", 2, weights="none"))
     torch.manual_seed(2)
     assert first == fingerprint(load_backbone("timm/test_vit2", 2, weights="none"))
+
+
+def test_random_blocks_with_a_norm_at_their_end_do_something():
+    block = timm.models.vision_transformer.ResPostBlock(8, 2, init_values=1e-5)
+    init_random_weights(block)
+    images = torch.ones(1, 3, 8)
+    assert (block(images) - images).abs().mean() > 0.1
 
 
 def test_the_tag_decides_mean_and_licence():
