@@ -170,6 +170,9 @@ def _file_warnings(data: SegmentationData) -> Iterable[str]:
         images = [pair.image for pair, scan in data.scans.items() if scan.turned == turned]
         if images:
             yield f"{len(images)} {what}, first: {images[0]}"
+    long = [pair.image for pair, scan in data.scans.items() if scan.frames > 1]
+    if long:
+        yield f"{len(long)} pairs have several frames or pages; the first is used, first: {long[0]}"
     lossy = [pair.mask for pair, scan in data.scans.items() if scan.lossy]
     if lossy:
         yield f"{len(lossy)} masks are JPEG, which changes values at edges, first: {lossy[0]}"

@@ -337,6 +337,16 @@ def test_names_with_accents_pair_however_they_are_stored(tmp_path):
     assert len(find_splits(tmp_path).pairs) == 2
 
 
+def test_files_of_several_pages_are_told(data_dir, in_tmp):
+    image = sorted((data_dir / "train_images").iterdir())[0]
+    mask = sorted((data_dir / "train_masks").iterdir())[0]
+    pages = [Image.open(mask).copy() for _ in range(2)]
+    mask.unlink()
+    pages[0].save(mask.with_suffix(".tif"), save_all=True, append_images=pages[1:])
+    text = str(load_data(find_splits(data_dir)))
+    assert f"1 pairs have several frames or pages; the first is used, first: {image}" in text
+
+
 def test_trainval_without_the_validation_set(tmp_path):
     draw_voc(tmp_path, {"trainval.txt": [0, 1, 2]}, {"val.txt": [1]}, lambda p, ids: save(p, ids))
     splits = find_splits(tmp_path)
