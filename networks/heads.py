@@ -61,10 +61,9 @@ def _batch_statistics(features: Tensor, bn: nn.BatchNorm2d) -> tuple[Tensor, Ten
     def sum_over_pictures(function: Callable[[Tensor], Tensor]) -> Tensor:
         """(C,); a whole batch of function(picture (C, N)) would fill memory."""
         sums = [function(picture.to(bn.weight.dtype)).sum(1) for picture in pictures]
-        # The sum of none has the others' type, float32 where cached features are float16, and keeps
-        # the graph, in whose backward pass all processes must take part.
-        none = pictures.sum((0, 2)).to(bn.weight.dtype)
-        return global_sum(torch.stack(sums).sum(0) if sums else none)
+        if not sums:  # keeps the graph, in whose backward pass all processes must take part
+            sums = [pictures.to(bn.weight.dtype).sum((0, 2))]
+        return global_sum(torch.stack(sums).sum(0))
 
     mean = sum_over_pictures(lambda picture: picture) / count
 
