@@ -46,15 +46,18 @@ from training.trainer import Trainer
 from utils import InputError, amp_dtype, make_deterministic, output_folder, seed_everything
 
 NEEDED_BY = {  # flags that do nothing without another one
-    "fine_tune": ("backbone_lr", "layer_decay", "unfreeze_blocks", "checkpoint_activations"),
-    "test_only": (
-        "split", "model", "mode", "tile", "tile_overlap", "scales", "refine", "flip", "dtype",
+    "--fine-tune": (
+        "--backbone-lr", "--layer-decay", "--unfreeze-blocks", "--checkpoint-activations",
+    ),
+    "--test-only": (
+        "--split", "--model", "--mode", "--tile", "--tile-overlap", "--scales", "--refine",
+        "--flip", "--dtype",
     ),
 }  # fmt: skip
 
 
 # fmt: off
-def get_args_parser() -> argparse.ArgumentParser:
+def get_args_parser() -> Parser:
     parser = Parser("Train a segmentation head on a DINOv2 or other ViT backbone.")
     add_data_flags(parser)
     add_model_flags(parser, None, "; default: pretrained")
@@ -104,12 +107,12 @@ def check_flags(args: argparse.Namespace, processes: int) -> None:
         raise InputError("--runtime openvino needs a frozen backbone: leave it out, or --fine-tune")
     if args.compile and args.runtime == "openvino":
         raise InputError("--compile does nothing with --runtime openvino: leave out one of them")
+    given = {"--fine-tune": args.fine_tune, "--test-only": args.test_only}
     parser = get_args_parser()
-    for needed, names in NEEDED_BY.items():
-        for name in names:
-            if getattr(args, name) != parser.get_default(name) and not getattr(args, needed):
-                flag, other = ("--" + text.replace("_", "-") for text in (name, needed))
-                raise InputError(f"{flag} has no effect without {other}; add that, or leave it out")
+    for needed, flags in NEEDED_BY.items():
+        if not given[needed]:
+            reason = f"has no effect without {needed}; add that, or leave it out"
+            parser.refuse_given(args, flags, reason)
 
 
 def optimizer_settings(args: argparse.Namespace) -> OptimizerSettings:

@@ -77,9 +77,9 @@ class PictureIndex:
         return found[0]
 
 
-def composed(name: str) -> str:
-    """A file's name in Unicode's composed form; macOS stores letters and their accents apart."""
-    return unicodedata.normalize("NFC", name)
+def composed(names: str) -> str:
+    """Names of files in Unicode's composed form; macOS stores letters and their accents apart."""
+    return unicodedata.normalize("NFC", names)
 
 
 def split_of(path: Path) -> str | None:

@@ -41,8 +41,8 @@ class JobRecord:
         return json.dumps(asdict(self), indent=1)
 
     @classmethod
-    def from_json(cls, text: str) -> "JobRecord":
-        """The record that `to_json` wrote. Raises ValueError for any other text."""
+    def from_json(cls, text: str | None) -> "JobRecord":
+        """The record that `to_json` wrote. Raises ValueError for anything else."""
         if text is None:
             raise ValueError("no record of a job")
         try:

@@ -1,11 +1,10 @@
 """Pairs that files list: the text files of Pascal VOC and CVAT, and annotation files."""
 
 import codecs
-import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
-from annotations.dataset import AnnotationSet
+from annotations.dataset import AnnotationSet, composed
 from config import IGNORE_INDEX, SPLIT_WORDS
 from data.images import IMAGE_SUFFIXES, list_images
 from data.pairs import Orphan, Pair, Splits, name_below
@@ -83,7 +82,7 @@ def _read_list(path: Path) -> list[str]:
         text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("latin-1")
-    lines = unicodedata.normalize("NFC", text).splitlines()
+    lines = composed(text).splitlines()
     return [_without_suffix(line.strip()) for line in lines if line.strip()]
 
 

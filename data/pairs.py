@@ -1,6 +1,5 @@
 """Pair image and mask files by name, and read a pair."""
 
-import unicodedata
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -9,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from annotations.dataset import composed
 from annotations.shapes import Annotation
 from config import SPLIT_WORDS
 from data.images import UPRIGHT, list_images, orientation, read_image, read_mask, upright_size
@@ -127,8 +127,7 @@ def masks_beside(folder: Path, paths: Sequence[Path]) -> set[Path]:
 
 def name_below(folder: Path, path: Path) -> str:
     """The name of a file relative to a folder, without extension, in Unicode's composed form."""
-    name = path.relative_to(folder).with_suffix("").as_posix()
-    return unicodedata.normalize("NFC", name)  # macOS stores letters and their accents apart
+    return composed(path.relative_to(folder).with_suffix("").as_posix())
 
 
 def _by_key(folder: Path, paths: Sequence[Path], key_of: Callable[[str], str]) -> dict[str, Path]:

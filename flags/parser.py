@@ -7,6 +7,7 @@ from math import inf, nan
 from typing import NoReturn
 
 from config import MAX_IMAGE_SIDE, VERSION
+from utils import InputError
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -41,11 +42,11 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def refuse_given(self, args: argparse.Namespace, flags: Sequence[str], reason: str) -> None:
-        """End with an error if one of the flags, such as --tile, has not its default value."""
+        """Raise InputError if one of the flags, such as --tile, has not its default value."""
         for flag in flags:
             name = flag.strip("-").replace("-", "_")
             if getattr(args, name) != self.get_default(name):
-                self.error(f"{flag} {reason}")
+                raise InputError(f"{flag} {reason}")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} (--help shows all flags)\n")

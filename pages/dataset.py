@@ -51,9 +51,9 @@ class DatasetPage(Page):
 
     kind = "Data set"
 
-    def __init__(self, folder: Path, source: Path | str, wanted: bool = True):
+    def __init__(self, folder: Path, source: str, wanted: bool = True):
         super().__init__(folder, wanted)
-        self._source = str(source)
+        self._source = source
         self.data: SegmentationData | None = None
         self._shown: dict[str, tuple[str, Picture]] = {}  # key and picture by name
 

@@ -401,14 +401,23 @@ def refused(capsys, main, *argv) -> str:
         (model, ["vits14"], "unexpected 'vits14': which flag does it belong to?"),
         (train, ["--head", "lineer"], "argument --head: invalid choice: 'lineer'"),
         (export, [], "required: --to"),
-        (export, ["--to", "a.onnx", "--model", "a", "--head", "conv"], "--head is what --model"),
-        (demo, ["--workers", "99"], "--workers has no effect without --pretrain; add that"),
-        (datasets, ["--imgsz", "64"], "--imgsz has no effect without --show-augment; add that"),
         (infer_video, ["--input", "a", "--start", "x"], "'x' is not a time; give 75.5 or 1:15.5"),
     ],
 )
 def test_bad_flags_are_one_line(capsys, script, argv, words):
     assert words in refused(capsys, script.main, *argv)
+
+
+@pytest.mark.parametrize(
+    ("script", "argv", "words"),
+    [
+        (export, ["--to", "a.onnx", "--model", "a", "--head", "conv"], "--head is what --model"),
+        (demo, ["--workers", "99"], "--workers has no effect without --pretrain; add that"),
+        (datasets, ["--imgsz", "64"], "--imgsz has no effect without --show-augment; add that"),
+    ],
+)
+def test_flags_without_effect_are_refused(capsys, script, argv, words):
+    assert words in fails(capsys, script.main, *argv)
 
 
 def test_epochs_of_a_schedule_without_the_schedule_are_refused(in_tmp, capsys):

@@ -146,6 +146,6 @@ def dataset_page(folder: Path, root: Path) -> DatasetPage:
             wrong = mask[:30] if i == 2 else mask
             write_mask(root / f"{split}_masks" / f"{name}.png", wrong, ((0, 0, 0), (9, 9, 9)))
     folder.mkdir(parents=True)
-    page = DatasetPage(folder, root)
+    page = DatasetPage(folder, str(root))
     page.data = inspect_data(find_splits(root))
     return page

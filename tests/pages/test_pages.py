@@ -214,7 +214,7 @@ def test_a_data_set_s_pictures_are_read_once(tmp_path, monkeypatch):
         return {path.name: path.stat().st_mtime_ns for path in layers}
 
     earlier = times()
-    later = DatasetPage(folder, root)
+    later = DatasetPage(folder, str(root))
     later.data = page.data
     text = write(later)
     assert "train/0.png" in text
@@ -222,7 +222,7 @@ def test_a_data_set_s_pictures_are_read_once(tmp_path, monkeypatch):
     assert (read, times()) == ([], earlier)
 
     write_mask(root / "train_masks" / "0.png", np.ones((60, 80), np.uint8), ((0, 0, 0), (9, 9, 9)))
-    changed = DatasetPage(folder, root)
+    changed = DatasetPage(folder, str(root))
     changed.data = inspect_data(find_splits(root))
     write(changed)
     assert [pair.mask for pair in read] == [root / "train_masks" / "0.png"]
@@ -237,7 +237,7 @@ def test_pictures_of_one_name_in_two_folders_are_two(tmp_path):
         write_image(tmp_path / "data" / "valid_images" / f"{i}.png", image)
         write_mask(tmp_path / "data" / "valid_masks" / f"{i}.png", mask, CLASSES.palette)
     for _ in range(2):  # the second page keeps the pictures of the first
-        page = DatasetPage(tmp_path / "report", tmp_path / "data")
+        page = DatasetPage(tmp_path / "report", "data")
         page.data = inspect_data(find_splits(tmp_path / "data"))
         text = write(page)
         for i in range(2):
