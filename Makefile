@@ -11,7 +11,7 @@ ADE := input/ADEChallengeData2016
 .PHONY: demo test format reproduce
 
 demo: .venv/.demo-ready
-	$(BIN)/python demo.py
+	$(BIN)/python -m demo
 	$(BIN)/python train.py --data input/demo --backbone dinov2_vitt14 --imgsz 448 336 \
 		--head sharp --augment flip --cache-features 2 --epochs 7 --lr 0.002 --warmup 1 \
 		--scheduler --scheduler-epochs 5 --out-dir demo
@@ -31,7 +31,7 @@ test: .venv/.test-ready
 
 # Downloads about 6 GB of weights; takes some hours on a GPU; needs the two data sets.
 reproduce: .venv/.demo-ready
-	@test -d $(VOC) || { echo "$(VOC) is missing: python datasets.py --download voc2012"; exit 1; }
+	@test -d $(VOC) || { echo "$(VOC) is missing: python check_data.py --download voc2012"; exit 1; }
 	@test -d $(ADE) || { echo "$(ADE) is missing: ADE20K's SceneParsing release, by hand"; exit 1; }
 	for backbone in vits14 vitb14 vitl14 vitg14; do for kind in linear ms; do \
 		$(BIN)/python train.py --test-only --data $(VOC) --out-dir reproduce/$${backbone}_voc2012_$$kind \

@@ -1,11 +1,7 @@
-"""Image and mask pairs as tensors. `python datasets.py --data DIR` reports on a data set."""
-
-if __name__ == "__main__":  # before the imports, which take seconds
-    from common.signals import end_at_interrupt
-
-    end_at_interrupt()
+"""Image and mask pairs as tensors, and their loaders."""
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -13,21 +9,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-import config
 from common.distributed import rank, world_size
-from common.exits import exits_cleanly
 from common.signals import worker_init
-from data.augment import Augment, build_augment
+from data.augment import Augment
+from data.labels.masks import MaskEncoding
 from data.layouts import find_splits
 from data.pairs import SPLIT_NAMES, Pair, Splits, read_pair, tile_pairs
-from data.survey import SegmentationData, inspect_data, summarise
+from data.survey import SegmentationData
 from data.transforms import Resize, eval_transform, mean_colour, to_tensor
-from flags.parser import Parser
-from flags.shared import add_augmentation, add_data_flags, add_image_size, add_shared
-from labels.masks import MaskEncoding
-from pages.dataset import DatasetPage
-from results.data_report import write_augment_sheet, write_masks, write_report
-from utils import InputError, output_folder
 
 
 def draw_number(epoch: int, picture: int | Tensor, num_pairs: int) -> int | Tensor:
@@ -177,25 +166,6 @@ def preview_batch(dataset: Dataset, count: int) -> tuple[Tensor, list[Tensor]]:
     return collate_own_sizes([dataset[i] for i in range(min(count, len(dataset)))])
 
 
-# fmt: off
-def get_args_parser() -> argparse.ArgumentParser:
-    parser = Parser("Check a data set and report on it in outputs/dataset_report.")
-    add_data_flags(parser)
-    parser.add_argument("--download", choices=config.DOWNLOADS,
-        help="download this data set into input/ first, and use it in place of --data")
-    parser.add_argument("--write-masks", metavar="NAME",
-        help="also write images, masks and classes to outputs/NAME, in this project's layout")
-    view = parser.add_argument_group("what the network will see")
-    view.add_argument("--show-augment", action="store_true",
-        help="also draw outputs/dataset_report/augment.png, pictures as training will see them")
-    add_image_size(view, None, "; default: 448 448")
-    add_augmentation(view)
-    add_shared(view, "--seed")
-    add_shared(parser, "--no-page")
-    return parser
-# fmt: on
-
-
 def splits_from_flags(args: argparse.Namespace) -> Splits:
     """The pairs of each split that the flags of `add_data_flags` name."""
     folders = [
@@ -204,30 +174,5 @@ def splits_from_flags(args: argparse.Namespace) -> Splits:
     return find_splits(args.data, folders, args.valid_fraction, args.classes, args.allow_unmatched)
 
 
-@exits_cleanly
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = get_args_parser()
-    args = parser.parse_args(argv)
-    if not args.show_augment:
-        flags = ("--imgsz", "--augment", "--keep-ratio", "--seed")
-        parser.refuse_given(args, flags, "has no effect without --show-augment; add that")
-    if args.download:
-        from data.downloads import SOURCES, download  # imports torchvision, which takes a second
-
-        args.data = download(SOURCES[args.download])
-    splits = splits_from_flags(args)
-    source = str(splits.root or splits.layout)
-    with DatasetPage(output_folder("dataset_report"), source, not args.no_page) as page:
-        data = page.data = inspect_data(splits)
-        write_report(data, page.add)
-        if args.show_augment:
-            resize = Resize(args.imgsz or config.TRAIN_SIZE, args.keep_ratio)
-            write_augment_sheet(data, build_augment(args.augment, resize, args.seed))
-    if data.problems:
-        raise InputError(summarise(data.problems, len(data.scans)))
-    if args.write_masks:
-        write_masks(data, args.write_masks)
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit("the report on a data set has moved: python check_data.py --data DIR")

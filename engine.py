@@ -15,9 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from common.distributed import global_sum
 from config import IGNORE_INDEX
 from data.transforms import Resize
-from metrics import ConfusionMatrix
+from metrics import ConfusionMatrix, Observer, Scores
 from networks.resampling import labels_at
-from results.scores import Observer, Scores
 
 READ_EVERY = 32  # steps between two reads of the losses, each of which makes a GPU wait
 
@@ -25,7 +24,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 class Criterion(Protocol):
-    """The losses that the loops call; see training/losses.py."""
+    """The losses that the loops call; see losses.py."""
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor: ...
 

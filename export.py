@@ -1,4 +1,4 @@
-"""Write a trained model as one file for ONNX Runtime or torch.export."""
+"""Write a trained model as one file for ONNX Runtime or torch.export, checked against torch."""
 
 if __name__ == "__main__":  # before the imports, which take seconds
     from common.signals import end_at_interrupt
@@ -6,21 +6,198 @@ if __name__ == "__main__":  # before the imports, which take seconds
     end_at_interrupt()
 
 import argparse
-from collections.abc import Sequence
+import math
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 import config
 from common.exits import exits_cleanly
+from common.flags import add_image_size, add_model_flags
+from common.parser import Parser, number
+from config import HEADS
+from data.labels.classes import Classes, default_classes
 from data.transforms import Resize
-from exported.writer import TOLERANCES, Exportable, ExportOptions, export_model
-from flags.parser import Parser, number
-from flags.shared import add_image_size, add_model_flags
+from inference.onnx_metadata import describe
 from inference.protocol import Protocol
-from labels.classes import default_classes
 from model import build_model
+from networks.openvino_runtime import quiet
+from networks.tracing import (
+    Float16Weights,
+    PictureModel,
+    has_dinov2_positions,
+    traceable_positions,
+    traced,
+    whole_patches,
+)
 from predictor import PredictorOptions, load_predictor
+from utils import InputError, remove_leftovers, temporary_path
+
+TOLERANCES = {"float32": 1e-3, "float16": 1e-2}  # by the weights' type, of the largest logit
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+MAX_ONNX_BYTES = 2**31 - 2**20  # what one file can hold
+
+Run = Callable[[Tensor], Tensor]  # pictures (B, 3, H, W) -> logits (B, K, H, W)
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """A SegmentationModel, how pictures are shown to it, and its classes."""
+
+    model: nn.Module
+    protocol: Protocol
+    classes: Classes
+
+    def resized(self, image_size: tuple[int, int]) -> "Exportable":
+        """A copy for inputs of image_size (H, W); InputError for windows that are no squares."""
+        protocol = self.protocol.overridden(image_size)
+        if protocol.crop and len(set(image_size)) > 1:
+            raise InputError("--imgsz: this model sees square windows; give one number")
+        if protocol.crop and protocol.crop != image_size[0]:
+            protocol = protocol.with_windows(image_size[0])
+        return replace(self, protocol=protocol)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """image_size: (H, W) of the input, None for that of the model's protocol.
+
+    dynamic: any batch, height and width; otherwise one picture of the input's size.
+    weights_dtype: "float32" or "float16", in which matrices and kernels are stored.
+    """
+
+    image_size: tuple[int, int] | None = None
+    dynamic: bool = False
+    weights_dtype: str = "float32"
+
+
+def export_model(path: Path, chosen: Exportable, options: ExportOptions | None = None) -> str:
+    """Write a PictureModel to path, .onnx or .pt2, and say how near it comes to torch.
+
+    Raises InputError where a package is missing, or the file does not give torch's numbers.
+    """
+    options = options or ExportOptions()
+    write = _writer(path)
+    if not hasattr(chosen.model, "extract"):
+        raise InputError(f"only a ViT with one of the heads {', '.join(HEADS)} can be exported")
+    if options.dynamic and not has_dinov2_positions(chosen.model.backbone):
+        raise InputError("--dynamic works with DINOv2's backbones only; export a file per size")
+    if options.image_size:
+        chosen = chosen.resized(options.image_size)
+    remove_leftovers(path.parent, path.name)
+    temporary = temporary_path(path, path.suffix.lower())
+    tolerance = TOLERANCES[options.weights_dtype]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        difference = _write_and_compare(temporary, write, chosen, options)
+        if not difference <= tolerance:  # NaN too
+            raise InputError(
+                f"{path} is not kept: its logits differ from torch's by {difference:.1e} of the "
+                f"largest, more than {tolerance:.0e}; try the other format, float32 weights or "
+                "another torch"
+            )
+        num_bytes = temporary.stat().st_size
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot write ({error.strerror})") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    height, width = chosen.protocol.input_size
+    size = "any size and batch" if options.dynamic else f"{width} x {height} pixels"
+    return (
+        f"{path}: {size}, {options.weights_dtype} weights, {num_bytes / 1e6:.1f} MB, logits "
+        f"within {difference:.0e} of the largest that torch gives"
+    )
+
+
+@torch.no_grad()
+def _write_and_compare(
+    path: Path, write: Callable, chosen: Exportable, options: ExportOptions
+) -> float:
+    """The largest difference of the file's logits from torch's, as a share of the largest."""
+    model, protocol = chosen.model.eval(), chosen.protocol
+    size = protocol.input_size
+    if options.dynamic:
+        size = whole_patches(model, size)
+    pictures = PictureModel(model, None if options.dynamic else size, protocol.stretch).eval()
+    notes = describe(protocol, chosen.classes, options.dynamic)
+    with quiet(), traceable_positions(model, size, options.dynamic):
+        stored = Float16Weights(pictures) if options.weights_dtype == "float16" else pictures
+        patch = model.input_format.patch_size if options.dynamic else None
+        run = write(path, traced(stored, size, patch), notes)
+    return _largest_difference(pictures, run, _test_shapes(model, size, options.dynamic))
+
+
+def _writer(path: Path) -> Callable[..., Run]:
+    """What writes this kind of file; InputError where there is none or a package is missing."""
+    writers = {".onnx": _write_onnx, ".pt2": _write_pt2}
+    if path.suffix.lower() not in writers:
+        raise InputError(f"{path}: give a name that ends in .onnx or .pt2")
+    if path.suffix.lower() == ".onnx":
+        missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
+        if missing:
+            raise InputError(f"{path} needs {', '.join(missing)}: pip install {' '.join(missing)}")
+    return writers[path.suffix.lower()]
+
+
+def _write_pt2(path: Path, program: ExportedProgram, notes: dict[str, str]) -> Run:
+    torch.export.save(program, path, extra_files=notes)
+    return torch.export.load(path).module()
+
+
+def _write_onnx(path: Path, program: ExportedProgram, notes: dict[str, str]) -> Run:
+    import onnxruntime
+
+    size = sum(tensor.nbytes for tensor in program.state_dict.values())
+    if size > MAX_ONNX_BYTES:
+        raise InputError(
+            f"{size / 1e9:.1f} GB of weights: ONNX files hold 2 GB; export with --weights-dtype "
+            "float16, or a .pt2"
+        )
+    onnx = torch.onnx.export(
+        program, dynamo=True, verbose=False, input_names=["images"], output_names=["logits"]
+    )
+    onnx.model.metadata_props.update(notes)
+    onnx.save(path, external_data=False)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def _test_shapes(
+    model: nn.Module, image_size: tuple[int, int], dynamic: bool
+) -> list[tuple[int, int, int]]:
+    """(B, H, W)s to compare at; with dynamic also the size whose position table is stored."""
+    if not dynamic:
+        return [(1, *image_size)]
+    patch = model.input_format.patch_size
+    side = patch * math.isqrt(model.backbone.pos_embed.shape[1] - 1)
+    small = patch * 5 + 3, patch * 3 + 5
+    batches = [(batch, *small) for batch in (2, 3, 4)]
+    return [(1, *image_size), *batches, (1, side, side), (1, side, side + patch)]
+
+
+def _largest_difference(
+    pictures: PictureModel, run: Run, shapes: list[tuple[int, int, int]]
+) -> float:
+    """Between torch's logits and the file's, as a share of the largest, on random pictures."""
+    generator, worst = np.random.default_rng(0), 0.0
+    for batch, *size in shapes:
+        noise = generator.uniform(0, 255, (batch, 3, *size)).astype(np.float32)
+        images = torch.from_numpy(noise)
+        expected, found = pictures(images), run(images)
+        difference = (found - expected).abs().max() / expected.abs().max()
+        worst = max(worst, difference.item()) if difference.isfinite() else float("nan")
+    return worst
+
 
 MODEL_FLAGS = ("--backbone", "--head", "--num-classes")
 

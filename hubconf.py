@@ -88,7 +88,7 @@ for _name, _sizes in _DINOV2.items():
         f"{_name}_reg", f"{_url}_reg4_pretrain.pth", _LVD142M, **_sizes, **_REGISTERS
     )
 
-# Trained on drawn scenes alone (demo.py --pretrain), for the demo and the tests.
+# Trained on drawn scenes alone (`python -m demo --pretrain`), for the demo and the tests.
 
 dinov2_vitt14 = _entry(
     "dinov2_vitt14",

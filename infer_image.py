@@ -18,14 +18,14 @@ import numpy as np
 
 from common import distributed
 from common.exits import exits_cleanly
+from common.flags import add_inference_flags, predictor_options
 from common.job_record import JobRecord, record_files
+from common.parser import Kinds, Parser
 from common.pipeline import Stopwatch, overlapping
 from config import PICTURE_KINDS, PredictorOptions
-from flags.parser import Kinds, Parser
-from flags.shared import add_inference_flags, predictor_options
 from inference.windows import Prediction
-from pages.gallery import InferencePage
 from predictor import Predictor, list_models, load_predictor
+from results.pages.gallery import InferencePage
 from results.picture_files import (
     check_no_input_is_lost,
     ends_the_run,

@@ -9,14 +9,14 @@ import argparse
 from collections.abc import Sequence
 
 from common.exits import exits_cleanly
+from common.flags import add_inference_flags, predictor_options
+from common.parser import Kinds, Parser, number, positive_int
 from common.pipeline import Stopwatch, overlapping
 from common.signals import Stopped, StopSignals
 from config import VIDEO_KINDS
-from flags.parser import Kinds, Parser, number, positive_int
-from flags.shared import add_inference_flags, predictor_options
 from inference.frames import Smoother, map_frames
-from pages.video import VideoPage
 from predictor import list_models, load_predictor
+from results.pages.video import VideoPage
 from results.video_files import VideoResults, Window, draw_frame
 from utils import InputError, output_folder, progress, select_device
 from video.reader import VideoReader

@@ -1,6 +1,7 @@
 """Segmentation scores over a whole data set: from one confusion matrix, and along boundaries."""
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -145,3 +146,8 @@ def boundary(labels: np.ndarray, ignored: np.ndarray, distance: int) -> np.ndarr
         lowest = cv2.erode(lowest, kernel)
         highest = cv2.dilate(highest, kernel, **outside)
     return (lowest != highest) & ~ignored
+
+
+Scores = dict[str, float | Tensor | ConfusionMatrix]
+Observer = Callable[[np.ndarray, np.ndarray], None]  # of class ids and target of a picture
+ImageObserver = Callable[[np.ndarray, np.ndarray, np.ndarray], None]  # and RGB (H, W, 3)

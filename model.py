@@ -18,8 +18,8 @@ from torchinfo import summary
 
 import config
 from common.exits import exits_cleanly
-from flags.parser import Parser, positive_int
-from flags.shared import add_image_size, add_model_flags
+from common.flags import add_image_size, add_model_flags
+from common.parser import Parser, positive_int
 from networks import openvino_runtime
 from networks.backbones import check_compiler, list_backbones, load_backbone, trainable_blocks
 from networks.heads import MaskHead, SharpHead, batch_norm_conv

@@ -20,16 +20,16 @@ from common.checkpoints import (
 )
 from common.memory import out_of_memory
 from config import PredictorOptions
+from data.labels.classes import Classes
 from data.transforms import Resize
-from exported.onnx_model import EXPORTED, OnnxModel, load_onnx
+from inference import published_mask2former as published
+from inference.onnx_model import EXPORTED, OnnxModel, load_onnx
 from inference.pictures import check_pictures
 from inference.protocol import OwnSize, Protocol
 from inference.published_heads import OfficialHead, find_head, list_heads, load_head_weights
+from inference.published_mask2former import check_m2f_options, is_m2f, load_m2f
 from inference.refinement import refined_strips
 from inference.windows import Prediction, View, ViewLogits, WindowsDoNotFit, run_windows, strips
-from labels.classes import Classes
-from mask2former import published
-from mask2former.published import check_m2f_options, is_m2f, load_m2f
 from model import SegmentationModel, build_model
 from networks.backbones import check_compiler, trusted_source
 from networks.resampling import to_labels

@@ -9,41 +9,52 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 
 import config
 from common.distributed import from_main, main_first, session, world_size
 from common.exits import exits_cleanly
-from common.lock import sole_writer
-from data.augment import build_augment
-from data.pairs import SPLIT_NAMES
-from data.survey import SegmentationData, load_data
-from data.transforms import Resize
-from datasets import build_loaders, build_test_loader, splits_from_flags
-from flags.parser import Parser, number
-from flags.recipe import add_recipe, add_trained_part
-from flags.shared import (
+from common.flags import (
     add_data_flags,
     add_model_flags,
+    add_recipe,
     add_shared,
+    add_trained_part,
     add_used_model,
     predictor_options,
 )
+from common.lock import sole_writer
+from common.parser import Parser, number
+from data.augment import build_augment
+from data.labels.classes import PRESETS, Classes
+from data.pairs import SPLIT_NAMES, read_pair
+from data.survey import SegmentationData, load_data
+from data.transforms import Resize
+from datasets import build_loaders, build_test_loader, splits_from_flags
 from inference.published_heads import start_from_head
+from losses import build_criterion
+from metrics import BoundaryIoU, ConfusionMatrix, ImageObserver, Scores
 from model import build_model
 from networks.weights import fingerprint
-from pages.run import RunPage, data_facts, training_facts
-from predictor import load_predictor
+from predictor import Predictor, load_predictor
 from results.history import watched
-from results.scores import score_model
+from results.pages.run import RunPage, data_facts, training_facts
+from results.scores import write_scores
 from training.feature_cache import FeatureSettings, cached_loaders, cached_valid_loader
-from training.losses import build_criterion
 from training.optimizers import OptimizerSettings, build_updater
 from training.run_folder import RunFolder, checkpoint_header, open_board
 from training.run_info import record_job, replace_earlier_run, write_run_facts
 from training.trainer import Trainer
-from utils import InputError, amp_dtype, make_deterministic, output_folder, seed_everything
+from utils import (
+    InputError,
+    amp_dtype,
+    make_deterministic,
+    output_folder,
+    progress,
+    seed_everything,
+)
 
 NEEDED_BY = {  # flags that do nothing without another one
     "--fine-tune": (
@@ -134,6 +145,43 @@ def shared_settings(args: argparse.Namespace) -> dict:
     )  # fmt: skip
     settings = asdict(optimizer_settings(args)) | {name: getattr(args, name) for name in names}
     return settings | {"pictures_per_step": args.batch * world_size()}
+
+
+def score_model(
+    predictor: Predictor, data: SegmentationData, folder: Path, split: str, observe: ImageObserver
+) -> tuple[Scores, str]:
+    """Score a model on one split, write the results; returns them, and as text to print.
+
+    Class ids are compared at the mask's own size.
+
+    observe: called with class ids, target and image of each picture, in the split's order.
+    """
+    check_same_classes(predictor.classes, data.classes)
+    pairs = data.splits.pairs_of(split)
+    if not pairs:
+        raise InputError(f"--split {split}: {data.splits.layout} has no such pairs")
+    num_classes = predictor.classes.num_classes
+    matrix, near = ConfusionMatrix(num_classes), BoundaryIoU(num_classes)
+    for pair in progress(pairs, "Testing"):
+        image, target = read_pair(pair, data.encoding)
+        labels = predictor.predict([image])[0].labels
+        matrix.update(torch.from_numpy(labels), torch.from_numpy(target))
+        near.update(labels, target)
+        observe(labels, target, image)
+    on_its_own_data = PRESETS.get(str(data.splits.classes)) == predictor.classes
+    scores = matrix.compute() | {"matrix": matrix, "boundary_iou": near.compute()}
+    paper_miou = predictor.paper_miou if on_its_own_data else None
+    return scores, write_scores(scores, data.classes, folder, paper_miou)
+
+
+def check_same_classes(model: Classes, data: Classes) -> None:
+    """Raise InputError unless the model's classes are the data set's, by name and order."""
+    if model.names != data.names:
+        raise InputError(
+            f"the model has {model.num_classes} classes ({', '.join(model.names[:5])}, ...), the "
+            f"data set has {data.num_classes} ({', '.join(data.names[:5])}, ...); pass --classes "
+            "with the model's classes, or another --model"
+        )
 
 
 def test_model(args: argparse.Namespace, data: SegmentationData, device: torch.device) -> str:

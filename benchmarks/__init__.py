@@ -1,4 +1,4 @@
 """The timed jobs, and the usual training loop that they are compared with.
 
-Only benchmark.py imports it.
+Run as `python -m benchmarks`; nothing imports it.
 """

@@ -1,4 +1,4 @@
-"""The jobs that benchmark.py times, and their data."""
+"""The timed jobs, and their data."""
 
 import io
 import itertools
@@ -20,17 +20,17 @@ import config
 from benchmarks.usual_loop import PlainHead, plain_epoch, plain_head_step
 from data.augment import build_augment
 from data.images import read_image, write_image, write_mask
+from data.labels.classes import PERSON
 from data.layouts import find_splits
 from data.survey import SegmentationData, load_data
 from data.transforms import Resize
 from datasets import SegmentationDataset
+from demo.canvas import KINDS
+from demo.scenes import random_scene, render
 from engine import EpochProgress, EvaluationSettings, autocast, evaluate, train_one_epoch
-from labels.classes import PERSON
+from losses import Criterion
 from model import HEAD_CLASSES, SegmentationModel
-from scenes.canvas import KINDS
-from scenes.scenes import random_scene, render
 from training.feature_cache import FeatureSettings, cached_loaders
-from training.losses import Criterion
 from training.optimizers import OptimizerSettings, Updater, build_optimizer
 from utils import InputError, output_folder
 from video.writer import VideoWriter

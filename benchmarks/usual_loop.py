@@ -1,4 +1,4 @@
-"""The usual training loop of tutorials, with which benchmark.py compares the engine.
+"""The usual training loop of tutorials, with which `python -m benchmarks` compares the engine.
 
 Everything is in float32 and at full size: batch normalisation, convolution and interpolation as
 modules. The scores are copied from the device after each batch.

@@ -1,4 +1,4 @@
-"""What the scripts share: processes, signals, overlapping stages, locks, untrusted files.
+"""What the scripts share: flags, processes, signals, overlapping stages, untrusted files.
 
 It knows nothing of masks or networks.
 """

@@ -10,7 +10,7 @@ import numpy as np
 
 import data.transforms as T
 from config import IGNORE_INDEX
-from labels.classes import count_pixels
+from data.labels.classes import count_pixels
 
 MAX_SHARE = 0.75  # of a crop's pixels for one class
 CROP_TRIES = 10

@@ -5,11 +5,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from config import IGNORE_INDEX
+from data.labels.class_entries import ClassFile
+from data.labels.classes import PRESETS, Classes, default_classes
+from data.labels.masks import MaskEncoding, colour_of, guess_encoding, instance_encoding
 from data.pairs import Pair
 from data.scans import Scan
-from labels.class_entries import ClassFile
-from labels.classes import PRESETS, Classes, default_classes
-from labels.masks import MaskEncoding, colour_of, guess_encoding, instance_encoding
 from utils import InputError
 
 SHOWN_COLOURS = 5  # in a message

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from labels.classes import Colour, colour_table
+from data.labels.classes import Colour, colour_table
 from utils import InputError, write_atomically
 
 IMAGE_SUFFIXES = {

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from annotations.find import read_annotations
 from config import SPLIT_WORDS, VALID_FRACTION
+from data.annotations.find import read_annotations
 from data.images import is_picture, list_images, upright_size
+from data.labels.class_files import find_class_file, read_classes, read_folders
+from data.labels.classes import PRESETS
 from data.listed_splits import annotated_splits, voc_splits
 from data.pairs import LABEL_IDS, SPLIT_NAMES, Pair, Splits, masks_beside, pair_by_stem
-from labels.class_files import find_class_file, read_classes, read_folders
-from labels.classes import PRESETS
 from utils import InputError, first_of
 
 DEFAULT_ROOT = Path("input/PennFudanPed")
@@ -69,7 +69,7 @@ def find_splits(
 def _how_to_get(root: Path) -> str:
     downloads = {"PennFudanPed": "pennfudan", "VOC2012": "voc2012"}
     if root.name in downloads:
-        return f"`python datasets.py --download {downloads[root.name]}` fetches it"
+        return f"`python check_data.py --download {downloads[root.name]}` fetches it"
     return "--data expects the folder of a data set (input/README.md)"
 
 

@@ -4,12 +4,12 @@ import codecs
 from dataclasses import replace
 from pathlib import Path
 
-from annotations.dataset import AnnotationSet, composed
 from config import IGNORE_INDEX, SPLIT_WORDS
+from data.annotations.dataset import AnnotationSet, composed
 from data.images import IMAGE_SUFFIXES, list_images
+from data.labels.class_entries import ClassFile
+from data.labels.classes import Classes, default_palette, is_background
 from data.pairs import Orphan, Pair, Splits, name_below
-from labels.class_entries import ClassFile
-from labels.classes import Classes, default_palette, is_background
 from utils import InputError
 
 MAX_LABELS = 254  # of bytes, 0 is what no shape covers and 255 is ignored

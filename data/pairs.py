@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from annotations.dataset import composed
-from annotations.shapes import Annotation
 from config import SPLIT_WORDS
+from data.annotations.dataset import composed
+from data.annotations.shapes import Annotation
 from data.images import UPRIGHT, list_images, orientation, read_image, read_mask, upright_size
+from data.labels.class_entries import ClassFile
+from data.labels.classes import Colour
+from data.labels.masks import MaskEncoding
 from data.transforms import Window, tile_windows
-from labels.class_entries import ClassFile
-from labels.classes import Colour
-from labels.masks import MaskEncoding
 from utils import InputError
 
 SPLIT_NAMES = tuple(SPLIT_WORDS)

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from annotations.shapes import Annotation
 from config import OUTPUTS
+from data.annotations.shapes import Annotation
 from data.images import UPRIGHT, is_picture, num_frames, orientation, upright_size
+from data.labels.masks import colour_code, count_values, is_grey, used_colours, value_codes
 from data.pairs import Pair, SizeMismatch, read_stored
-from labels.masks import colour_code, count_values, is_grey, used_colours, value_codes
 from utils import InputError, progress, remove_leftovers, write_atomically
 
 SCAN_VERSION = 3  # of the cache file

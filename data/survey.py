@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 
-from annotations.shapes import Annotation
 from config import IGNORE_INDEX
+from data.annotations.shapes import Annotation
 from data.encodings import (
     as_stored,
     choose_classes,
@@ -14,12 +14,12 @@ from data.encodings import (
     mixed_binary_masks,
     reads_colours,
 )
+from data.labels.class_entries import ClassFile
+from data.labels.class_files import read_classes
+from data.labels.classes import Classes, default_classes
+from data.labels.masks import MaskEncoding
 from data.pairs import SPLIT_NAMES, Pair, Splits
 from data.scans import Scan, keep_scans, scan_pairs
-from labels.class_entries import ClassFile
-from labels.class_files import read_classes
-from labels.classes import Classes, default_classes
-from labels.masks import MaskEncoding
 from utils import InputError, first_of
 
 SHOWN = 5  # offenders named in a message

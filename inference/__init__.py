@@ -1,4 +1,4 @@
-"""From a picture to scores: protocol, windows, published heads, video frames.
+"""From a picture to scores: protocol, windows, published models, ONNX files, video frames.
 
 Must not know: folders, colours.
 """

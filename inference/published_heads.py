@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from common.tensor_files import check_state, hub_file, load_published
 from config import BACKBONES, HEADS, ModelConfig
+from data.labels.classes import ADE20K, VOC2012, Classes
 from inference.protocol import NO_LIMIT, Protocol, ShortSide
-from labels.classes import ADE20K, VOC2012, Classes
 from model import LinearHead
 from utils import InputError
 

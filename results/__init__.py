@@ -1,4 +1,4 @@
-"""What people look at: overlays, legends, tables, curves, reports.
+"""What people look at: overlays, legends, tables, curves, reports; the HTML pages in `pages/`.
 
 It knows nothing of networks or training.
 """

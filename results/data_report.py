@@ -12,11 +12,11 @@ import yaml
 from config import IGNORE_INDEX
 from data.augment import Augment
 from data.images import write_image, write_mask
+from data.labels.classes import colour_table
+from data.labels.masks import UNKNOWN, colour_of
 from data.pairs import SPLIT_NAMES, Pair, read_pair, read_stored, read_target
 from data.scans import Scan, keep_scans
 from data.survey import SegmentationData, identical_images, missing_classes
-from labels.classes import colour_table
-from labels.masks import UNKNOWN, colour_of
 from results.overlays import contact_sheet, overlay
 from utils import InputError, output_folder, progress, temporary_folder, write_atomically
 

@@ -10,7 +10,7 @@ from unicodedata import normalize
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from labels.classes import Colour
+from data.labels.classes import Colour
 
 SMALLEST_TEXT = 11  # pixels
 LEGEND_ROWS = 12  # at most

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from config import IGNORE_INDEX
-from labels.classes import IGNORED_COLOUR, Classes, Colour, colour_table, count_pixels
+from data.labels.classes import IGNORED_COLOUR, Classes, Colour, colour_table, count_pixels
 from results.legend import (
     draw_legend,
     fitted_text,

@@ -23,8 +23,8 @@ from data.images import (
     write_image,
     write_mask,
 )
+from data.labels.classes import Classes
 from inference.windows import Prediction
-from labels.classes import Classes
 from results.overlays import contact_sheet, overlay
 from results.tables import RECORD, RESULTS_CSV, ResultsTable, picture_key
 from utils import InputError, printable, write_atomically

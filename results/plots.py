@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from data.labels.classes import Classes
 from data.transforms import Resize, fit_target, to_image
-from labels.classes import Classes
 from results.legend import font_file
 from results.overlays import overlay
 

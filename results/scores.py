@@ -1,63 +1,18 @@
 """Score a model on a data set: scores per class, a table, the confusion matrix."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from data.pairs import read_pair
-from data.survey import SegmentationData
-from labels.classes import PRESETS, Classes
-from metrics import BoundaryIoU, ConfusionMatrix
-from predictor import Predictor
+from data.labels.classes import Classes
+from metrics import Scores
 from results.plots import draw_confusion
 from results.tables import csv_text
-from utils import InputError, progress, write_atomically
+from utils import write_atomically
 
 COLUMNS = ("iou", "boundary_iou", "precision", "recall", "f1")  # of results.csv
-Scores = dict[str, float | Tensor | ConfusionMatrix]
-Observer = Callable[[np.ndarray, np.ndarray], None]  # of class ids and target of a picture
-ImageObserver = Callable[[np.ndarray, np.ndarray, np.ndarray], None]  # and RGB (H, W, 3)
-
-
-def score_model(
-    predictor: Predictor, data: SegmentationData, folder: Path, split: str, observe: ImageObserver
-) -> tuple[Scores, str]:
-    """Score a model on one split, write the results; returns them, and as text to print.
-
-    Class ids are compared at the mask's own size.
-
-    observe: called with class ids, target and image of each picture, in the split's order.
-    """
-    check_same_classes(predictor.classes, data.classes)
-    pairs = data.splits.pairs_of(split)
-    if not pairs:
-        raise InputError(f"--split {split}: {data.splits.layout} has no such pairs")
-    num_classes = predictor.classes.num_classes
-    matrix, near = ConfusionMatrix(num_classes), BoundaryIoU(num_classes)
-    for pair in progress(pairs, "Testing"):
-        image, target = read_pair(pair, data.encoding)
-        labels = predictor.predict([image])[0].labels
-        matrix.update(torch.from_numpy(labels), torch.from_numpy(target))
-        near.update(labels, target)
-        observe(labels, target, image)
-    on_its_own_data = PRESETS.get(str(data.splits.classes)) == predictor.classes
-    scores = matrix.compute() | {"matrix": matrix, "boundary_iou": near.compute()}
-    paper_miou = predictor.paper_miou if on_its_own_data else None
-    return scores, write_scores(scores, data.classes, folder, paper_miou)
-
-
-def check_same_classes(model: Classes, data: Classes) -> None:
-    """Raise InputError unless the model's classes are the data set's, by name and order."""
-    if model.names != data.names:
-        raise InputError(
-            f"the model has {model.num_classes} classes ({', '.join(model.names[:5])}, ...), the "
-            f"data set has {data.num_classes} ({', '.join(data.names[:5])}, ...); pass --classes "
-            "with the model's classes, or another --model"
-        )
 
 
 def write_scores(

@@ -12,8 +12,8 @@ import numpy as np
 from common import distributed
 from common.job_record import JobRecord
 from config import IGNORE_INDEX
+from data.labels.classes import Classes, count_pixels
 from inference.windows import Prediction
-from labels.classes import Classes, count_pixels
 from utils import InputError, printable, temporary_path, write_atomically
 
 RESULTS_CSV, RECORD = "results.csv", "results.json"

@@ -11,8 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from data.labels.classes import Classes
 from inference.frames import MappedFrame
-from labels.classes import Classes
 from results.overlays import class_colours, overlay
 from results.tables import FrameTable, source_of
 from utils import InputError

@@ -12,12 +12,12 @@ from helpers.stubs import fails
 
 import config
 import export
+import export as writer
 import infer_image
 import infer_video
 import train
 from common.checkpoints import load_checkpoint
 from data.transforms import eval_transform
-from exported import writer
 from model import build_model
 from networks import hub
 from networks.backbones import load_backbone, transformer_blocks

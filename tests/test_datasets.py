@@ -9,6 +9,7 @@ import torch
 from helpers.basics import draw_pair
 from PIL import Image
 
+import check_data
 import datasets
 import train
 from config import InputFormat
@@ -17,11 +18,11 @@ from data.pairs import tile_pairs
 from data.transforms import Resize
 from datasets import EpochBatches, SegmentationDataset, build_loaders
 from engine import EvaluationSettings, evaluate
+from losses import Criterion
 from metrics import ConfusionMatrix
 from predictor import load_predictor
 from training import trainer
 from training.failures import collapse_warning
-from training.losses import Criterion
 
 TINY = ["--backbone", "dinov2_vitt14", "--weights", "none", "--imgsz", "56", "--workers", "0"]
 
@@ -191,7 +192,7 @@ def test_training_warns_of_a_collapse(data_dir, in_tmp, capsys, monkeypatch):
 def test_show_augment_draws_what_the_flags_say(data_dir, in_tmp, capsys):
     sheets = []
     for more in ([], ["--augment", "scale"], ["--keep-ratio"], ["--seed", "1"], ["--imgsz", "84"]):
-        datasets.main(["--data", str(data_dir), "--show-augment", "--imgsz", "56", *more])
+        check_data.main(["--data", str(data_dir), "--show-augment", "--imgsz", "56", *more])
         path = in_tmp / "outputs" / "dataset_report" / "augment.png"
         sheets.append(np.asarray(Image.open(path)).tobytes())
     assert len(set(sheets)) == 5
@@ -202,7 +203,7 @@ def test_folders_and_classes_by_flags(data_dir, in_tmp, capsys):
     (in_tmp / "names.txt").write_text("road\ncar\nbike\n")
     names = ("train-images", "train-masks", "valid-images", "valid-masks")
     folders = [word for n in names for word in (f"--{n}", str(data_dir / n.replace("-", "_")))]
-    datasets.main([*folders, "--classes", "names.txt"])
+    check_data.main([*folders, "--classes", "names.txt"])
     said = capsys.readouterr().out
     assert "folders given by hand: 6 pairs to train on, 3 to validate" in said
     assert "3 classes (names.txt): road, car, bike" in said
@@ -212,7 +213,7 @@ def test_folders_and_classes_by_flags(data_dir, in_tmp, capsys):
 def test_a_fraction_leaves_pairs_on_both_sides():
     for bad in ("0", "1", "-0.1", "x"):
         with pytest.raises(SystemExit):
-            datasets.get_args_parser().parse_args(["--valid-fraction", bad])
+            check_data.get_args_parser().parse_args(["--valid-fraction", bad])
 
 
 def test_the_fraction_counts(tmp_path, in_tmp):
@@ -222,7 +223,7 @@ def test_the_fraction_counts(tmp_path, in_tmp):
             (tmp_path / kind).mkdir(exist_ok=True)
             Image.fromarray(pixels).save(tmp_path / kind / f"{i}.png")
     for fraction, count in ((None, 1), ("0.5", 4)):
-        datasets.main(
+        check_data.main(
             ["--data", str(tmp_path), *(["--valid-fraction", fraction] if fraction else [])]
         )
         facts = json.loads((in_tmp / "outputs" / "dataset_report" / "report.json").read_text())

@@ -14,10 +14,10 @@ from engine import (
     predict_labels,
     train_one_epoch,
 )
+from losses import Criterion
 from model import SegmentationModel, TokenHead
 from networks import resampling
 from networks.resampling import labels_at, to_labels, upsample
-from training.losses import Criterion
 from training.optimizers import Updater
 
 CPU = torch.device("cpu")

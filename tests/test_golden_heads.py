@@ -9,10 +9,10 @@ import torch
 from helpers.basics import load_golden
 
 from config import DINOV2_INPUT
+from data.labels.classes import default_classes
 from data.transforms import Resize, resize_image, to_tensor
 from inference.protocol import Protocol, ShortSide, scaled
 from inference.windows import View, run_windows
-from labels.classes import default_classes
 from model import LinearHead, SegmentationModel
 from networks.resampling import window_spans
 from networks.vit import DinoVisionTransformer

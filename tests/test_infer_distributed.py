@@ -17,9 +17,9 @@ from common import distributed
 from common.checkpoints import CHECKPOINT_FORMAT, CHECKPOINT_VERSION
 from common.job_record import JobRecord
 from common.tensor_files import save_tensors
+from data.labels.classes import PERSON
 from data.transforms import Resize
 from inference.windows import Prediction
-from labels.classes import PERSON
 from model import build_model
 from networks.weights import fingerprint
 from results.tables import ResultsTable

@@ -16,16 +16,16 @@ from helpers.scripts import TINY, run_train
 from helpers.stubs import fails
 from PIL import Image
 
-import benchmark
+import benchmarks.__main__ as benchmark
+import check_data
 import config
-import datasets
-import demo
+import demo.__main__ as demo_script
 import export
 import infer_image
 import infer_video
 import model
 import train
-from flags.parser import number
+from common.parser import number
 from predictor import PredictorOptions, load_predictor
 from utils import InputError
 from video.reader import VideoReader
@@ -337,7 +337,7 @@ def test_importing_does_nothing(in_tmp):
         "import socket\n"
         "def refuse(*args): raise AssertionError('network')\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
-        "import train, infer_image, infer_video, model, datasets, demo\n"
+        "import train, infer_image, infer_video, model, datasets, check_data, demo.__main__\n"
     )
     command = [sys.executable, "-W", "error", "-c", code]
     env = {"PYTHONPATH": str(REPO), "PATH": "", "HOME": str(in_tmp)}
@@ -346,7 +346,7 @@ def test_importing_does_nothing(in_tmp):
     assert list(in_tmp.iterdir()) == []
 
 
-SCRIPTS = (benchmark, datasets, demo, export, infer_image, infer_video, model, train)
+SCRIPTS = (benchmark, check_data, demo_script, export, infer_image, infer_video, model, train)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
@@ -392,7 +392,7 @@ def refused(capsys, main, *argv) -> str:
     [
         (train, ["--seed", "-1"], "'-1' is not a whole number at least 0 and at most 4294967295"),
         (train, ["--seed", "4294967296"], "at most 4294967295"),
-        (datasets, ["--seed", "1.5"], "'1.5' is not a whole number"),
+        (check_data, ["--seed", "1.5"], "'1.5' is not a whole number"),
         (train, ["--workers", "-1"], "'-1' is not a whole number"),
         (train, ["--imgsz", "100000"], "100000 is more than 8192 pixels; every picture is"),
         (export, ["--to", "a.onnx", "--imgsz", "640", "8193"], "8193 is more than 8192"),
@@ -412,8 +412,8 @@ def test_bad_flags_are_one_line(capsys, script, argv, words):
     ("script", "argv", "words"),
     [
         (export, ["--to", "a.onnx", "--model", "a", "--head", "conv"], "--head is what --model"),
-        (demo, ["--workers", "99"], "--workers has no effect without --pretrain; add that"),
-        (datasets, ["--imgsz", "64"], "--imgsz has no effect without --show-augment; add that"),
+        (demo_script, ["--workers", "99"], "--workers has no effect without --pretrain; add that"),
+        (check_data, ["--imgsz", "64"], "--imgsz has no effect without --show-augment; add that"),
     ],
 )
 def test_flags_without_effect_are_refused(capsys, script, argv, words):

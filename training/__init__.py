@@ -1,4 +1,4 @@
-"""The training run: epochs, losses, optimizer, cached features, the run folder.
+"""The training run: epochs, optimizer, cached features, the run folder.
 
 It knows nothing of flags or drawing.
 """

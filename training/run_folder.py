@@ -19,8 +19,8 @@ from common.distributed import from_main, is_main
 from common.job_record import JobRecord
 from common.tensor_files import save_tensors
 from config import ModelConfig
+from data.labels.classes import Classes
 from data.transforms import Resize
-from labels.classes import Classes
 from results.history import CURVES, Row, Watch, check_history, history_row
 from results.plots import draw_curve
 from results.tables import csv_text

@@ -18,13 +18,13 @@ from common.signals import Stopped, StopSignals
 from data.images import write_image
 from datasets import preview_batch
 from engine import EpochProgress, EvaluationSettings, evaluate, predict_labels, train_one_epoch
-from metrics import BoundaryIoU
+from losses import Criterion
+from metrics import BoundaryIoU, Observer, Scores
 from model import SegmentationModel
 from results.plots import draw_preview
-from results.scores import Observer, Scores, write_scores
+from results.scores import write_scores
 from training.cached_dataset import PREVIEWED, CachedDataset
 from training.failures import EpochContext, check_finite, explained
-from training.losses import Criterion
 from training.optimizers import Updater
 from training.run_folder import RunFolder
 from training.run_info import write_final_scores

@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.models import tiny_spec
 
-import benchmark
+import benchmarks.__main__ as benchmark
 import config
 from benchmarks import jobs
 from benchmarks.table import Bench, count_flops, matrix_rate
@@ -15,8 +15,8 @@ from data.augment import build_augment
 from data.transforms import Resize
 from datasets import SegmentationDataset
 from engine import EpochProgress, train_one_epoch
+from losses import Criterion
 from model import build_model
-from training.losses import Criterion
 from training.optimizers import Updater
 
 CPU = torch.device("cpu")

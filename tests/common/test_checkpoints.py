@@ -16,8 +16,8 @@ from common.checkpoints import check_weights, load_checkpoint
 from common.job_record import JobRecord
 from common.random_states import random_states, set_random_states
 from common.tensor_files import load_tensors, save_tensors
+from data.labels.classes import PERSON
 from data.transforms import Resize
-from labels.classes import PERSON
 from model import LinearHead, build_model
 from networks.weights import fingerprint
 from predictor import PredictorOptions, load_predictor

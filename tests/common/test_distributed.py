@@ -14,8 +14,8 @@ from helpers.basics import REPO, draw_pair
 from PIL import Image
 
 import datasets
-from training import losses
-from training.losses import Criterion
+import losses as losses
+from losses import Criterion
 
 pytestmark = [
     pytest.mark.slow,

@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+import check_data
 import config
-import datasets
 from data import downloads
 from data.downloads import SOURCES, Source, download, unpack
 from utils import InputError
@@ -200,6 +200,6 @@ def test_the_flag_downloads_and_reports(data_dir, in_tmp, monkeypatch, capsys):
     (in_tmp / "input").mkdir()
     (in_tmp / "input" / "data.zip").write_bytes(zipped(files))
     monkeypatch.setitem(SOURCES, "pennfudan", source())
-    datasets.main(["--download", "pennfudan"])
+    check_data.main(["--download", "pennfudan"])
     assert (in_tmp / "input" / "PennFudanPed" / "train_images").is_dir()
     assert "6 pairs to train on, 3 to validate" in capsys.readouterr().out

@@ -7,10 +7,10 @@ import pytest
 from helpers.basics import shared_data
 from PIL import Image
 
+from data.labels.classes import VOC2012
 from data.layouts import find_splits, split_pairs
 from data.pairs import Pair, pair_by_stem, read_pair
 from data.survey import load_data
-from labels.classes import VOC2012
 from utils import InputError
 
 SIZE = (5, 7)  # height, width

@@ -12,21 +12,21 @@ from PIL import Image
 
 from common.job_record import JobRecord
 from data.images import write_image, write_mask
+from data.labels.classes import Classes
 from data.layouts import find_splits
 from data.pairs import Pair
 from data.survey import inspect_data
 from helpers.basics import draw_pair
 from inference.frames import MappedFrame
 from inference.windows import Prediction
-from labels.classes import Classes
 from metrics import ConfusionMatrix
-from pages.dataset import DatasetPage
-from pages.gallery import InferencePage
-from pages.html import Page
-from pages.layers import layers_path
-from pages.run import RunPage
-from pages.video import VideoPage
 from results.history import Row
+from results.pages.dataset import DatasetPage
+from results.pages.gallery import InferencePage
+from results.pages.html import Page
+from results.pages.layers import layers_path
+from results.pages.run import RunPage
+from results.pages.video import VideoPage
 from results.tables import ResultsTable
 from video.reader import Frame
 from video.writer import VideoWriter

@@ -20,8 +20,8 @@ import torch._dynamo  # imported by the optimiser, which would take each process
 
 import datasets
 import train
+from losses import Criterion
 from training import optimizers, run_folder
-from training.losses import Criterion
 from utils import InputError
 
 SECONDS = 60  # within which the death of one process must end the others

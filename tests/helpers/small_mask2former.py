@@ -1,7 +1,7 @@
 """A Mask2Former of next to no size, and a config as the published one."""
 
-from mask2former.config import Mask2FormerConfig
-from mask2former.published import NAME
+from inference.published_mask2former import NAME
+from networks.mask2former.config import Mask2FormerConfig
 
 # fmt: off
 TINY = Mask2FormerConfig(

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
+from data.labels.classes import Classes
 from inference.windows import Prediction
-from labels.classes import Classes
 
 
 class StubPredictor:

@@ -12,9 +12,9 @@ from helpers.published import published_content
 from PIL import Image
 
 import infer_image
+from data.labels.classes import ADE20K, VOC2012, VOC_PALETTE
 from inference.protocol import NO_LIMIT, Protocol, ShortSide
 from inference.published_heads import OFFICIAL_HEADS, SHA256, find_head, load_head_weights
-from labels.classes import ADE20K, VOC2012, VOC_PALETTE
 from model import LinearHead
 from predictor import list_models, load_predictor
 from utils import InputError

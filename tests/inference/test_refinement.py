@@ -6,11 +6,11 @@ import pytest
 import torch
 from helpers.models import decided_model
 
+from data.labels.classes import default_classes
 from data.transforms import Resize
 from inference import refinement
 from inference.protocol import Protocol
 from inference.refinement import EPS, refine
-from labels.classes import default_classes
 from predictor import Predictor
 
 RADIUS = 2

@@ -10,10 +10,10 @@ from helpers.models import StripeBackbone, decided_model
 from torch.nn.functional import interpolate
 
 from config import DINOV2_INPUT
+from data.labels.classes import default_classes
 from data.transforms import Resize, to_tensor
 from inference import windows
 from inference.protocol import Protocol, ShortSide, scaled
-from labels.classes import default_classes
 from model import SegmentationModel
 from networks import resampling
 from networks.heads import MaskHead

@@ -9,15 +9,15 @@ import pytest
 from helpers.basics import shared_data
 from PIL import Image
 
-import datasets
+import check_data
 import train
 from data import pairs as pair_reading
 from data import scans, survey
 from data.images import UPRIGHT, read_image
+from data.labels.classes import VOC2012
 from data.layouts import find_splits
 from data.pairs import read_pair, read_stored, read_target
 from data.survey import inspect_data, load_data
-from labels.classes import VOC2012
 from results import data_report
 from results.data_report import describe
 from utils import InputError
@@ -58,10 +58,10 @@ def test_written_masks_are_whole_or_not_there(root, monkeypatch, capsys):
 
     with monkeypatch.context() as patched, pytest.raises(SystemExit) as stop:
         patched.setattr(data_report, "read_target", interrupted)
-        datasets.main(argv)
+        check_data.main(argv)
     assert stop.value.code == 130
     assert list(folder.iterdir()) == []
-    datasets.main(argv)
+    check_data.main(argv)
     assert len(list(folder.rglob("*.png"))) == 18
     assert {p.name for p in folder.parent.iterdir()} == {
         "dataset_report",
@@ -349,7 +349,7 @@ def test_an_identical_picture_in_the_test_set(root):
 
 
 def test_the_report_s_files(root, capsys):
-    datasets.main(["--data", str(root)])
+    check_data.main(["--data", str(root)])
     folder = root.parent / "outputs" / "dataset_report"
     facts = json.loads((folder / "report.json").read_text())
     assert facts == json.loads(json.dumps(facts_of(root)))
@@ -377,7 +377,7 @@ def test_the_report_shows_what_is_wrong_and_fails(root):
     pixels[:20, :20] = 9
     store(root, pixels)
     with pytest.raises(SystemExit) as stop:
-        datasets.main(["--data", str(root)])
+        check_data.main(["--data", str(root)])
     assert "value 9 (400 pixels) belongs to no class" in str(stop.value.code)
     folder = root.parent / "outputs" / "dataset_report"
     assert len(json.loads((folder / "report.json").read_text())["problems"]) == 1
@@ -429,7 +429,7 @@ def test_the_augment_sheet_leaves_out_what_is_wrong(root, capsys):
     pixels[0, 0] = 9
     store(root, pixels)
     with pytest.raises(SystemExit, match="value 9"):
-        datasets.main(["--data", str(root), "--show-augment", "--imgsz", "56"])
+        check_data.main(["--data", str(root), "--show-augment", "--imgsz", "56"])
     assert (root.parent / "outputs" / "dataset_report" / "augment.png").is_file()
 
 

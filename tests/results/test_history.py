@@ -8,8 +8,8 @@ from helpers.stubs import fails
 
 import train
 from common.job_record import JobRecord
+from data.labels.classes import default_classes
 from data.transforms import Resize
-from labels.classes import default_classes
 from results.history import Watch, check_history, history_row, watched
 from results.plots import draw_preview
 from training import run_folder

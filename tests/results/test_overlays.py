@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from labels.classes import ADE20K, PERSON, Classes
+from data.labels.classes import ADE20K, PERSON, Classes
 from results import legend
 from results.legend import LEGEND_ROWS, draw_legend, fitted_text, letters
 from results.overlays import IGNORED_COLOUR, contact_sheet, overlay

@@ -10,12 +10,13 @@ from PIL import Image
 
 import train
 from config import ModelConfig
+from data.labels.classes import PERSON, VOC2012, Classes
 from inference.published_heads import OFFICIAL_HEADS, start_from_head
-from labels.classes import PERSON, VOC2012, Classes
 from metrics import BoundaryIoU, ConfusionMatrix
 from model import LinearHead
-from results.scores import check_same_classes, write_scores
+from results.scores import write_scores
 from results.tables import class_fractions
+from train import check_same_classes
 from utils import InputError
 
 HEAD = OFFICIAL_HEADS["dinov2_vits14_voc2012_linear"]

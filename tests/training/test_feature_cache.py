@@ -22,11 +22,11 @@ from data.survey import load_data
 from data.transforms import Resize, fit_image, fit_target
 from datasets import build_loaders, preview_batch
 from engine import EpochProgress, EvaluationSettings, evaluate, train_one_epoch
+from losses import Criterion
 from model import HEAD_CLASSES, SegmentationModel
 from training import feature_cache, feature_room
 from training.feature_cache import FeatureSettings, cached_loaders, cached_valid_loader
 from training.feature_store import FileStore, TensorSpec
-from training.losses import Criterion
 from training.optimizers import OptimizerSettings, Updater, build_optimizer
 from utils import InputError
 

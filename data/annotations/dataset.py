@@ -1,0 +1,97 @@
+"""What every format is read to: pictures with shapes, the labels, and what is wrong."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from config import SPLIT_WORDS
+from data.annotations.shapes import Annotation, Shape, is_outside
+
+
+@dataclass
+class AnnotationSet:
+    """What annotation files say of a data set.
+
+    layout: the format, and an example of a file. labels: in the order of their ids. unmatched:
+    (file, what it lacks) of files without a partner. problems: (file, what is wrong with it).
+    """
+
+    layout: str
+    annotations: list[Annotation] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    unmatched: list[tuple[Path, str]] = field(default_factory=list)
+    problems: list[tuple[Path, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add_labels(self, labels: Iterable[str]) -> None:
+        self.labels += [label for label in dict.fromkeys(labels) if label not in self.labels]
+
+    def add(self, annotation: Annotation) -> None:
+        """Add a picture's annotation; shapes outside of the picture are a problem."""
+        self.annotations.append(annotation)
+        for shape in annotation.shapes:
+            if annotation.size and is_outside(shape, annotation.size):
+                place = ", ".join(f"{n:g}" for n in shape.rings[0][0])
+                name = annotation.image.name
+                problem = f"{name}: a {shape.label} at {place} is outside the picture"
+                self.problems.append((annotation.file, problem))
+
+
+class PictureIndex:
+    """Finds pictures below a folder by the names that annotation files give them."""
+
+    def __init__(self, root: Path, pictures: Sequence[Path]):
+        self.root, self.pictures = root, pictures
+        self._by_name: dict[str, list[Path]] = defaultdict(list)
+        self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        for path in pictures:
+            self._by_name[composed(path.name)].append(path)
+            self._by_stem[composed(path.stem)].append(path)
+
+    def named(self, name: str, near: Path, split: str | None) -> Path:
+        """The picture of a name such as "a.jpg" or "val/a.jpg"; ValueError if none or several.
+
+        The name only selects among the pictures below the root, so it cannot lead out of it.
+        """
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        found = self._by_name.get(composed(parts[-1]), []) if parts else []
+        for k in range(2, len(parts) + 1):  # the more folders of the name agree, the better
+            found = [p for p in found if p.parts[-k:] == parts[-k:]] or found
+        return self._one(found, name, near, split)
+
+    def with_stem(self, stem: str, near: Path, split: str | None) -> Path:
+        """The picture of a name without extension; ValueError if there is none or several."""
+        return self._one(self._by_stem.get(composed(stem), []), stem, near, split)
+
+    def _one(self, found: list[Path], name: str, near: Path, split: str | None) -> Path:
+        found = [path for path in found if path.parent == near] or found
+        if split and len(found) > 1:
+            found = [p for p in found if split_of(p.relative_to(self.root)) == split] or found
+        if not found:
+            raise ValueError(f"its picture {name} is not below {self.root}")
+        if len(found) > 1:
+            raise ValueError(f"{found[0]} and {found[1]} both have the name of its picture")
+        return found[0]
+
+
+def composed(names: str) -> str:
+    """Names of files in Unicode's composed form; macOS stores letters and their accents apart."""
+    return unicodedata.normalize("NFC", names)
+
+
+def split_of(path: Path) -> str | None:
+    """The split that a folder's or file's name tells, as in images/val/a.jpg or train2017.json."""
+    for part in reversed(path.parts):
+        words = set(re.findall("[a-z]+", part.lower()))
+        for split, names in SPLIT_WORDS.items():
+            if words & set(names):
+                return split
+    return None
+
+
+def by_falling_area(shapes: Iterable[Shape]) -> list[Shape]:
+    """Large shapes first, so that small ones stay visible on top."""
+    return sorted(shapes, key=lambda shape: -shape.area)

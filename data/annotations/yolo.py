@@ -1,0 +1,138 @@
+"""YOLO segmentation: a data.yaml, and a text file for each picture with a polygon a line.
+
+Overlaps: the format has no order, so polygons are drawn by falling area, small ones on top.
+Background: what no polygon covers, and pictures without a text file. It has no ignored regions, and
+no holes: exporters cut a polygon open to make one.
+"""
+
+import os
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from config import SPLIT_WORDS
+from data.annotations.dataset import AnnotationSet, by_falling_area
+from data.annotations.shapes import Annotation, Shape, polygon, ring_of
+from data.labels.class_checks import class_name
+from utils import InputError
+
+SizeOf = Callable[[Path], tuple[int, int]]  # a picture's upright (H, W)
+
+
+def is_yolo(content: object) -> bool:
+    """Whether a YAML file is a data.yaml: names, and where the pictures of a split are."""
+    words = {word for names in SPLIT_WORDS.values() for word in names}
+    return isinstance(content, Mapping) and "names" in content and bool(words & content.keys())
+
+
+def read_yolo(
+    root: Path, path: Path, content: dict, pictures: list[Path], size_of: SizeOf
+) -> AnnotationSet:
+    """The pictures of a data.yaml."""
+    found = AnnotationSet(f"YOLO ({path.relative_to(root)})")
+    names = content["names"]
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    try:
+        names = {int(k): class_name(name) for k, name in sorted(names.items())}
+    except (AttributeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: names: {error}; expected a list, or numbers and names"
+        ) from error
+    found.add_labels(names.values())
+    without, entry_of = [], {}
+    for split, words in SPLIT_WORDS.items():
+        entries = next((content[word] for word in words if content.get(word)), [])
+        for entry in entries if isinstance(entries, list) else [entries]:
+            for image in _pictures(root, path, content, str(entry), pictures):
+                if (other := entry_of.setdefault(image, entry)) != entry:
+                    raise InputError(
+                        f"{path}: {other} and {entry} both lead to {image.parent}; correct the "
+                        "paths, so that no picture is in two splits"
+                    )
+                labels, size, shapes = _label_file(image), size_of(image), []
+                if labels.is_file():
+                    shapes = by_falling_area(_shapes(found, labels, names, size))
+                else:
+                    labels = path
+                    without.append(image)
+                found.add(Annotation(image, labels, split, size, shapes))
+    if without:
+        found.notes.append(
+            f"{len(without)} pictures have no label file, which means background in YOLO's format, "
+            f"first: {without[0]}"
+        )
+    if not found.annotations:
+        raise InputError(f"{path}: no pictures in the folders that it names; correct its paths")
+    if len(without) == len(found.annotations):
+        raise InputError(
+            f"{path}: no picture has a label file; that of {without[0]} would be "
+            f"{_label_file(without[0])}"
+        )
+    return found
+
+
+def _pictures(
+    root: Path, path: Path, content: dict, entry: str, pictures: list[Path]
+) -> list[Path]:
+    """The pictures of a folder or of a list file; exporters write paths of their own machines."""
+    base = str(content.get("path") or "")
+    tried = [root / base / entry, root / entry, path.parent / entry]
+    parts = [part for part in Path(entry).parts if part not in ("..", ".", "/")]
+    tried += [root.joinpath(*parts[k:]) for k in range(len(parts))]
+    place = next((p for p in tried if os.path.exists(p) and _is_below(p, root)), None)
+    if place is None:
+        raise InputError(f"{path}: {entry}: no such folder below {root}; correct the path")
+    if place.is_dir():
+        return [picture for picture in pictures if _is_below(picture, place)]
+    known = {picture.resolve(): picture for picture in pictures}
+    try:
+        lines = place.read_text(encoding="utf-8-sig").split("\n")
+        listed = [(place.parent / line.strip()).resolve() for line in lines if line.strip()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{place}: cannot be read as a list of pictures ({error})") from error
+    missing = [str(picture) for picture in listed if picture not in known]
+    if missing:
+        raise InputError(f"{place}: {missing[0]}: no such picture below {root}")
+    return [known[picture] for picture in listed]
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def _label_file(image: Path) -> Path:
+    """labels/.../x.txt for images/.../x.jpg; x.txt beside x.jpg if no folder is called images."""
+    parts = list(image.parts)
+    for place in range(len(parts) - 2, -1, -1):
+        if parts[place] == "images":
+            parts[place] = "labels"
+            break
+    path = Path(*parts).with_suffix(".txt")
+    forms = (path.with_name(unicodedata.normalize(form, path.name)) for form in ("NFC", "NFD"))
+    return next((file for file in (path, *forms) if file.is_file()), path)
+
+
+def _shapes(
+    found: AnnotationSet, path: Path, names: Mapping[int, str], size: tuple[int, int]
+) -> Iterator[Shape]:
+    """A polygon for each line `class x1 y1 x2 y2 ...`, x and y from 0 to 1."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as text ({error})") from error
+    for number, words in enumerate(map(str.split, lines), 1):
+        if not words:
+            continue
+        try:
+            if len(words) == 5:
+                raise ValueError("a box (5 numbers), not a polygon; export segmentation labels")
+            class_id = int(words[0])
+            if class_id not in names:
+                raise ValueError(f"class {class_id} is not in data.yaml, which has {len(names)}")
+            points = ring_of(np.array(words[1:], np.float64)) * size[::-1]
+            yield polygon(names[class_id], points, border=False)
+        except ValueError as error:
+            found.problems.append((path, f"line {number}: {error}"))

@@ -1,0 +1,144 @@
+"""Find and read class files: YAML, JSON, text and CSV."""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from config import IGNORE_INDEX
+from data.labels.class_entries import FOLDER_KEYS, ClassFile, parse_classes
+from data.labels.classes import CITYSCAPES_LABEL_IDS, PRESETS, VOC_PALETTE
+from utils import InputError
+
+# Looked for in a data folder; the first one found is used.
+CLASS_FILES = (
+    "dataset.yaml", "dataset.yml", "classes.yaml", "classes.json", "id2label.json",
+    "labelmap.txt", "classes.txt", "class_dict.csv", "_classes.csv", "train/_classes.csv",
+)  # fmt: skip
+
+
+def find_class_file(folder: Path) -> Path | None:
+    return next((folder / name for name in CLASS_FILES if (folder / name).is_file()), None)
+
+
+def read_classes(source: str | Path) -> ClassFile:
+    """The classes of a preset's name or of a file; input/README.md lists the keys."""
+    if str(source) in PRESETS:
+        return _preset(str(source))
+    path = Path(source)
+    content = load_content(path)
+    try:
+        return parse_classes(content)
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def read_folders(path: Path) -> tuple[Path | None, ...]:
+    """The folders that a class file names, in the order of FOLDER_KEYS; None where it does not."""
+    content = load_content(path)
+    if not isinstance(content, Mapping):
+        return (None,) * len(FOLDER_KEYS)
+    return tuple(
+        next((_resolve(path, str(content[key])) for key in keys if content.get(key)), None)
+        for keys in FOLDER_KEYS
+    )
+
+
+def _resolve(path: Path, folder: str) -> Path:
+    """A folder named in a file: relative to the file, else to the working directory."""
+    below = path.parent / folder
+    return below if below.is_dir() else Path(folder)
+
+
+def load_content(path: Path) -> object:
+    """What a YAML, JSON, text or CSV file holds; raises InputError where it cannot be parsed."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix == ".txt":
+            return _parse_text(text)
+        if path.suffix == ".csv":
+            return _parse_csv(text)
+        if path.suffix == ".json":
+            return json.loads(text, object_pairs_hook=_without_doubles)
+        return yaml.load(text, Loader=_UniqueKeys)  # a subclass of SafeLoader
+    except FileNotFoundError as error:
+        known = ", ".join(PRESETS)
+        raise InputError(f"{path}: no such class file, and no preset ({known})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text; save it with the encoding UTF-8") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: nested too deeply for a class file") from error
+    except (OSError, ValueError, TypeError, LookupError, csv.Error, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not a readable class file ({reason})") from error
+
+
+def _without_doubles(items: list[tuple]) -> dict:
+    """The items as a dict; raises ValueError where a key occurs twice."""
+    found = {}
+    for key, value in items:
+        if key in found:
+            raise ValueError(f"the key {key} occurs twice; the first would be lost")
+        found[key] = value
+    return found
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """SafeLoader that refuses a mapping with the same key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        _without_doubles([(self.construct_object(key, True), None) for key in own])
+        return super().construct_mapping(node, deep)
+
+
+def _preset(name: str) -> ClassFile:
+    classes = PRESETS[name]
+    if name == "ade20k":  # two of its classes share a colour, and its masks hold numbers
+        values = {0: IGNORE_INDEX} | {k + 1: k for k in range(classes.num_classes)}
+        return ClassFile(classes, values=values)
+    if name == "cityscapes_label_ids":
+        return ClassFile(classes, CITYSCAPES_LABEL_IDS, others=IGNORE_INDEX)
+    colours = {colour: k for k, colour in enumerate(classes.palette)}
+    if name == "voc2012":
+        colours[224, 224, 192] = IGNORE_INDEX  # the border around every object
+    if name == "cityscapes":
+        colours[0, 0, 0] = IGNORE_INDEX
+    return ClassFile(classes, colours=colours)
+
+
+def _parse_text(text: str) -> dict:
+    """One name per line, or CVAT's `name:r,g,b::`, as the YAML keys that say the same.
+
+    Lines that begin with # are comments.
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if not any(line.count(":") >= 3 for line in lines):
+        return {"names": lines}
+    cells = [[*line.split(":"), ""] for line in lines]
+    colours = [
+        [int(channel) for channel in colour.split(",")] if colour else VOC_PALETTE[k]
+        for k, (_, colour, *_) in enumerate(cells)
+    ]
+    return {"names": [name for name, *_ in cells], "LABEL_COLORS_LIST": colours}
+
+
+def _parse_csv(text: str) -> dict:
+    """CamVid's `name,r,g,b` or Roboflow's `Pixel Value, Class`, as YAML keys that say the same."""
+    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines())]
+    header, *rows = [row for row in rows if any(row)]
+    columns = {name.lower(): place for place, name in enumerate(header)}
+    name = next((columns[key] for key in ("name", "class", "label") if key in columns), None)
+    if name is not None and {"r", "g", "b"} <= columns.keys():
+        rgb = [columns[channel] for channel in "rgb"]
+        colours = [[int(row[place]) for place in rgb] for row in rows]
+        return {"names": [row[name] for row in rows], "LABEL_COLORS_LIST": colours}
+    value = next((columns[key] for key in ("pixel value", "value", "id") if key in columns), None)
+    if name is None or value is None:
+        raise ValueError(
+            f"its columns are {', '.join(header)}; expected name, r, g, b or Pixel Value, Class"
+        )
+    return {"classes": _without_doubles([(int(row[value]), row[name]) for row in rows])}

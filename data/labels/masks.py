@@ -1,0 +1,223 @@
+"""Stored mask values to class ids.
+
+A mask stores a number per pixel (class indices, 0/255, instance ids, palette indices) or a colour.
+`MaskEncoding` says which value means which class; a value that it does not cover is an error,
+never background.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from config import IGNORE_INDEX
+from data.labels.classes import Colour, count_pixels
+from utils import InputError, first_of
+
+UNKNOWN = -1
+NUMBERS = 2**16  # mask values from here on share one entry of the table
+
+
+@dataclass(frozen=True)
+class MaskEncoding:
+    """Which class each stored value means. IGNORE_INDEX as a class means ignored.
+
+    values: for single-channel masks. colours: for RGB masks; if empty, an RGB mask whose channels
+    are equal is read as single-channel. others: the class of every number that `values` does not
+    name (instance ids), or None if such a number is an error. class_names: for messages.
+    """
+
+    name: str
+    values: dict[int, int] = field(default_factory=dict)
+    colours: dict[Colour, int] = field(default_factory=dict)
+    others: int | None = None
+    class_names: tuple[str, ...] = ()
+
+    @cached_property
+    def _value_table(self) -> np.ndarray:
+        unnamed = UNKNOWN if self.others is None else self.others
+        table = np.full(NUMBERS + 1, unnamed, np.int16)  # the last entry: numbers beyond 16 bits
+        table[IGNORE_INDEX] = IGNORE_INDEX
+        for value, class_id in self.values.items():
+            table[value] = class_id
+        return table
+
+    @cached_property
+    def _colour_table(self) -> np.ndarray:
+        table = np.full(2**24, UNKNOWN, np.int16)
+        for colour, class_id in self.colours.items():
+            table[colour_code(colour)] = class_id
+        return table
+
+    def decode(self, mask: np.ndarray, palette: Mapping[int, Colour] | None = None) -> np.ndarray:
+        """Stored values (H, W) or RGB (H, W, 3) uint8 -> class ids (H, W) uint8.
+
+        palette: of a palette mask, {index: colour}.
+        Raises InputError that names the values without a class and their number of pixels.
+        """
+        ids = self.look_up(mask, palette)
+        if ids.min(initial=0) == UNKNOWN:
+            codes, is_colour = self._codes(mask, palette)
+            raise InputError(self.unknown_values(count_values(codes), is_colour))
+        return ids.astype(np.uint8)
+
+    def look_up(self, mask: np.ndarray, palette: Mapping[int, Colour] | None = None) -> np.ndarray:
+        """Like `decode`, but int16, with UNKNOWN where a value has no class."""
+        codes, is_colour = self._codes(mask, palette)
+        if is_colour:
+            return self._colour_table[codes]
+        if codes.dtype.itemsize > 2:  # negative numbers share the last entry too
+            codes = np.where((codes < 0) | (codes > NUMBERS), NUMBERS, codes)
+        return self._value_table[codes]
+
+    def reads_colours_of(self, palette: Mapping[int, Colour]) -> bool:
+        """Whether a palette mask is decoded by its colours instead of its indices.
+
+        That is so where a colour is that of another class than its index: programs that save
+        colours as a palette (GIF, quantised PNG) number them in an order of their own. Palettes of
+        greys or of repeated colours say nothing.
+
+        palette: {index: colour} of the indices that occur.
+        """
+        if len(set(palette.values())) < len(palette):
+            return False
+        if all(colour == (index,) * 3 for index, colour in palette.items()):
+            return False
+        ids = {colour: self.class_of(index, is_colour=False) for index, colour in palette.items()}
+        return any(self.colours.get(colour, ids[colour]) != ids[colour] for colour in ids)
+
+    def _codes(
+        self, mask: np.ndarray, palette: Mapping[int, Colour] | None
+    ) -> tuple[np.ndarray, bool]:
+        """A number per pixel, and whether it stands for a colour."""
+        if palette and self.colours and self.reads_colours_of(used_colours(mask, palette)):
+            table = np.zeros(IGNORE_INDEX + 1, np.uint32)
+            table[list(palette)] = [colour_code(colour) for colour in palette.values()]
+            return table[mask], True
+        if mask.ndim == 3 and not self.colours and is_grey(mask):
+            mask = mask[..., 0]
+        return value_codes(mask), mask.ndim == 3
+
+    def class_of(self, value: int, is_colour: bool) -> int:
+        """The class of one stored value or colour code, UNKNOWN where there is none."""
+        if is_colour:
+            return self.colours.get(colour_of(value), UNKNOWN)
+        return int(self._value_table[value if 0 <= value < NUMBERS else NUMBERS])
+
+    def nearest(self, code: int) -> tuple[Colour, str, int]:
+        """The known colour nearest to a colour code, its class, and the greatest difference."""
+        colour = colour_of(code)
+        known = min(self.colours, key=lambda other: _distance(other, colour))
+        class_id = self.colours[known]
+        named = class_id < len(self.class_names)
+        return known, self.class_names[class_id] if named else "ignored", _distance(known, colour)
+
+    def unknown_values(self, counts: dict[int, int], is_colour: bool) -> str | None:
+        """A message if some of {value or colour code: pixels} have no class, else None."""
+        unknown = {v: n for v, n in counts.items() if self.class_of(v, is_colour) == UNKNOWN}
+        if not unknown:
+            return None
+        if is_colour and not self.colours:
+            return "an RGB mask, but no class colours are known; list them in a dataset.yaml"
+        value = max(unknown, key=unknown.get)
+        shown, more = f"value {value}", ""
+        if is_colour:
+            known, class_name, distance = self.nearest(value)
+            shown = f"colour {colour_of(value)}, {distance} off {known} of {class_name},"
+        if len(unknown) > 1:
+            pixels = sum(unknown.values()) - unknown[value]
+            more = f", as do {len(unknown) - 1} more with {pixels} pixels"
+        return (
+            f"{shown} ({unknown[value]} pixels) belongs to no class{more} (masks hold {self.name});"
+            " correct the mask, or give the value to a class or to ignore in a dataset.yaml"
+        )
+
+
+def _distance(one: Colour, other: Colour) -> int:
+    return max(abs(a - b) for a, b in zip(one, other, strict=True))
+
+
+def used_colours(mask: np.ndarray, palette: Mapping[int, Colour]) -> dict[int, Colour]:
+    """The palette's entries {index: colour} whose index occurs in a mask (H, W) uint8."""
+    occurs = count_pixels(mask) > 0
+    return {index: colour for index, colour in palette.items() if occurs[index]}
+
+
+def colour_code(colour: Colour) -> int:
+    red, green, blue = (int(channel) for channel in colour)
+    return red | green << 8 | blue << 16
+
+
+def colour_of(code: int) -> Colour:
+    return code & 255, code >> 8 & 255, code >> 16
+
+
+def value_codes(mask: np.ndarray) -> np.ndarray:
+    """One number per pixel: the stored value, or the colour code of RGB (H, W, 3) uint8."""
+    if mask.ndim == 2:
+        return mask
+    # With a fourth channel a pixel can be viewed as one 32-bit number.
+    return cv2.cvtColor(mask, cv2.COLOR_RGB2RGBA).view("<u4")[..., 0] & 0xFFFFFF
+
+
+def is_grey(mask: np.ndarray) -> bool:
+    return bool((mask[..., :1] == mask[..., 1:]).all())
+
+
+def count_values(codes: np.ndarray) -> dict[int, int]:
+    """Pixels per number."""
+    codes = codes.ravel()
+    # Masks are areas of one value, so there are far fewer runs than pixels.
+    starts = np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]]))
+    lengths = np.diff(np.append(starts, codes.size))
+    values, inverse = np.unique(codes[starts], return_inverse=True)
+    counts = np.bincount(inverse, weights=lengths).astype(int)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def index_encoding(num_classes: int) -> MaskEncoding:
+    return MaskEncoding(f"class indices 0..{num_classes - 1}", {k: k for k in range(num_classes)})
+
+
+BINARY = MaskEncoding("0 and 255, background and foreground", {0: 0, IGNORE_INDEX: 1})
+
+
+def instance_encoding(values: set[int]) -> MaskEncoding:
+    """0 is background, every other number an object; 255 too, if larger numbers occur."""
+    named = {0: 0, IGNORE_INDEX: 1} if max(values, default=0) > IGNORE_INDEX else {0: 0}
+    return MaskEncoding("instance ids of one class", named, others=1)
+
+
+def guess_encoding(
+    values: set[int], num_classes: int | None, colours: dict[Colour, int]
+) -> MaskEncoding:
+    """The encoding of single-channel masks with these values when no class file says it.
+
+    {0, 255} in a set of two classes is background and foreground. Values that are no indices but
+    the greys of class colours are those classes. All other values are class indices.
+    Raises InputError where the values cannot all be class indices.
+    """
+    if values <= {0, IGNORE_INDEX} and IGNORE_INDEX in values and num_classes in (None, 2):
+        return BINARY
+    labels = values - {IGNORE_INDEX}
+    if num_classes is None:
+        num_classes = _count_classes(labels)
+    greys = {c[0]: class_id for c, class_id in colours.items() if len(set(c)) == 1}
+    if max(labels, default=0) >= num_classes and values <= greys.keys() | {IGNORE_INDEX}:
+        return MaskEncoding("the class colours as greys", greys)
+    return index_encoding(num_classes)
+
+
+def _count_classes(labels: set[int]) -> int:
+    """The number of classes of these indices; a few values far apart are not indices."""
+    count = max(max(labels, default=0) + 1, 2)
+    if len(labels) < count / 2 or count >= IGNORE_INDEX:
+        shown = first_of([str(label) for label in sorted(labels)])
+        raise InputError(
+            f"the masks hold the {len(labels)} values {shown}: too few or too many to be class "
+            "indices; give each to a class in a dataset.yaml (classes: {0: {name: ..., labels: "
+            "[...]}}), or save the masks without lossy compression"
+        )
+    return count

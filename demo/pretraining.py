@@ -1,0 +1,76 @@
+"""Pretraining of the tiny backbone on an endless stream of drawn and labelled scenes."""
+
+import math
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+import config
+from common.signals import worker_init
+from common.tensor_files import save_tensors
+from data.transforms import to_tensor
+from demo.canvas import KINDS
+from demo.scenes import random_scene, render
+from engine import EpochProgress, train_one_epoch
+from losses import Criterion
+from model import LinearHead, SegmentationModel
+from networks.backbones import load_backbone
+from training.optimizers import Updater
+from utils import amp_dtype, remove_leftovers
+
+# Side of the pictures in pixels, pictures per step, steps: small pictures first.
+STAGES = ((112, 96, 2400), (224, 32, 1200))
+PERSON_HEIGHT = (70, 220)  # pixels; small pictures show parts of people
+LR = 1e-3
+STEPS_PER_REPORT = 40
+
+
+class SceneStream(IterableDataset):
+    """Yields (image (3, side, side), kinds (side, side)) without end; each scene is new."""
+
+    def __init__(self, side: int, first_seed: int):
+        self.side = side
+        self.first_seed = first_seed
+
+    def __iter__(self) -> Iterator[tuple]:
+        worker = torch.utils.data.get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        for seed in count(self.first_seed + number, workers):
+            image, kinds = render(random_scene(seed, self.side, self.side, PERSON_HEIGHT))
+            yield to_tensor(image, config.DINOV2_INPUT), torch.from_numpy(kinds)
+
+
+def pretrain(path: Path, device: torch.device, workers: int) -> None:
+    """Train `dinov2_vitt14` from scratch to segment drawn scenes; save its weights as float16."""
+    torch.manual_seed(0)
+    backbone = load_backbone("dinov2_vitt14", 4, config.THIS_REPO, weights="none")
+    head = LinearHead(4 * backbone.embed_dim, len(KINDS))
+    model = SegmentationModel(backbone, head, fine_tune=True).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.05)
+    updater = Updater(optimizer, device=device, amp=amp_dtype(device))
+    criterion = Criterion(model.output_stride)
+    pictures = sum(batch * steps for _, batch, steps in STAGES)
+    seen = 0
+    for side, batch, steps in STAGES:
+        scenes = SceneStream(side, first_seed=seen)
+        loader = DataLoader(scenes, batch, num_workers=workers, worker_init_fn=worker_init())
+        batches = iter(loader)
+        for _ in range(steps // STEPS_PER_REPORT):
+            for group in optimizer.param_groups:
+                group["lr"] = LR * _warmup_cosine(seen / pictures)
+            some = (next(batches) for _ in range(STEPS_PER_REPORT))
+            progress = EpochProgress(len(KINDS))
+            scores = train_one_epoch(model, some, updater, criterion, progress, device)
+            seen += batch * STEPS_PER_REPORT
+            shown = f"loss {scores['loss']:.4f}, mIoU {scores['miou']:.4f}"
+            print(f"{seen:7d} of {pictures} pictures, {side} px: {shown}", flush=True)
+    remove_leftovers(path.parent, path.name)
+    save_tensors(path, {name: value.half() for name, value in backbone.state_dict().items()})
+    print(f"wrote {path}")
+
+
+def _warmup_cosine(progress: float) -> float:
+    return min((progress + 1e-3) / 0.02, 0.5 + 0.5 * math.cos(math.pi * progress))

@@ -1,0 +1,177 @@
+"""The page of check_data.py: what is wrong, what the splits hold, pictures with their masks."""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from config import IGNORE_INDEX
+from data.labels.masks import UNKNOWN
+from data.pairs import SPLIT_NAMES, Pair, read_stored
+from data.scans import pair_key
+from data.survey import SegmentationData
+from results.data_report import choose, usable_pairs
+from results.pages.charts import size_chart
+from results.pages.gallery import Gallery, Mode, Picture, class_entries, show_picture
+from results.pages.html import Page
+from results.pages.layers import FOLDER, PREVIEW_SIDE, QUALITY, layers_path
+from utils import write_atomically
+
+PICTURES = range(8, 61)  # in the gallery: one in PICTURES_OF, between these
+PICTURES_OF = 50
+KEPT_FILE = "pictures.json"  # what the gallery says of pictures, for the next page
+SIZES = 6  # listed
+FILES = ("report.json", "contact_sheet.png", "augment.png")
+MODES = [Mode("Picture", ""), Mode("Overlay", "target", blend=True), Mode("Mask", "target")]
+
+
+def problem_of(line: str) -> tuple[str, str, str]:
+    """File, what was found, and remedy of a line of the report; "" for what it does not have."""
+    file, colon, rest = line.partition(": ")
+    if not colon or not re.search(r"[\\/.]", file):
+        file, rest = "", line
+    found, _, remedy = rest.partition("; ")
+    return file, found, remedy
+
+
+class DatasetPage(Page):
+    """The page of check_data.py. data: None until everything has been read.
+
+    Pictures that an earlier page shows stay as they are unless their files, the classes or the
+    encoding have changed.
+    """
+
+    kind = "Data set"
+
+    def __init__(self, folder: Path, source: str, wanted: bool = True):
+        super().__init__(folder, wanted)
+        self._source = source
+        self.data: SegmentationData | None = None
+        self._shown: dict[str, tuple[str, Picture]] = {}  # key and picture by name
+
+    @cached_property
+    def _kept(self) -> dict[str, tuple[str, Picture]]:
+        return _read_kept(self.folder / FOLDER / KEPT_FILE)
+
+    @cached_property
+    def _roots(self) -> dict[str, str]:
+        """The folder that holds all pictures of a split, by split."""
+        folders = {s: {pair.image.parent for pair in pairs} for s, pairs in _splits(self.data)}
+        return {s: os.path.commonpath(map(os.path.abspath, paths)) for s, paths in folders.items()}
+
+    def _name(self, split: str, pair: Pair) -> str:
+        """Name of a pair, of which no other has the same: its path below the split's folder."""
+        below = os.path.abspath(pair.image).removeprefix(self._roots[split])
+        return f"{split}/{below.replace(os.sep, '/').lstrip('/')}"
+
+    def add(self, split: str, pair: Pair, image: np.ndarray, ids: np.ndarray) -> None:
+        """Show a pair that has been read: RGB (H, W, 3), class ids (H, W), UNKNOWN for none."""
+        if self.wanted and not self._show_again(split, pair):
+            self._show(split, pair, image, ids)
+
+    def _show_again(self, split: str, pair: Pair) -> bool:
+        """Show what an earlier page has kept of a pair; False if that is out of date."""
+        name, key = self._name(split, pair), _key(self.data, pair)
+        kept_key, picture = self._kept.get(name, ("", None))
+        if not key or key != kept_key or not (self.folder / layers_path(Path(name))).is_file():
+            return False
+        self._shown[name] = key, picture
+        return True
+
+    def _show(self, split: str, pair: Pair, image: np.ndarray, ids: np.ndarray) -> None:
+        name = self._name(split, pair)
+        labels = np.where(ids == UNKNOWN, IGNORE_INDEX, ids).astype(np.uint8)
+        note = f"{pair.image} + {pair.mask}"
+        if unknown := float((ids == UNKNOWN).mean()):
+            note += f"; {unknown:.1%} of the mask's pixels have a value of no class"
+        picture = show_picture(
+            self.folder, Path(name), image, {"target": labels}, self.data.classes,
+            name=name, numbers=[], note=note,
+        )  # fmt: skip
+        self._shown[name] = _key(self.data, pair), picture
+
+    def _show_further(self) -> None:
+        """Show pairs besides those of the contact sheet: one in PICTURES_OF of all."""
+        usable = [item for split in SPLIT_NAMES for item in usable_pairs(self.data, split)]
+        names = {Path(name).name for name in self._shown}  # looked at first, since it is faster
+        usable = [
+            (split, pair, scan)
+            for split, pair, scan in usable
+            if pair.image.name not in names or self._name(split, pair) not in self._shown
+        ]
+        wanted = min(max(len(self.data.scans) // PICTURES_OF, PICTURES[0]), PICTURES[-1])
+        count = max(0, wanted - len(self._shown))
+        for split, pair, _ in choose(self.data, usable, count, most_bad=-(-count // 2)):
+            if not self._show_again(split, pair):
+                image, mask, palette = read_stored(pair)
+                self._show(split, pair, image, self.data.encoding.look_up(mask, palette))
+        if self._shown != self._kept:
+            content = {name: (key, asdict(picture)) for name, (key, picture) in self._shown.items()}
+            write_atomically(self.folder / FOLDER / KEPT_FILE, json.dumps(content).encode())
+
+    def text(self, state: str) -> str:
+        files = [(name, name) for name in FILES if self.wrote(self.folder / name)]
+        statement = self._source
+        if self.data:
+            counts = ", ".join(f"{len(pairs)} {split}" for split, pairs in _splits(self.data))
+            statement = f"{self.data.source}: {counts} pairs"
+        values = self._values(self.data) if self.data else {"problems": None}
+        return self.render("dataset.html", state, statement, {}, files, **values)
+
+    def _values(self, data: SegmentationData) -> dict:
+        """What the template takes; writes the layers of further pictures."""
+        pixels = np.array([data.pixels(split) for split, _ in _splits(data)]).T  # class, split
+        splits, entries = _splits(data), class_entries(data.classes)
+        self._show_further()
+        names = [split for split, _ in splits]
+        shown = sorted(self._shown, key=lambda name: names.index(name.partition("/")[0]))
+        pictures = [self._shown[name][1] for name in shown]
+        sizes = _sizes(data.splits.pairs)
+        return {
+            "problems": [problem_of(line) for line in data.problems + data.warnings],
+            "num_errors": len(data.problems),  # the rest are warnings
+            "splits": [(split, len(pairs)) for split, pairs in splits],
+            "classes": entries[:-1],
+            "pixels": pixels.tolist(),
+            "shares": (pixels / pixels.sum(axis=0).clip(min=1)).tolist(),
+            "sizes": sizes.most_common(SIZES),
+            "more_sizes": max(0, len(sizes) - SIZES),
+            "size_chart": size_chart(sizes),
+            "gallery": asdict(Gallery(entries, MODES, 1, [], pictures)),
+        }
+
+
+def _splits(data: SegmentationData) -> list[tuple[str, Sequence[Pair]]]:
+    """The splits that have pairs, by name."""
+    return [(split, pairs) for split in SPLIT_NAMES if (pairs := data.splits.pairs_of(split))]
+
+
+def _sizes(pairs: Sequence[Pair]) -> Counter:
+    """Pictures by (width, height) as stored; reads no more than the files' headers."""
+    sizes: Counter = Counter()
+    for pair in pairs:
+        with suppress(Exception), Image.open(pair.image) as image:  # else it is among the problems
+            sizes[image.size] += 1
+    return sizes
+
+
+def _key(data: SegmentationData, pair: Pair) -> str:
+    """What decides how a pair is shown: its files, the classes and the masks' encoding."""
+    files = pair_key(pair)
+    return files and repr((files, PREVIEW_SIDE, QUALITY, data.classes, data.encoding))
+
+
+def _read_kept(path: Path) -> dict[str, tuple[str, Picture]]:
+    """Key and picture by name, as an earlier page has kept them; {} where there are none."""
+    with suppress(OSError, ValueError, TypeError, AttributeError):
+        content = json.loads(path.read_bytes())
+        return {name: (key, Picture(**entry)) for name, (key, entry) in content.items()}
+    return {}

@@ -1,0 +1,165 @@
+"""The gallery of pictures that three of the pages have, and the page of infer_image.py."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from data.labels.classes import Classes
+from inference.windows import Prediction
+from results.pages.html import Page
+from results.pages.layers import layers_path, url, write_layers
+from results.picture_files import CONTACT_SHEET, ENDINGS, result_paths
+from results.tables import ResultsTable, class_fractions, picture_key, printable
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A way to look at a picture. layer: drawn over it; "" for none. blend: as opaque as chosen."""
+
+    name: str
+    layer: str
+    blend: bool = False
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number that each picture has. kind: "percent" of 0..1, or "number"."""
+
+    name: str
+    kind: str = "percent"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as the page's script takes it.
+
+    layers: address. shares: of the pixels, 0..1, by class id; ignored pixels have the id after the
+    last; classes that are in the prediction alone have 0. numbers: in the order of Gallery.numbers.
+    files: (name, address).
+    """
+
+    name: str
+    layers: str
+    width: int
+    height: int
+    shares: dict[int, float]
+    numbers: list[float]
+    files: list[tuple[str, str]] = field(default_factory=list)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    classes: list[dict]
+    modes: list[Mode]
+    start: int  # the mode that the page begins with
+    numbers: list[Number]
+    pictures: list[Picture]
+
+
+INFERENCE_MODES = [
+    Mode("Picture", ""),
+    Mode("Overlay", "prediction", blend=True),
+    Mode("Mask", "prediction"),
+    Mode("Confidence", "confidence"),
+]
+
+
+def class_entries(classes: Classes) -> list[dict]:
+    """Name and colour of each class, and of ignored pixels; a black class 0 begins switched off."""
+    entries = [
+        {"name": name, "colour": "#{:02x}{:02x}{:02x}".format(*colour), "on": k > 0 or any(colour)}
+        for k, (name, colour) in enumerate(zip(classes.names, classes.palette, strict=True))
+    ]
+    return [*entries, {"name": "ignored", "colour": "#808080", "on": True}]
+
+
+def show_picture(
+    folder: Path, path: Path, image: np.ndarray, maps: Mapping[str, np.ndarray], classes: Classes,
+    **fields,
+) -> Picture:  # fmt: skip
+    """Write the layers of a picture that has a target; see write_layers.
+
+    fields: of the Picture, besides those that follow from the layers.
+    """
+    write_layers(folder, path, image, maps, classes)
+    height, width = maps["target"].shape
+    by_layer = {
+        layer: shares_by_class(class_fractions(ids, classes.num_classes))
+        for layer, ids in maps.items()
+    }
+    shares = dict.fromkeys(chain(*by_layer.values()), 0.0) | by_layer["target"]
+    return Picture(
+        layers=url(layers_path(path)), width=width, height=height, shares=shares, **fields
+    )
+
+
+def shares_by_class(shares: Iterable[float]) -> dict[int, float]:
+    """Without the classes that do not occur."""
+    return {k: round(share, 5) for k, share in enumerate(shares) if share > 0}
+
+
+class InferencePage(Page):
+    """The page of infer_image.py: a gallery of the rows of results.csv.
+
+    names: see output_names. problems: why pictures could not be read, by path; it may grow during
+    the job. facts: of the job, as short texts; "model" is its name or file.
+    """
+
+    kind = "Inference"
+
+    def __init__(
+        self, table: ResultsTable, classes: Classes, names: Mapping[Path, Path],
+        problems: Mapping[Path, str], facts: Mapping[str, str], wanted: bool = True,
+    ):  # fmt: skip
+        super().__init__(table.path.parent, wanted)
+        self._table, self._classes = table, classes
+        self._names = {picture_key(picture): name for picture, name in names.items()}
+        self._problems, self._facts = problems, facts
+
+    def add(self, name: Path, image: np.ndarray, prediction: Prediction) -> None:
+        """Write what the page shows of a picture; name: see output_names."""
+        if self.wanted:
+            maps = {"prediction": prediction.labels}
+            name = Path(printable(name))  # as it stands in results.csv
+            write_layers(self.folder, name, image, maps, self._classes, prediction.confidence)
+            self.update()
+
+    def text(self, state: str) -> str:
+        rows, numbers = self._table.rows, [Number("confidence")]
+        pictures = [shown for key, row in rows.items() if (shown := self._picture(key, row))]
+        gallery = Gallery(class_entries(self._classes), INFERENCE_MODES, 1, numbers, pictures)
+        total = len(self._names | rows)
+        statement = f"{len(rows)} of {total} pictures segmented by {self._facts['model']}"
+        if hidden := len(rows) - len(pictures):
+            statement += f"; {hidden} of them, segmented with --no-page, are in results.csv alone"
+        files = [("results.csv", "results.csv")]
+        if self._table.is_current(self.folder / CONTACT_SHEET, self._table.record_path):
+            files.append((CONTACT_SHEET, CONTACT_SHEET))
+        return self.render(
+            "gallery.html", state, statement, self._facts, files,
+            gallery=asdict(gallery), problems=list(self._problems.values()),
+        )  # fmt: skip
+
+    def _picture(self, key: str, row: Sequence[str]) -> Picture | None:
+        """A row of results.csv, see ResultsTable; None where an earlier job wrote no layers."""
+        source, result, width, height, confidence, *shares = row
+        name, picture, is_current = Path(result), Path(source), self._table.is_current
+        if not is_current(self.folder / layers_path(name), picture):
+            return None
+        found = result_paths(self.folder / self._names.get(key, name), ENDINGS).items()
+        return Picture(
+            name=result,
+            layers=url(layers_path(name)),
+            width=int(width),
+            height=int(height),
+            shares=shares_by_class(map(float, shares)),
+            numbers=[float(confidence)],
+            files=[
+                (k, url(p.relative_to(self.folder))) for k, p in found if is_current(p, picture)
+            ],
+            note=source,
+        )

@@ -1,0 +1,190 @@
+"""The page of train.py: a training run, or the test of a model."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.labels.classes import Classes
+from data.pairs import SPLIT_NAMES, Pair
+from data.survey import SegmentationData
+from metrics import Scores
+from results.history import Row, Watch
+from results.pages.charts import Chart, line_chart
+from results.pages.gallery import Gallery, Mode, Number, class_entries
+from results.pages.html import Page
+from results.pages.layers import url
+from results.pages.worst import WorstPictures
+from results.scores import COLUMNS, means_of
+
+SHOWN_SCORES = 10  # in the table of epochs; the IoU of each class is not among them
+MATRIX_CLASSES = 24  # shown of a confusion matrix: those that are confused most
+MISTAKES = 12  # listed
+CURVES = {"miou": "mIoU", "loss": "Loss", "pixel_acc": "Pixel accuracy"}
+FILES = (
+    "results.csv", "confusion.csv", "history.csv", "run.json", "best_model_iou.pth",
+    "best_model_loss.pth", "final_model.pth", "last.pth",
+)  # fmt: skip
+MODES = [
+    Mode("Picture", ""),
+    Mode("Prediction", "prediction", blend=True),
+    Mode("Truth", "target", blend=True),
+    Mode("Errors", "errors", blend=True),
+]
+
+
+class RunPage(Page):
+    """The page of a training run, or without a history that of a test.
+
+    scored: the pairs that it is scored on, in order; `add` these. statement: what was trained on
+    what. facts: settings by name, as short texts. history: a row per epoch, which grows with the
+    run; one with rows at the start is that of a resumed run. `watch` is the score that chooses
+    best_model_iou.pth; set it where it is not mIoU.
+    """
+
+    def __init__(
+        self, folder: Path, classes: Classes, scored: Sequence[Pair], statement: str,
+        facts: Mapping[str, str], history: Sequence[Row] | None = None, wanted: bool = True,
+    ):  # fmt: skip
+        super().__init__(folder, wanted)
+        self.kind = "Test" if history is None else "Training run"
+        self.watch = Watch()
+        self._classes, self._statement, self._facts = classes, statement, facts
+        self._history = [] if history is None else history
+        self._resumed = bool(history)
+        self._worst = WorstPictures(folder, classes, scored)
+        self._scores: Scores | None = None
+
+    def add(self, labels: np.ndarray, target: np.ndarray, image: np.ndarray | None = None) -> None:
+        """Look at this process's next picture; see WorstPictures.add."""
+        if self.wanted:
+            self._worst.add(labels, target, image)
+
+    def finish(self, scores: Scores) -> None:
+        """Show the final scores and the worst pictures. All processes call it together."""
+        self._scores = scores
+        if self.wanted:
+            self._worst.draw()
+
+    def text(self, state: str) -> str:
+        entries, scores = class_entries(self._classes), self._scores
+        worst = Gallery(entries, MODES, 3, [Number("IoU", "number")], self._worst.pictures)
+        names = [f"epoch_{row['epoch']:03d}" for row in self._history]
+        previews = [(name.replace("_", " "), f"valid_preds/{name}.jpg") for name in names]
+        files = [(name, url(name)) for name in FILES if self.wrote(self.folder / name)]
+        return self.render(
+            "run.html", state, self._statement, self._facts, files,
+            headlines=_headlines(self._history, scores, self.watch),
+            charts=_charts(self._history),
+            history=_table(self._history),
+            classes=entries[:-1],
+            scores=scores and {name: scores[name].tolist() for name in COLUMNS},
+            matrix=scores and confusion(self._classes.names, scores["matrix"].matrix.numpy()),
+            previews=[item for item in previews if (self.folder / item[1]).is_file()],
+            worst=asdict(worst),
+        )  # fmt: skip
+
+    def wrote(self, path: Path) -> bool:
+        return super().wrote(path) or (self._resumed and path.is_file())
+
+
+def data_facts(data: SegmentationData) -> dict[str, str]:
+    """What a page says of a data set."""
+    counts = [f"{len(pairs)} {s}" for s in SPLIT_NAMES if (pairs := data.splits.pairs_of(s))]
+    names = data.classes.names
+    return {
+        "data": data.source,
+        "pairs": ", ".join(counts),
+        "classes": f"{len(names)}: {', '.join(names[:8])}" + (", ..." if names[8:] else ""),
+    }
+
+
+def training_facts(
+    data: SegmentationData, image_size: tuple[int, int], epochs: int, started: dict
+) -> dict[str, str]:
+    """What the page of a run says of it.
+
+    image_size: (height, width). epochs: at most. started: the entry of this start in run.json.
+    """
+    processes = f", {started['processes']} processes" if started["processes"] > 1 else ""
+    return {
+        "device": f"{started['device']}{processes}",
+        "seed": str(started["seed"]),
+        "torch": started["versions"]["torch"],
+        "commit": (started["git_commit"] or "unknown")[:9],
+        **data_facts(data),
+        "size": " x ".join(map(str, image_size[::-1])),
+        "epochs": f"up to {epochs}",
+        "scored on": "test pairs" if data.splits.test else "validation pairs",
+    }
+
+
+def _headlines(
+    history: Sequence[Row], scores: Scores | None, watch: Watch
+) -> list[tuple[str, str]]:
+    means = means_of(scores) if scores else {}
+    headlines = [(name, f"{mean:.4f}") for name, mean in means.items() if math.isfinite(mean)]
+    if history:
+        best = watch.best(history)
+        if not scores:
+            headlines.append((f"best {watch.title}", watch.text(best)))
+        headlines.append(("best epoch", f"{best['epoch']} of {len(history)}"))
+    return headlines
+
+
+def _table(history: Sequence[Row]) -> dict[str, list[str]]:
+    """The first SHOWN_SCORES as texts by name; the IoU of each class stands in history.csv."""
+    names = [name for name in (history or [{}])[0] if not name.startswith("iou_")]
+    return {name: [short(row[name]) for row in history] for name in names[:SHOWN_SCORES]}
+
+
+def short(value: float | None) -> str:
+    """Four digits, or - where the value is missing."""
+    return "-" if value is None or math.isnan(value) else f"{value:.4g}"
+
+
+def _charts(history: Sequence[Row]) -> list[Chart]:
+    if not history:
+        return []
+    epochs = [row["epoch"] for row in history]
+    lines = {
+        title: {split: f"{split}_{score}" for split in ("train", "valid")}
+        for score, title in CURVES.items()
+    }
+    lines["Learning rate"] = {"rate": "lr"}
+    return [
+        line_chart(title, "epoch", epochs, {k: [row[v] for row in history] for k, v in of.items()})
+        for title, of in lines.items()
+    ]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Part of a confusion matrix.
+
+    rows: target, then (pixels, share of the target's pixels). mistakes: target, prediction, share
+    and pixels of the most frequent ones.
+    """
+
+    names: list[str]
+    rows: list[tuple[str, list[tuple[int, float]]]]
+    left_out: int
+    mistakes: list[tuple[str, str, float, int]]
+
+
+def confusion(names: Sequence[str], counts: np.ndarray) -> Matrix:
+    """counts: pixels (K, K), targets in rows and predictions in columns."""
+    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    wrong = counts * ~np.eye(len(names), dtype=bool)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MISTAKES]
+    mistakes = [
+        (names[t], names[p], float(shares[t, p]), int(wrong[t, p]))
+        for t, p in zip(*np.unravel_index(order, wrong.shape), strict=True)
+        if wrong[t, p]
+    ]
+    by_mistakes = np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")
+    shown = np.sort(by_mistakes[:MATRIX_CLASSES])
+    rows = [(names[t], [(int(counts[t, p]), float(shares[t, p])) for p in shown]) for t in shown]
+    return Matrix([names[p] for p in shown], rows, len(names) - len(shown), mistakes)

@@ -1,0 +1,90 @@
+"""The pictures that a model gets most wrong, kept while it is scored."""
+
+import heapq
+from collections import ChainMap
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from common import distributed
+from data.labels.classes import Classes
+from data.pairs import Pair, read_stored
+from results.pages.gallery import Picture, show_picture
+from results.pages.layers import PREVIEW_SIDE, fit
+from utils import printable
+
+KEPT = range(6, 25)  # one in KEPT_OF pictures, between these
+KEPT_OF = 5
+
+
+def picture_iou(labels: np.ndarray, target: np.ndarray, num_classes: int) -> float:
+    """Mean IoU of a picture over the classes in target or prediction; 1 where all is ignored."""
+    sizes, ranges = [256, 256], [0, 256, 0, 256]
+    pixels = cv2.calcHist([target, labels], [0, 1], None, sizes, ranges)[:num_classes]
+    hits = pixels.diagonal()
+    union = pixels.sum(1) + pixels[:, :num_classes].sum(0) - hits
+    present = union > 0
+    return float((hits[present] / union[present]).mean()) if present.any() else 1.0
+
+
+class WorstPictures:
+    """Keeps the pictures of the lowest IoU, one in KEPT_OF; `draw` draws them for the page.
+
+    pairs: of all processes, in the order in which they are scored; each process scores every
+    world_size-th of them.
+
+    Attributes:
+        pictures: drawn in the main process, the worst first.
+    """
+
+    def __init__(self, folder: Path, classes: Classes, pairs: Sequence[Pair]):
+        self._folder, self._classes = folder, classes
+        self._count = min(max(len(pairs) // KEPT_OF, KEPT[0]), KEPT[-1])
+        numbered = enumerate(pairs)
+        self._next = islice(numbered, distributed.rank(), None, distributed.world_size())
+        # (-IoU, -place in pairs, pair, labels, target, image), the best of the worst first.
+        self._heap: list[tuple] = []
+        self.pictures: list[Picture] = []
+
+    def add(self, labels: np.ndarray, target: np.ndarray, image: np.ndarray | None = None) -> None:
+        """Score this process's next picture.
+
+        labels, target: class ids (H, W) uint8. image: RGB (H, W, 3) uint8; without it the picture
+        is read again if it is among the worst.
+        """
+        place, pair = next(self._next)
+        key = (-picture_iou(labels, target, self._classes.num_classes), -place)
+        if len(self._heap) == self._count:
+            if key < self._heap[0]:
+                return
+            heapq.heappop(self._heap)
+        small = None if image is None else fit(image, PREVIEW_SIDE)
+        heapq.heappush(self._heap, (*key, pair, labels, target, small))
+
+    def draw(self) -> None:
+        """Draw the worst of all processes' pictures. All processes call it together."""
+        own = {(-goodness, -place): kept for goodness, place, *kept in self._heap}
+        worst = sorted(key for keys in distributed.gathered(list(own)) for key in keys)
+        worst = worst[: self._count]
+        drawn = {
+            key: self._draw(rank, key[0], *own[key]) for rank, key in enumerate(worst) if key in own
+        }
+        drawn = ChainMap(*distributed.gathered(drawn))
+        self.pictures = [drawn[key] for key in worst]
+
+    def _draw(
+        self, rank: int, iou: float, pair: Pair, labels: np.ndarray, target: np.ndarray,
+        image: np.ndarray | None,
+    ) -> Picture:  # fmt: skip
+        if image is None:
+            image, _, _ = read_stored(pair)
+            if pair.window:
+                image = pair.window.of_image(image, (0, 0, 0))
+        return show_picture(
+            self._folder, Path("worst", f"{rank:02d}"), image,
+            {"prediction": labels, "target": target}, self._classes,
+            name=pair.image.name, numbers=[round(iou, 4)], note=printable(pair.image),
+        )  # fmt: skip

@@ -1,0 +1,505 @@
+"""Each annotation format, written as its tool writes it, and read as a data set."""
+
+import base64
+import io
+import json
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import check_data
+import train
+from data.annotations.coco import _decode
+from data.layouts import find_splits
+from data.pairs import read_pair, read_target
+from data.survey import load_data
+from predictor import load_predictor
+from utils import InputError
+
+HEIGHT, WIDTH = 60, 80
+STAR = [[10.5, 5.25], [40.75, 12.5], [35.5, 50.5], [22.25, 30.5], [8.5, 44.75]]
+BOX = [[20.5, 20.5], [30.5, 20.5], [30.5, 28.5], [20.5, 28.5]]
+
+
+def save_image(path, seed=0, size=(HEIGHT, WIDTH), **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dump = yaml.safe_dump if path.suffix == ".yaml" else json.dumps
+    path.write_text(content if isinstance(content, str) else dump(content))
+
+
+def flat(points):
+    return [[n for point in points for n in point]]
+
+
+def targets(root, **options):
+    """{image name: class ids} of all splits, and the data."""
+    data = load_data(find_splits(root, **options))
+    found = {}
+    for pair in data.splits.pairs:
+        image, target = read_pair(pair, data.encoding)
+        assert image.shape[:2] == target.shape
+        assert np.array_equal(read_target(pair, data.encoding), target)
+        found[pair.image.name] = target
+    return found, data
+
+
+def coco(names, annotations, categories=((3, "cat"), (17, "dog"))):
+    return {
+        "images": [{"id": k, "file_name": name, "height": HEIGHT, "width": WIDTH}
+                   for k, name in enumerate(names)],
+        "annotations": [{"id": k, "iscrowd": 0, **a} for k, a in enumerate(annotations)],
+        "categories": [{"id": k, "name": name} for k, name in categories],
+    }  # fmt: skip
+
+
+def random_rle(seed):
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    rng = np.random.default_rng(seed)
+    for _ in range(4):
+        x, y = rng.integers([WIDTH, HEIGHT]).tolist()
+        cv2.circle(mask, (x, y), int(rng.integers(3, 12)), 1, -1)
+    changes = np.flatnonzero(np.diff(np.concatenate([[0], mask.T.ravel()]).astype(int)))
+    return mask, np.diff(np.concatenate([[0], changes, [mask.size]])).tolist()
+
+
+def test_coco_against_pycocotools(tmp_path, in_tmp):
+    """Polygons of several parts, run lengths as list and as text, crowds, ids with gaps."""
+    coco_mask = pytest.importorskip("pycocotools.mask")
+    pytest.importorskip("pycocotools.coco")
+    (mask, runs), (crowd, crowd_runs) = random_rle(1), random_rle(2)
+    encoded = coco_mask.encode(np.asfortranarray(mask))["counts"].decode()
+    shapes = [
+        {"image_id": 0, "category_id": 17, "segmentation": flat(STAR) + flat(BOX)},
+        {"image_id": 1, "category_id": 3,
+         "segmentation": {"size": [HEIGHT, WIDTH], "counts": encoded}},
+        {"image_id": 2, "category_id": 3, "iscrowd": 1,
+         "segmentation": {"size": [HEIGHT, WIDTH], "counts": crowd_runs}},
+    ]  # fmt: skip
+    for k in range(4):
+        save_image(tmp_path / "data" / "train2017" / f"{k}.jpg", k)
+    content = coco([f"{k}.jpg" for k in range(4)], shapes)
+    path = tmp_path / "data" / "annotations" / "instances_train2017.json"
+    write(path, content)
+    write(path.with_name("captions_train2017.json"), {"images": [], "annotations": []})
+    found, data = targets(tmp_path / "data", valid_fraction=0.5)
+    assert data.classes.names == ("background", "cat", "dog")
+    assert _decode(encoded) == runs
+    assert np.array_equal(found["1.jpg"], mask)
+    assert np.array_equal(found["2.jpg"], crowd)
+    assert not found["3.jpg"].any()
+    for k, annotation in enumerate(shapes):
+        segmentation = annotation["segmentation"]
+        rles = coco_mask.frPyObjects(
+            segmentation if isinstance(segmentation, list) else
+            segmentation if isinstance(segmentation["counts"], list) else None, HEIGHT, WIDTH
+        ) if k != 1 else segmentation  # fmt: skip
+        theirs = coco_mask.decode(coco_mask.merge(rles) if isinstance(rles, list) else rles) > 0
+        ours = found[f"{k}.jpg"] > 0
+        assert (ours & theirs).sum() / (ours | theirs).sum() > 0.98
+
+
+def test_coco_splits_overlaps_and_folders(tmp_path, in_tmp):
+    """Roboflow's layout; small shapes lie on top of large ones, whatever their order."""
+    shapes = [
+        {"image_id": 0, "category_id": 3, "segmentation": flat(BOX)},
+        {"image_id": 0, "category_id": 17, "segmentation": flat(STAR)},
+    ]
+    for split in ("train", "valid", "test"):
+        save_image(tmp_path / split / f"{split}.jpg", len(split) + (split == "test") * 9)
+        write(tmp_path / split / "_annotations.coco.json", coco([f"{split}.jpg"], shapes))
+    found, data = targets(tmp_path)
+    assert "1 pairs to train on, 1 to validate, 1 to test; masks are drawn from shapes" in str(data)
+    inside = np.s_[21:28, 21:30]
+    assert all((found[f"{split}.jpg"][inside] == 1).all() for split in ("train", "valid", "test"))
+    write(tmp_path / "classes.txt", "cat\nbackground\ndog\n")
+    again, data = targets(tmp_path)
+    assert np.array_equal(again["test.jpg"], np.array([1, 0, 2])[found["test.jpg"]])
+    write(tmp_path / "classes.txt", "cat\ndog\n")
+    ignored, data = targets(tmp_path)
+    assert np.array_equal(ignored["test.jpg"], np.array([255, 0, 1])[found["test.jpg"]])
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ({"segmentation": [[1, 1, 5, 5]]}, "annotation 0: 2 points; a polygon has at least 3"),
+        ({"segmentation": [], "bbox": [1, 2, 3, 4]}, "annotation 0: no segmentation, a box alone"),
+        ({"category_id": 9}, "annotation 0: no category 9 in the file"),
+        ({"image_id": 9}, "annotation 0: no image 9 in the file"),
+        ({"segmentation": [[200, 1, 220, 1, 210, 9]]}, "a cat at 200, 1 is outside the picture"),
+        ({"segmentation": {"counts": [5]}}, r"shape 1 \(cat\): its runs cover 5 pixels"),
+        ({"segmentation": {"counts": [-1, 2]}}, "run lengths are not numbers from 0"),
+        ({"segmentation": {"counts": "P"}}, "its run lengths end within a number"),
+        ({"segmentation": [[1, 1, 5, "x", 9, 9]]}, "annotation 0: could not convert"),
+        ({"segmentation": {"counts": [0, 10**30]}}, "annotation 0: Python int too large"),
+    ],
+)
+def test_faults_of_a_coco_file_are_a_line_each(tmp_path, in_tmp, shape, words):
+    for k in range(2):
+        save_image(tmp_path / f"{k}.jpg", k)
+    shape = {"image_id": 0, "category_id": 3, "segmentation": flat(STAR)} | shape
+    write(tmp_path / "x.json", coco(["0.jpg", "1.jpg"], [shape]))
+    with pytest.raises(InputError, match=words) as error:
+        load_data(find_splits(tmp_path))
+    assert "x.json" in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"categories": [{"id": 3, "name": "cat"}, {"id": 3, "name": "dog"}]},
+         "two categories have the id 3, cat and dog"),
+        ({"images": [{"id": 0, "file_name": "0.jpg"}, {"id": 0, "file_name": "1.jpg"}]},
+         "two images have the id 0, 0.jpg and 1.jpg"),
+        ({"annotations": [{"id": 0, "image_id": 0, "category_id": 3, "segmentation":
+                           {"size": [WIDTH, HEIGHT], "counts": [WIDTH * HEIGHT - 9, 9]}}]},
+         r"of \[80, 60\] pixels, its image of \[60, 80\]"),
+        ({"categories": [{"id": 3, "name": " "}]}, "a class name is empty"),
+        ({"images": [{"id": 0, "file_name": "0.jpg", "height": -5, "width": 9}]},
+         "near image 0 of 9x-5 pixels"),
+    ],
+)  # fmt: skip
+def test_coco_files_that_would_be_read_wrongly_are_refused(tmp_path, in_tmp, change, words):
+    for k in range(2):
+        save_image(tmp_path / f"{k}.jpg", k)
+    write(tmp_path / "x.json", coco(["0.jpg", "1.jpg"], []) | change)
+    with pytest.raises(InputError, match=words):
+        load_data(find_splits(tmp_path))
+
+
+def test_coco_ids_and_sizes_may_be_text(tmp_path, in_tmp):
+    shape = {"image_id": "0", "category_id": "3", "segmentation": flat(BOX)}
+    content = coco(["0.jpg", "1.jpg"], [shape])
+    for k, image in enumerate(content["images"]):
+        save_image(tmp_path / f"{k}.jpg", k)
+        image.update(height=str(HEIGHT), width=str(WIDTH))
+    write(tmp_path / "x.json", content)
+    found, _ = targets(tmp_path)
+    assert (found["0.jpg"] == 1).sum() == 80
+
+
+def test_letters_with_accents_are_alike_however_they_are_stored(tmp_path, in_tmp):
+    composed, apart = "\u00e9", "e\u0301"
+    for k, (image, text) in enumerate([(composed, apart), (apart, composed)]):
+        save_image(tmp_path / "yolo" / "images" / "train" / f"{image}{k}.jpg", k)
+        write(tmp_path / "yolo" / "labels" / "train" / f"{text}{k}.txt", yolo_line(0, BOX))
+        save_image(tmp_path / "labelme" / f"{image}{k}.jpg", k)
+        shape = {"label": f"{text} ", "points": BOX}
+        write(tmp_path / "labelme" / f"{text}{k}.json", {"shapes": [shape]})
+    content = coco([f"{composed}.jpg"], [])
+    save_image(tmp_path / "coco" / "train" / f"{apart}.jpg")
+    save_image(tmp_path / "coco" / "val" / "b.jpg", 1)
+    write(tmp_path / "coco" / "train.json", content)
+    write(tmp_path / "coco" / "val.json", coco(["b.jpg"], []))
+    write(tmp_path / "yolo" / "data.yaml", {"names": ["x"], "train": "images/train"})
+    for folder in ("yolo", "labelme"):
+        found, data = targets(tmp_path / folder)
+        assert len(data.classes.names) == 2
+        assert all((target == 1).sum() in range(70, 100) for target in found.values())
+    assert len(targets(tmp_path / "coco")[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"train": "../train/images", "val": "../val/images"}, "both lead to .*no picture is in"),
+        ({"names": ["cat", None]}, "the class name None is not text"),
+        (
+            {"train": "images/train/train0.jpg"},
+            r"train0\.jpg: cannot be read as a list of pictures",
+        ),
+        ({"train": "x" * 5000}, "xxx: no such folder below"),
+    ],
+)
+def test_yolo_files_that_would_mix_splits_or_classes_are_refused(tmp_path, in_tmp, change, words):
+    draw_yolo(tmp_path, **change)
+    with pytest.raises(InputError, match=words):
+        find_splits(tmp_path)
+
+
+def test_pictures_without_any_shape_are_refused(tmp_path, in_tmp):
+    for k in range(2):
+        save_image(tmp_path / f"{k}.jpg", k)
+        write(tmp_path / f"{k}.json", {"shapes": []})
+    with pytest.raises(InputError, match="no shape has a label, so that all is background"):
+        find_splits(tmp_path)
+    write(tmp_path / "classes.txt", "background\nroad\n")
+    assert len(find_splits(tmp_path).pairs) == 2
+
+
+def test_yolo_without_any_label_file_is_refused(tmp_path, in_tmp):
+    draw_yolo(tmp_path)
+    (tmp_path / "labels").rename(tmp_path / "Labels")
+    with pytest.raises(InputError, match=r"no picture has a label file; that of .*labels/train"):
+        find_splits(tmp_path)
+
+
+def test_pictures_that_a_coco_file_lacks_or_doubles(tmp_path, in_tmp):
+    for k in range(3):
+        save_image(tmp_path / f"{k}.jpg", k)
+    write(tmp_path / "x.json", coco(["0.jpg", "1.jpg", "gone.jpg", "../../etc/passwd"], []))
+    write(tmp_path / "y.json", coco(["0.jpg", "2.jpg"], []))
+    with pytest.raises(InputError, match="3 problems in 3 pairs") as error:
+        load_data(find_splits(tmp_path))
+    assert f"y.json: image 0: {tmp_path / '0.jpg'} is already annotated in" in str(error.value)
+    assert "image 2: its picture gone.jpg is not below" in str(error.value)
+    (tmp_path / "y.json").unlink()
+    splits = find_splits(tmp_path, allow_unmatched=True)
+    assert "2 files without a partner are left out" in str(load_data(splits))
+    save_image(tmp_path / "1.jpg", 1, (HEIGHT, WIDTH - 1))
+    with pytest.raises(InputError, match="80x60 pixels, but its image"):
+        load_data(splits)
+
+
+def png(mask):
+    file = io.BytesIO()
+    Image.fromarray(mask).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def labelme(shapes, **more):
+    return {"version": "5.0", "imageHeight": HEIGHT, "imageWidth": WIDTH, "imagePath": "a\\b.jpg",
+            "imageData": "x", "shapes": shapes, **more}  # fmt: skip
+
+
+def shape(label, points, kind="polygon", **more):
+    return {"label": label, "points": points, "shape_type": kind, "group_id": None, **more}
+
+
+def test_labelme(tmp_path, in_tmp):
+    """Every kind of shape; the list's order decides what is on top; labels of all splits."""
+    bitmap = np.ones((9, 11), bool)
+    shapes = [
+        shape("cat", [[0, 0], [79, 0], [79, 59], [0, 59]]),
+        shape("dog", [[30.5, 20.5], [10.5, 5.5]], "rectangle"),
+        shape("__ignore__", [[50.5, 20.5], [55.5, 20.5]], "circle"),
+        shape("_background_", [[1, 40], [11, 48]], "mask", mask=png(bitmap)),
+        shape("ant", [[60, 50], [70, 50]], "line"),
+        shape("ant", [[40, 50]], "point"),
+    ]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # labelme shows pictures upright
+    save_image(tmp_path / "train" / "a.jpg", 0, (WIDTH, HEIGHT), exif=exif)
+    write(tmp_path / "train" / "a.json", labelme(shapes))
+    for name in ("val/b", "test/c"):
+        save_image(tmp_path / f"{name}.png", len(name))
+        write(tmp_path / f"{name}.json", labelme([shape("bee", STAR)]))
+    found, data = targets(tmp_path)
+    assert data.classes.names == ("background", "ant", "bee", "cat", "dog")
+    assert [len(data.splits.pairs_of(s)) for s in ("train", "valid", "test")] == [1, 1, 1]
+    ids = found["a.jpg"]
+    assert ids.shape == (HEIGHT, WIDTH)
+    assert (ids[6:20, 11:30] == 4).all()
+    assert (ids[40:49, 1:12] == 0).all()
+    assert (ids == 255).sum() == pytest.approx(np.pi * 25, abs=10)
+    assert (ids[50, 62], ids[50, 40], ids[0, 0]) == (1, 1, 3)
+    write(tmp_path / "dataset.yaml", {"names": ["background", "cat", "dog", "ant"]})
+    with pytest.raises(InputError, match="the label bee is no class of the class file"):
+        find_splits(tmp_path)
+    names = ["background", "cat", "dog", "ant", "bee"]
+    write(tmp_path / "dataset.yaml", {"names": names, "ignore_classes": "bee"})
+    found, _ = targets(tmp_path)
+    assert set(np.unique(found["b.png"])) == {0, 255}
+
+
+def test_a_scan_is_done_again_when_another_file_brings_a_label(tmp_path, in_tmp):
+    for k, label in enumerate("cb"):
+        save_image(tmp_path / f"{k}.png", k)
+        write(tmp_path / f"{k}.json", labelme([shape(label, STAR)]))
+    targets(tmp_path)
+    write(tmp_path / "0.json", labelme([shape("a", STAR)]))  # b is now the second label
+    found, data = targets(tmp_path)
+    for split in ("train", "valid"):
+        (pair,) = data.splits.pairs_of(split)
+        counts = np.bincount(found[pair.image.name].ravel(), minlength=3)
+        assert data.pixels(split) == counts.tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda root: (root / "a.json").unlink(), r"a\.png: no annotation of this name"),
+        (lambda root: (root / "a.png").unlink(), r"a\.json: its picture a is not below"),
+        (lambda root: save_image(root / "a.jpg"), r"a\.\w+ and .*a\.\w+ both have the name"),
+        (lambda root: write(root / "a.json", labelme([shape("x", STAR[:2])])),
+         r"a\.json: shape 1: 2 points; a polygon has at least 3"),
+        (lambda root: write(root / "a.json", labelme([shape("x", STAR, "cube")])),
+         r"a\.json: shape 1: shape_type cube is not known"),
+        (lambda root: write(root / "a.json", labelme([shape("x", [], "point")])),
+         r"a\.json: shape 1: index 0 is out of bounds"),
+        (lambda root: write(root / "a.json", labelme(
+            [shape("x", [[math.inf, 0]], "mask", mask=png(np.ones((2, 2), bool)))])),
+         r"a\.json: shape 1: cannot convert float infinity"),
+        (lambda root: write(root / "a.json", "{"), r"a\.json: not a readable JSON file"),
+    ],
+)  # fmt: skip
+def test_faults_of_labelme_files_are_a_line_each(tmp_path, in_tmp, change, words):
+    for name in "abc":
+        save_image(tmp_path / f"{name}.png", ord(name))
+        write(tmp_path / f"{name}.json", labelme([shape("x", STAR)]))
+    change(tmp_path)
+    with pytest.raises(InputError, match=words):
+        load_data(find_splits(tmp_path))
+
+
+def yolo_line(class_id, points):
+    return " ".join([str(class_id), *(f"{x / WIDTH:.6f} {y / HEIGHT:.6f}" for x, y in points)])
+
+
+def draw_yolo(root, **paths):
+    for split in ("train", "val", "test"):
+        for k in range(2):
+            save_image(root / "images" / split / f"{split}{k}.jpg", 10 * len(split) + k)
+        text = f"{yolo_line(0, BOX)}\n{yolo_line(1, STAR)}\n"
+        write(root / "labels" / split / f"{split}0.txt", text)
+    content = {"path": "/home/someone/datasets/x", "names": {0: "cat", 1: "dog"}, "nc": 2}
+    folders = {s: f"images/{s}" for s in ("train", "val", "test")}
+    write(root / "data.yaml", content | folders | paths)
+
+
+@pytest.mark.parametrize(
+    "paths", [{}, {"train": "../images/train", "val": ["images/val"]}, {"test": "test.txt"}]
+)
+def test_yolo(tmp_path, in_tmp, paths):
+    draw_yolo(tmp_path, **paths)
+    write(tmp_path / "test.txt", "images/test/test0.jpg\n./images/test/test1.jpg\n")
+    found, data = targets(tmp_path)
+    assert data.classes.names == ("background", "cat", "dog")
+    assert [len(data.splits.pairs_of(s)) for s in ("train", "valid", "test")] == [2, 2, 2]
+    assert "3 pictures have no label file, which means background" in str(data)
+    for split in ("train", "val", "test"):
+        assert (found[f"{split}0.jpg"][21:28, 21:30] == 1).all()
+        assert not found[f"{split}1.jpg"].any()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("0 0.5 0.5 0.2 0.2", r"line 1: a box \(5 numbers\), not a polygon"),
+        ("7 0.1 0.1 0.2 0.2 0.3 0.1", "line 1: class 7 is not in data.yaml, which has 2"),
+        ("0 0.1 0.1 0.2 0.2 0.3", "line 1: its points are not pairs of numbers"),
+        ("0 0.1 0.1", "line 1: 1 points; a polygon has at least 3"),
+        ("0 1.5 0.1 1.6 0.1 1.6 0.2", "a cat at 120, 6 is outside the picture"),
+        ("0 x 0.1 1.6 0.1 1.6 0.2", "line 1: could not convert"),
+    ],
+)
+def test_faults_of_yolo_files_are_a_line_each(tmp_path, in_tmp, text, words):
+    draw_yolo(tmp_path)
+    write(tmp_path / "labels" / "train" / "train1.txt", text)
+    with pytest.raises(InputError, match=words) as error:
+        load_data(find_splits(tmp_path))
+    assert "train1.txt" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"data": ["0.jpg"]}, r"result\.json: not Label Studio's list of tasks"),
+        ({"annotations": [{"result": ["x"]}]}, r"result\.json: not Label Studio's list of tasks"),
+        ({"data": {"image": "none.jpg"}}, r"result\.json: task 2: its picture none\.jpg"),
+        ({}, r"tag-x-0\.png: not a readable picture"),
+    ],
+)
+def test_faults_of_label_studio_s_files_are_a_line_each(tmp_path, in_tmp, change, words):
+    tasks = []
+    for k in range(3):
+        save_image(tmp_path / f"{k}.jpg", k)
+        result = {"result": [{"value": {"brushlabels": ["x"]}}]}
+        tasks.append({"id": k, "data": {"image": f"{k}.jpg"}, "annotations": [result]})
+        region = tmp_path / f"task-{k}-annotation-1-by-1-tag-x-0.png"
+        Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(region)
+    region.write_bytes(region.read_bytes()[:50])
+    tasks[2] |= change
+    write(tmp_path / "result.json", tasks)
+    with pytest.raises(InputError, match=words):
+        load_data(find_splits(tmp_path))
+
+
+def test_label_studio(tmp_path, in_tmp):
+    tasks = []
+    for k in range(2):
+        save_image(tmp_path / f"street {k}.jpg", k)
+        values = [{"value": {"rle": [1], "brushlabels": [name]}} for name in ("Road", "Road sign")]
+        tasks.append({"id": 5 + k, "data": {"image": f"/data/upload/1/0a1b2c3d-street {k}.jpg"},
+                      "annotations": [{"id": 1, "result": values}]})  # fmt: skip
+        for number, (name, rows) in enumerate((("Road sign", 9), ("Road", 30))):
+            mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+            mask[:rows] = 255
+            stem = f"task-{5 + k}-annotation-1-by-a-b@c.de-tag-{name}-{number}"
+            Image.fromarray(mask).save(tmp_path / f"{stem}.png")
+    write(tmp_path / "result.json", tasks)
+    found, data = targets(tmp_path)
+    assert data.classes.names == ("background", "Road", "Road sign")
+    expected = np.repeat(np.uint8([2] * 9 + [1] * 21 + [0] * 30)[:, None], WIDTH, 1)
+    assert np.array_equal(found["street 1.jpg"], expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("via.json", {"a.jpg12": {"filename": "a.jpg", "regions": []}}, "VGG VIA .*; export its "),
+        ("via.json", {"_via_img_metadata": {}}, "VGG VIA cannot be read as masks"),
+        ("ann/a.jpg.json", {"size": {}, "objects": []}, "Supervisely cannot be read"),
+        ("x.xml", "<?xml version='1.0'?><annotations>", "CVAT XML .* 'Segmentation mask 1.1'"),
+        ("x.xml", "<annotation><object>", "Pascal VOC boxes cannot be read"),
+        ("x.json", {"images": [], "annotations": [{"segments_info": []}], "categories": [1]},
+         "COCO panoptic cannot be read"),
+        ("x.json", [{"id": 1, "data": {}, "annotations": []}], "Label Studio JSON .* PNG"),
+        ("labels/a.txt", "0 0.1 0.1 0.2 0.2 0.3 0.1", "YOLO label files .* data.yaml"),
+    ],
+)  # fmt: skip
+def test_other_formats_are_recognised_and_say_how_to_export(tmp_path, name, content, words):
+    save_image(tmp_path / "images" / "a.jpg")
+    write(tmp_path / name, content)
+    with pytest.raises(InputError, match=words) as error:
+        find_splits(tmp_path)
+    assert str(tmp_path / name) in str(error.value)
+
+
+def test_masks_are_written_in_the_own_layout(tmp_path, in_tmp, capsys):
+    draw_yolo(tmp_path / "data")
+    found, data = targets(tmp_path / "data")
+    check_data.main(["--data", "data", "--write-masks", "converted"])
+    again, written = targets(in_tmp / "outputs" / "converted")
+    assert written.classes == data.classes
+    for split in ("train", "valid", "test"):
+        assert written.pixels(split) == data.pixels(split)
+    assert all(np.array_equal(again[name], target) for name, target in found.items())
+    assert "train with --data outputs/converted" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="is not empty"):
+        check_data.main(["--data", "data", "--write-masks", "converted"])
+
+
+def test_a_run_ends_with_the_score_of_the_test_set(tmp_path, in_tmp, capsys):
+    draw_yolo(tmp_path / "data")
+    tiny = ["--backbone", "dinov2_vitt14", "--weights", "none", "--imgsz", "28", "--workers", "0"]
+    train.main(["--data", "data", *tiny, "--epochs", "1"])
+    said = capsys.readouterr().out
+    assert "2 pairs to train on, 2 to validate, 2 to test" in said
+    assert "on the 2 test pairs" in said
+
+
+def test_crops_train_validate_and_infer_at_the_own_resolution(tmp_path, in_tmp, capsys):
+    """A picture of 60 x 80 pixels is 3 x 3 tiles of 28; inference shows windows of 28 pixels."""
+    draw_yolo(tmp_path / "data")
+    tiny = ["--backbone", "dinov2_vitt14", "--weights", "none", "--imgsz", "28", "--workers", "0"]
+    train.main(["--data", "data", *tiny, "--epochs", "1", "--augment", "crop"])
+    assert "on the 18 test pairs" in capsys.readouterr().out
+    predictor = load_predictor("outputs/best_model_iou.pth", torch.device("cpu"))
+    assert predictor.protocol.crop == 28
+    assert predictor.protocol.resize.content_size((60, 80)) == (60, 80)
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    assert predictor.predict([image])[0].labels.shape == (HEIGHT, WIDTH)
+    assert predictor.predict([image[:9, :11]])[0].labels.shape == (9, 11)

@@ -1,0 +1,100 @@
+"""Shapes are drawn where they are, pixel by pixel."""
+
+import cv2
+import numpy as np
+import pytest
+
+from data.annotations.shapes import Annotation, Shape, circle, is_outside, polygon, ring_of
+from utils import InputError
+
+SIZE = (40, 50)
+
+
+def drawn(shape, size=SIZE):
+    mask = np.zeros(size, np.uint8)
+    shape.draw(mask, 7)
+    assert set(np.unique(mask)) <= {0, 7}
+    return mask > 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_pixel_is_inside_if_its_centre_is(seed):
+    """Polygons of many forms, partly beyond the picture, against a test of each pixel's centre."""
+    rng = np.random.default_rng(seed)
+    ring = rng.uniform([-10, -10], [60, 50], (rng.integers(3, 9), 2))
+    if seed < 4:  # without crossings
+        centre = ring.mean(axis=0)
+        ring = ring[np.argsort(np.arctan2(*(ring - centre).T))]
+        contour = np.float32(ring)
+        expected = [[cv2.pointPolygonTest(contour, (x + 0.5, y + 0.5), False) >= 0
+                     for x in range(SIZE[1])] for y in range(SIZE[0])]  # fmt: skip
+    else:
+        expected = crossings(ring) % 2 == 1
+    assert np.array_equal(drawn(polygon("a", ring)), expected)
+
+
+def crossings(ring):
+    """Edges to the right of each pixel's centre, by another formula: a ray along x."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
+    count = np.zeros(SIZE, int)
+    for (x1, y1), (x2, y2) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+        spans = (y1 <= y) != (y2 <= y)
+        count += spans & (x < x1 + (y - y1) / (y2 - y1) * (x2 - x1))
+    return count
+
+
+def test_a_ring_in_a_ring_is_a_hole():
+    outer, inner = [[2.5, 2.5], [20.5, 2.5], [20.5, 20.5], [2.5, 20.5]], 5
+    hole = np.array(outer) * 0.5 + inner
+    mask = drawn(Shape("a", (ring_of(outer), ring_of(hole))))
+    assert mask.sum() == 18 * 18 - 9 * 9
+    assert not mask[11, 11]
+
+
+def test_border_pixels_of_opencv_give_the_mask_again():
+    mask = np.zeros(SIZE, np.uint8)
+    cv2.ellipse(mask, (22, 18), (15, 9), 20, 0, 360, 1, -1)
+    (contour,), _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    assert np.array_equal(drawn(polygon("a", contour[:, 0])), mask > 0)
+
+
+def test_runs_bitmaps_lines_and_circles():
+    expected = np.random.default_rng(0).random(SIZE) < 0.5
+    flat = np.concatenate([[False], expected.T.ravel(), [False]])
+    changes = np.flatnonzero(np.diff(flat))
+    runs = np.diff(np.concatenate([[0], changes, [expected.size]]))
+    assert np.array_equal(drawn(Shape("a", runs=runs)), expected)
+    bitmap = Shape("a", bitmap=np.ones((6, 8), bool), corner=(-3, 37))
+    assert np.argwhere(drawn(bitmap)).tolist() == [[y, x] for y in (37, 38, 39) for x in range(5)]
+    assert drawn(circle("a", (20, 20), 10)).sum() == pytest.approx(np.pi * 100, rel=0.01)
+    line = Shape("a", (ring_of([[5, 20], [45, 20], [45, 20]]),), width=10)
+    assert drawn(line)[:, 25].sum() in (10, 11)
+
+
+def test_points_far_away_cost_nothing():
+    far = [[-1e8, -1e8], [1e8, -1e8], [1e8, 1e8], [-1e8, 1e8]]
+    assert drawn(polygon("a", far)).all()
+    assert drawn(polygon("a", np.array(far) + 0.5)).all()
+    assert is_outside(polygon("a", np.array(far) + 3e8), SIZE)
+    assert not is_outside(polygon("a", far), SIZE)
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [([[1, 2], [3, 4]], "2 points; a polygon has at"), ([], "0 points"), ([1, 2, 3], "pairs"),
+     ([[1, 2], [3, 4], [5, float("nan")]], "not a finite number"), ("abc", "could not convert")],
+)  # fmt: skip
+def test_what_is_no_polygon_is_refused(points, words):
+    with pytest.raises(ValueError, match=words):
+        polygon("a", points)
+
+
+def test_later_shapes_are_on_top_and_errors_name_the_shape(tmp_path):
+    square = polygon("a", [[0, 0], [9, 0], [9, 9], [0, 9]])
+    small = polygon("b", [[2, 2], [4, 2], [4, 4], [2, 4]])
+    about = tmp_path / "x.jpg", tmp_path / "x.json", None, SIZE
+    annotation = Annotation(*about, [square, small], {"a": 1, "b": 255})
+    assert np.bincount(annotation.draw(SIZE).ravel())[[0, 1, 255]].tolist() == [1900, 91, 9]
+    wrong = Annotation(*about, [Shape("a", runs=np.array([5]))], {"a": 1})
+    with pytest.raises(InputError, match=r"x\.json: shape 1 \(a\): its runs cover 5 pixels"):
+        wrong.draw(SIZE)

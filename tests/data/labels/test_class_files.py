@@ -1,0 +1,295 @@
+"""Class files in each of their forms, and what they make of mask values."""
+
+import json
+
+import pytest
+import yaml
+
+from data.labels.class_files import find_class_file, read_classes, read_folders
+from data.labels.classes import CITYSCAPES, VOC2012, VOC_PALETTE
+from utils import InputError
+
+
+def written(tmp_path, name, content):
+    path = tmp_path / name
+    if not isinstance(content, str):
+        content = json.dumps(content) if name.endswith(".json") else yaml.safe_dump(content)
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def read(tmp_path, name, content):
+    return read_classes(written(tmp_path, name, content))
+
+
+ROADS = ["background", "road", "person"]
+COLOURS = [[0, 0, 0], [128, 64, 128], [220, 20, 60]]
+
+
+def test_the_ecosystem_s_yaml(tmp_path):
+    content = {
+        "ALL_CLASSES": ROADS,
+        "LABEL_COLORS_LIST": COLOURS,
+        "VIS_LABEL_MAP": [[0, 0, 0], [1, 2, 3], [4, 5, 6]],
+    }
+    found = read(tmp_path, "dataset.yaml", content)
+    assert found.classes.names == tuple(ROADS)
+    assert found.classes.palette == ((0, 0, 0), (1, 2, 3), (4, 5, 6))
+    assert found.colours == {(0, 0, 0): 0, (128, 64, 128): 1, (220, 20, 60): 2}
+    assert (found.values, found.others, found.instances) == ({}, None, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.yaml", {"ALL_CLASSES": ROADS}),
+        ("a.yaml", {"names": ROADS}),
+        ("a.yaml", {"names": dict(enumerate(ROADS))}),
+        ("a.yaml", {"classes": {0: "background", 1: {"name": "road"}, 2: "person"}}),
+        ("a.json", {"id2label": {str(k): name for k, name in enumerate(ROADS)}}),
+        ("a.json", {"label2id": {name: k for k, name in enumerate(ROADS)}}),
+        ("a.json", {"model_type": "x", "id2label": {"0": "background", "1": "road", "2": "person"},
+                    "label2id": {"background": 0, "road": 1, "person": 2}}),
+        ("a.json", {str(k): name for k, name in reversed(list(enumerate(ROADS)))}),
+        ("a.json", ROADS),
+        ("a.json", {"names": ROADS}),
+        ("classes.txt", "background\nroad\n\n# a comment\n person \n"),
+        ("classes.txt", "\ufeffbackground\r\nroad\r\nperson"),
+    ],
+)  # fmt: skip
+def test_names_alone(tmp_path, name, content):
+    found = read(tmp_path, name, content)
+    assert found.classes.names == tuple(ROADS)
+    assert len(set(found.classes.palette)) == 3
+    assert (found.values, found.colours, found.others) == ({}, {}, None)
+
+
+def test_cvat_s_labelmap(tmp_path):
+    text = (
+        "# label:color_rgb:parts:actions\nbackground:0,0,0::\nroad:128,64,128::\n"
+        "person:220,20,60:head,hand:walk\n"
+    )
+    found = read(tmp_path, "labelmap.txt", text)
+    assert found.classes.names == tuple(ROADS)
+    assert found.colours == {tuple(c): k for k, c in enumerate(COLOURS)}
+    assert found.classes.palette == tuple(map(tuple, COLOURS))
+    without = read(tmp_path, "labelmap.txt", "background:::\nroad:::\n")
+    assert without.colours == {c: k for k, c in enumerate(VOC_PALETTE[:2])}
+
+
+def test_a_class_gathers_values_and_others_are_ignored(tmp_path):
+    content = {
+        "classes": {
+            0: {"name": "background", "labels": [0, 2, 3]},
+            1: {"name": "person", "labels": [1, 7], "color": [220, 20, 60]},
+        },
+        "ignore": [9],
+    }
+    found = read(tmp_path, "dataset.yaml", content)
+    assert found.values == {0: 0, 2: 0, 3: 0, 1: 1, 7: 1, 9: 255}
+    assert found.classes.palette[1] == (220, 20, 60)
+    assert found.colours == {}  # a colour to draw: the masks hold numbers
+
+
+def test_person_only_in_three_lines(tmp_path):
+    classes = {0: {"name": "background", "labels": "others"}, 1: {"name": "person", "labels": [15]}}
+    found = read(tmp_path, "dataset.yaml", {"classes": classes})
+    assert (found.values, found.others) == ({15: 1}, 0)
+    classes[0] = {"name": "road", "labels": 3}
+    found = read(tmp_path, "dataset.yaml", {"classes": classes, "ignore": "others"})
+    assert (found.values, found.others) == ({3: 0, 15: 1}, 255)
+
+
+def test_classes_by_colours(tmp_path):
+    content = {
+        "classes": {
+            0: {"name": "ground", "labels": [[0, 0, 0], [10, 10, 10]]},
+            1: {"name": "tree", "labels": [[0, 200, 0]]},
+        },
+        "ignore": [[255, 255, 255]],
+        "ignore_colors": [[1, 1, 1]],
+    }
+    found = read(tmp_path, "dataset.yaml", content)
+    assert found.colours == {
+        (0, 0, 0): 0, (10, 10, 10): 0, (0, 200, 0): 1, (255, 255, 255): 255, (1, 1, 1): 255,
+    }  # fmt: skip
+    assert found.values == {}
+
+
+def test_classes_left_out_close_the_gap(tmp_path):
+    content = {"ALL_CLASSES": [*ROADS, "car"], "ignore_classes": ["road"]}
+    found = read(tmp_path, "dataset.yaml", content)
+    assert found.classes.names == ("background", "person", "car")
+    assert found.values == {0: 0, 1: 255, 2: 1, 3: 2}
+    content = {
+        "classes": {3: "road", 7: "person", 9: "void"},
+        "ignore_classes": [9],
+        "LABEL_COLORS_LIST": COLOURS,
+    }
+    found = read(tmp_path, "dataset.yaml", content)
+    assert found.classes.names == ("road", "person")
+    assert found.values == {3: 0, 7: 1, 9: 255}
+    assert found.colours == {(0, 0, 0): 0, (128, 64, 128): 1, (220, 20, 60): 255}
+    assert found.classes.palette == ((0, 0, 0), (128, 64, 128))
+
+
+def test_zero_is_ignore_and_instances(tmp_path):
+    found = read(tmp_path, "a.yaml", {"names": ROADS, "zero_is": "ignore"})
+    assert found.values == {0: 255, 1: 0, 2: 1, 3: 2}
+    assert read(tmp_path, "a.yaml", {"names": ["no", "yes"], "instances": True}).instances
+
+
+def test_presets():
+    voc = read_classes("voc2012")
+    assert voc.classes == VOC2012
+    assert voc.colours[192, 128, 128] == 15
+    assert voc.colours[224, 224, 192] == 255
+    assert read_classes("ade20k").values[150] == 149
+    street = read_classes("cityscapes_label_ids")
+    assert street.classes == CITYSCAPES
+    assert (street.values[7], street.values[33], street.others) == (0, 18, 255)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"ALL_CLASES": ROADS}, "unknown key ALL_CLASES; known: ALL_CLASSES"),
+        ({"names": ROADS, "ALL_CLASSES": ROADS}, "exactly one of"),
+        ({"names": ["a"]}, "1 classes; expected 2 to 254"),
+        ({"names": [str(k) for k in range(255)]}, "255 classes; expected 2 to 254"),
+        ({"names": ROADS, "LABEL_COLORS_LIST": COLOURS[:2]}, "3 classes but 2 colours"),
+        ({"names": ROADS, "LABEL_COLORS_LIST": [[0, 0, 0]] * 3}, "belongs to two classes"),
+        ({"names": ROADS, "VIS_LABEL_MAP": [[0, 0, 256]] * 3}, "is not a colour"),
+        ({"classes": {0: {"name": "a", "labels": [1]}, 1: {"name": "b", "labels": [1]}}},
+         "mask value 1 belongs to two classes"),
+        ({"classes": {0: {"name": "a", "labels": [70000]}, 1: "b"}}, "from 0 to 65535"),
+        ({"classes": {0: {"label": "a"}, 1: "b"}}, "class 0 must have the key name"),
+        ({"classes": {0: {"name": "a", "labels": "others"}, 1: "b"}, "ignore": "others"},
+         "one class only"),
+        ({"names": ROADS, "zero_is": "void"}, "expected background or ignore"),
+        ({"names": ROADS, "instances": True}, "needs two classes, found 3"),
+        ("just text", "expected keys such as"),
+        ({"names": ROADS, "ignore_classes": ["Road"]}, "ignore_classes has 'Road', which is no cl"),
+        ({"names": ["a", "a", "b"]}, "classes 0 and 1 have one name, a"),
+        ("names: [yes, no, null]", "class name True is not text; write it in quotes"),
+        ("names: [1.10, b, c]", "class name 1.1 is not text; write it in quotes"),
+        ("classes: {0: a, 1: b, 0: c}", "the key 0 occurs twice"),
+        ('{"classes": {"0": "a", "1": "b", "0": "c"}}', "the key 0 occurs twice"),
+        ({"id2label": {"0": "x", "00": "a", "1": "b"}}, "x and a have one class id, 0"),
+        ({"id2label": {"0": "a", "1": "b"}, "label2id": {"a": 1, "b": 0}},
+         "id2label and label2id list different classes"),
+        ({"classes": {0: {"name": "a", "labels": [2.7]}, 1: "b"}}, "value 2.7 is not a whole num"),
+        ({"names": ROADS, "ignore": 2.5}, "value 2.5 is not a whole number"),
+        ({"names": ROADS[:2], "instances": "no"}, "instances: 'no'; expected true or false"),
+        ({"names": ROADS, "zero_is": "ignore", "ignore": [9]}, "zero_is: ignore and ignore both"),
+        ({"names": ROADS[:2], "instances": True, "zero_is": "ignore"}, "ignore and instances: tr"),
+        ({"names": ROADS[:2], "instances": True, "ignore": 7}, "instances: true and ignore both"),
+        ({"classes": {0: "a", 1: {"name": "b", "labels": [4]}}, "zero_is": "ignore"},
+         r"zero_is: ignore and labels \(of b\) both"),
+        ({"classes": {0: "a", 1: {"name": "b", "labels": [4]}}, "instances": True},
+         r"instances: true and labels \(of b\) both"),
+        ({"classes": {0: "a", 1: {"name": "b", "labels": [4]}}, "ignore": [4]},
+         r"mask value 4 is in labels \(of b\) and in ignore"),
+        ({"names": ROADS, "LABEL_COLORS_LIST": COLOURS, "ignore_colors": [COLOURS[1]]},
+         "belongs to road and to ignore_colors"),
+        ({"classes": {0: "a", 1: {"name": "b", "labels": [[1, 2, 3]]}},
+          "LABEL_COLORS_LIST": COLOURS[:2]}, r"LABEL_COLORS_LIST and colours in labels \(of b\)"),
+        ({"classes": {0: "a", 1: {"name": "b", "color": [1, 2, 3]}}, "VIS_LABEL_MAP": COLOURS[:2]},
+         r"VIS_LABEL_MAP and color \(of b\)"),
+        ("a: " + 1500 * "[", "nested too deeply"),
+        ("{" + 1500 * '"a": {', "nested too deeply|not a readable"),
+        ("a: [", "not a readable class file"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused_in_one_line(tmp_path, content, words):
+    is_json = isinstance(content, str) and content.startswith("{")
+    name = "classes.json" if is_json else "dataset.yaml"
+    with pytest.raises(InputError, match=words) as error:
+        read(tmp_path, name, content)
+    assert name in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"ignore": 0}, {0: 255, 1: 1, 2: 2}),
+        ({"ignore": [0]}, {0: 255, 1: 1, 2: 2}),
+        ({"ignore_classes": "void"}, {0: 255, 1: 0, 2: 1}),
+        ({"ignore_classes": 0}, {0: 255, 1: 0, 2: 1}),
+    ],
+)
+def test_one_item_needs_no_brackets(tmp_path, content, expected):
+    assert read(tmp_path, "a.yaml", {"names": ["void", "a", "b"], **content}).values == expected
+    found = read(tmp_path, "a.yaml", {"names": ROADS, "ignore_colors": [1, 2, 3]})
+    assert found.colours == {(1, 2, 3): 255}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("class_dict.csv", "name,r,g,b\nbackground,0,0,0\nroad, 128,64,128\nperson,220,20,60\n"),
+        ("_classes.csv", "Pixel Value, Class\n0, background\n1, road\n2, person\n"),
+    ],
+)
+def test_csv_of_camvid_and_roboflow(tmp_path, name, text):
+    found = read(tmp_path, name, text)
+    assert found.classes.names == tuple(ROADS)
+    assert found.colours == ({tuple(c): k for k, c in enumerate(COLOURS)} if "," in text[4:6]
+                             else {})  # fmt: skip
+    assert find_class_file(tmp_path) == tmp_path / name
+
+
+def test_a_csv_of_something_else_is_refused(tmp_path):
+    with pytest.raises(InputError, match="its columns are a, b; expected name, r, g, b"):
+        read(tmp_path, "class_dict.csv", "a,b\n1,2\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("class_dict.csv", "name,r,g,b\nroad,1\nperson,2,3,4\n"),
+        ("_classes.csv", "Pixel Value,Class\n0\n1,person\n"),
+        ("_classes.csv", f"Pixel Value,Class\n0,{'x' * 200_000}\n"),  # csv's limit of a field
+        ("labelmap.txt", "\n".join(f"name{k}:::" for k in range(300))),
+    ],
+)
+def test_a_table_that_is_cut_is_refused(tmp_path, name, text):
+    with pytest.raises(InputError, match="not a readable class file"):
+        read(tmp_path, name, text)
+
+
+def test_a_missing_file_names_the_presets():
+    with pytest.raises(InputError, match=r"no such class file, and no preset \(person, voc2012"):
+        read_classes("nowhere.yaml")
+
+
+def test_class_names_are_trimmed_and_composed(tmp_path):
+    path = tmp_path / "dataset.yaml"
+    path.write_text("names: [' road ', \"e\u0301\"]", encoding="utf-8")
+    assert read_classes(path).classes.names == ("road", "\u00e9")
+    for text, words in (("names: [a, ' ']", "a class name is empty"),
+                        ("names: [\u00e9, \"e\u0301\"]", "have one name")):  # fmt: skip
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=words):
+            read_classes(path)
+    path.write_text("names: [a, b]", encoding="utf-16")
+    with pytest.raises(InputError, match="not UTF-8 text; save it with the encoding UTF-8"):
+        read_classes(path)
+
+
+def test_files_are_found_in_their_order(tmp_path):
+    assert find_class_file(tmp_path) is None
+    for name in ("classes.txt", "labelmap.txt", "classes.json", "dataset.yaml"):
+        (tmp_path / name).touch()
+        assert find_class_file(tmp_path) == tmp_path / name
+
+
+def test_folders_in_a_class_file(tmp_path):
+    (tmp_path / "a").mkdir()
+    content = {"ALL_CLASSES": ROADS, "TRAIN_IMAGES": "a", "TRAIN_LABELS": "b", "VALID_IMAGES": "c"}
+    path = written(tmp_path, "dataset.yaml", content)
+    train_images, train_masks, valid_images, valid_masks, *test = read_folders(path)
+    assert train_images == tmp_path / "a"  # beside the file
+    assert (str(train_masks), str(valid_images), valid_masks, *test) == ("b", "c", None, None, None)
+    assert read_classes(path).classes.names == tuple(ROADS)

@@ -1,0 +1,265 @@
+"""Our Mask2Former against stored numbers of the official code, with random weights."""
+
+from dataclasses import asdict
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers.basics import load_golden
+
+from networks.mask2former.adapter import MSDeformAttn
+from networks.mask2former.config import Mask2FormerConfig
+from networks.mask2former.network import Mask2Former, hidden_places, semantic_scores
+
+CROP = (slice(None), slice(8, 24), slice(8, 24))  # where the files keep a part of a large map
+
+
+@pytest.fixture(autouse=True)
+def _no_grad():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return load_golden("m2f_small.pt")
+
+
+@pytest.fixture(scope="module")
+def model(golden):
+    return build(golden)
+
+
+def build(golden, **changes):
+    model = Mask2Former(Mask2FormerConfig(**golden["config"] | changes)).eval()
+    model.load_state_dict(golden["state_dict"])
+    return model
+
+
+def scores_of(model, images):
+    """Scores at the images' size."""
+    return F.interpolate(model(images), size=images.shape[-2:], mode="bilinear")
+
+
+def images_of(golden, index):
+    return (golden["inputs_uint8"][index].float() - 128).unsqueeze(0) / 64
+
+
+@pytest.fixture(scope="module", params=[0, 1], ids=["square", "wide"])
+def case(request, golden, model):
+    """One input: what the official code gave, and what ours gives at each tap."""
+    images = images_of(golden, request.param)
+    with torch.no_grad():
+        features = model.backbone(images)
+        mask_feature, memories = model.decode_head.pixel_decoder(features)
+        class_logits, mask_logits = model.decode_head(features)
+        ours = {
+            "features": features,
+            "mask_feature": mask_feature,
+            "memories": memories,
+            "class_logits": class_logits,
+            "mask_logits": mask_logits,
+            "scores": scores_of(model, images),
+        }
+    return golden["expected"][request.param], ours
+
+
+def assert_close(ours, expected, atol):
+    torch.testing.assert_close(ours, expected, rtol=0, atol=atol)
+
+
+def assert_large_map(ours, expected, name, atol):
+    """A (D, H, W) map of which the file keeps a crop, and mean and deviation per channel."""
+    stats = expected[f"{name}_stats"]
+    assert_close(ours[CROP], expected[f"{name}_crop"], atol)
+    assert_close(ours.mean(dim=(1, 2)), stats["mean"], atol)
+    assert_close(ours.std(dim=(1, 2), unbiased=False), stats["std"], atol)
+
+
+def test_backbone_maps(case, golden):
+    expected, ours = case
+    atol = golden["tolerance"]["backbone_atol"]
+    stride4, stride8, stride16, stride32 = (feature[0] for feature in ours["features"])
+    assert_large_map(stride4, expected, "backbone_stride4", atol)
+    assert_large_map(stride8, expected, "backbone_stride8", atol)
+    assert_close(stride16, expected["backbone_stride16"], atol)
+    assert_close(stride32, expected["backbone_stride32"], atol)
+
+
+def test_mask_feature(case, golden):
+    expected, ours = case
+    atol = golden["tolerance"]["mask_feature_atol"]
+    assert_large_map(ours["mask_feature"][0], expected, "mask_feature", atol)
+
+
+def test_memories(case, golden):
+    expected, ours = case
+    atol = golden["tolerance"]["memory_atol"]
+    stride32, stride16, stride8 = (memory[0] for memory in ours["memories"])
+    assert_close(stride32, expected["memory_stride32"], atol)
+    assert_close(stride16, expected["memory_stride16"], atol)
+    assert_large_map(stride8, expected, "memory_stride8", atol)
+
+
+def test_class_logits_of_all_predictions(case, golden):
+    expected, ours = case
+    class_logits = torch.cat(ours["class_logits"])
+    assert_close(class_logits, expected["cls_logits"], golden["tolerance"]["cls_logits_atol"])
+
+
+def test_mask_logits_of_all_predictions(case, golden):
+    expected, ours = case
+    atol = golden["tolerance"]["mask_logits_atol"]
+    mask_logits = torch.cat(ours["mask_logits"])
+    assert_close(mask_logits[..., ::5, ::5], expected["mask_logits_stride5"], atol)
+    assert_close(mask_logits[-1, :, ::3, ::3], expected["mask_logits_last_stride3"], atol)
+
+
+def test_semantic_scores(case, golden):
+    expected, ours = case
+    atol = golden["tolerance"]["score_atol"]
+    quarter = semantic_scores(ours["class_logits"][-1], ours["mask_logits"][-1])
+    assert_close(quarter[0], expected["score_quarter"], atol)
+    assert_close(ours["scores"][0, :, 96:128, 96:128], expected["score_full_crop"], atol)
+    agreement = (ours["scores"][0].argmax(dim=0) == expected["argmax_full"]).float().mean()
+    assert agreement >= golden["tolerance"]["argmax_min_agreement"]
+
+
+def window_ranges(length, crop, stride):
+    count = max(length - crop + stride - 1, 0) // stride + 1
+    ends = [min(i * stride + crop, length) for i in range(count)]
+    return [(max(end - crop, 0), end) for end in ends]
+
+
+def test_scores_averaged_over_windows(golden, model):
+    slide, tolerance = golden["slide"], golden["tolerance"]
+    height, width = slide["part_hw"]
+    images = images_of(golden, slide["input_index"])[..., :height, :width]
+    total = torch.zeros(1, golden["config"]["num_classes"], height, width)
+    count = torch.zeros(height, width)
+    for top, bottom in window_ranges(height, slide["crop"], slide["stride"]):
+        for left, right in window_ranges(width, slide["crop"], slide["stride"]):
+            total[..., top:bottom, left:right] += scores_of(
+                model, images[..., top:bottom, left:right]
+            )
+            count[top:bottom, left:right] += 1
+    scores = F.interpolate(total / count, size=slide["ori_hw"], mode="bilinear")
+    probabilities = scores.softmax(dim=1)
+    assert_close(scores[0, :, ::3, ::3], slide["score_stride3"], tolerance["slide_score_atol"])
+    assert_close(probabilities[0, :, ::3, ::3], slide["prob_stride3"], tolerance["slide_prob_atol"])
+
+
+def other(heads):
+    return 2 if heads == 1 else 1
+
+
+def other_split(config, heads, points):
+    product = config[heads] * config[points]
+    return {heads: other(config[heads]), points: product // other(config[heads])}
+
+
+def other_ranges(config):
+    (start, end), (_, second_end), *others = config["interaction_indexes"]
+    end += 1 if second_end > end + 1 else -1
+    return {"interaction_indexes": [[start, end], [end + 1, second_end], *others]}
+
+
+WITHOUT_A_TRACE = {
+    "decoder_heads": lambda config: {"decoder_heads": other(config["decoder_heads"])},
+    "num_heads": lambda config: {"num_heads": other(config["num_heads"])},
+    "gn_groups": lambda config: {"gn_groups": other(config["gn_groups"])},
+    "adapter": lambda config: other_split(config, "deform_num_heads", "n_points"),
+    "pixel_decoder": lambda config: other_split(config, "pixel_heads", "pixel_points"),
+    "interaction_indexes": other_ranges,
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_A_TRACE)
+def test_wrong_value_that_loads_is_seen_in_the_class_logits(golden, name):
+    wrong = build(golden, **WITHOUT_A_TRACE[name](golden["config"]))
+    class_logits, _ = wrong.decode_head(wrong.backbone(images_of(golden, 0)))
+    difference = torch.cat(class_logits) - golden["expected"][0]["cls_logits"]
+    assert difference.abs().max() > 0.1
+
+
+def test_full_size_names_and_shapes():
+    golden = load_golden("m2f_full_keys.pt")
+    with torch.device("meta"):
+        model = Mask2Former(Mask2FormerConfig(**golden["config"]))
+    shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    assert shapes == golden["shapes"]
+    assert len(shapes) == golden["num_keys"]
+    assert sum(p.numel() for p in model.parameters()) == golden["num_parameters"]
+
+
+def test_default_config_is_the_published_model():
+    golden = load_golden("m2f_full_keys.pt")
+    config = asdict(Mask2FormerConfig())
+    config["interaction_indexes"] = [list(ends) for ends in config["interaction_indexes"]]
+    assert config == golden["config"]
+
+
+def test_built_on_meta_and_assigned(golden):
+    with torch.device("meta"):
+        model = Mask2Former(Mask2FormerConfig(**golden["config"])).eval()
+    model.load_state_dict(golden["state_dict"], assign=True)
+    features = model.backbone(images_of(golden, 0))
+    expected = golden["expected"][0]["backbone_stride16"]
+    assert_close(features[2][0], expected, golden["tolerance"]["backbone_atol"])
+
+
+def test_images_of_a_batch_do_not_mix(golden, model):
+    images = images_of(golden, 0)
+    class_logits, mask_logits = model.decode_head(
+        model.backbone(torch.cat([images.flip(-1), images]))
+    )
+    expected, tolerance = golden["expected"][0], golden["tolerance"]
+    class_logits = torch.stack([logits[1] for logits in class_logits])
+    mask_logits = torch.stack([logits[1] for logits in mask_logits])[..., ::5, ::5]
+    assert_close(class_logits, expected["cls_logits"], tolerance["cls_logits_atol"])
+    assert_close(mask_logits, expected["mask_logits_stride5"], tolerance["mask_logits_atol"])
+
+
+@pytest.mark.parametrize(("height", "width"), [(250, 300), (64, 65), (9, 33)])
+def test_any_size_is_padded_right_and_below_and_cut_back(golden, model, height, width):
+    images = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    padded = torch.zeros(1, 3, -(-height // 32) * 32, -(-width // 32) * 32)
+    padded[..., :height, :width] = images
+    scores = model(images)
+    assert scores.shape == (1, golden["config"]["num_classes"], height, width)
+    assert torch.equal(scores, scores_of(model, padded)[..., :height, :width])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "max_error"), [(torch.bfloat16, 0.05), (torch.float16, 0.01)], ids=["bf16", "fp16"]
+)
+def test_half_precision(golden, model, dtype, max_error):
+    half = build(golden).to(dtype)
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    expected_features = model.backbone(images)
+    for feature, expected in zip(half.backbone(images.to(dtype)), expected_features, strict=True):
+        assert feature.dtype == dtype
+        assert (feature.float() - expected).norm() < max_error * expected.norm()
+    scores = half(images.to(dtype))
+    assert scores.shape == (1, golden["config"]["num_classes"], 16, 16)
+    assert scores.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_deformable_attention_without_offsets_reads_its_own_place(dtype):
+    dim, shape = 8, (40, 112)  # wide enough that half-precision places would miss their cell
+    attention = MSDeformAttn(dim, num_heads=2, num_levels=1, num_points=3)
+    torch.nn.init.zeros_(attention.sampling_offsets.weight)
+    torch.nn.init.zeros_(attention.sampling_offsets.bias)
+    for projection in (attention.value_proj, attention.output_proj):
+        torch.nn.init.eye_(projection.weight)
+        torch.nn.init.zeros_(projection.bias)
+    tokens = torch.randn(2, 40 * 112, dim, generator=torch.Generator().manual_seed(0)).to(dtype)
+    read = attention.to(dtype)(tokens, [shape], tokens, [shape])
+    assert_close(read, tokens, 0.02 if dtype == torch.bfloat16 else 0.003)
+
+
+def test_query_with_an_empty_mask_looks_everywhere():
+    mask_logits = torch.tensor([[[[1.0, -1.0]], [[-1.0, -1.0]]]])  # two queries on a 1 x 2 map
+    hidden = hidden_places(mask_logits, (1, 2))
+    assert hidden.tolist() == [[[False, True], [False, False]]]

@@ -1,0 +1,320 @@
+"""What stands in a page, when it is written, and what it may never do."""
+
+import ast
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.basics import REPO, draw_pair
+from helpers.page_folders import (
+    CLASSES,
+    EPOCHS,
+    EVIL,
+    dataset_page,
+    inference_page,
+    picture,
+    pixels,
+    read_layers,
+    run_page,
+    video_page,
+    write,
+)
+
+from common.signals import Stopped
+from data.images import write_image, write_mask
+from data.layouts import find_splits
+from data.pairs import Pair, read_stored
+from data.survey import inspect_data
+from inference.frames import MappedFrame
+from results.history import Watch
+from results.pages import dataset, html
+from results.pages.dataset import DatasetPage
+from results.pages.gallery import show_picture
+from results.pages.html import Page
+from results.pages.run import RunPage
+from results.pages.video import VideoPage
+from results.pages.worst import WorstPictures
+from utils import InputError
+from video.reader import Frame
+
+
+@pytest.fixture(params=["inference", "run", "video", "dataset"])
+def page(request, tmp_path) -> Page:
+    folder = tmp_path / "page of a job"
+    if request.param == "dataset":
+        return dataset_page(folder, tmp_path / "data")
+    return {"inference": inference_page, "run": run_page, "video": video_page}[request.param](
+        folder
+    )
+
+
+def test_names_are_shown_and_not_run(page):
+    text = write(page)
+    own = [(html.TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js")]
+    for part in own:
+        text = text.replace(part, "")
+    assert "<img src=x" not in text
+    assert "</script><b>" not in text
+    assert "Complete" in text
+    for data in re.findall(r'application/json"[^>]*>(.*?)</script>', text, re.DOTALL):
+        json.loads(data)
+
+
+def test_pages_need_no_network_and_little_room(page):
+    text = write(page)
+    assert "http" not in text.replace("http://www.w3.org", "")
+    files = [html.TEMPLATES / name for name in ("page.css", "page.js")]
+    assert sum(path.stat().st_size for path in files) < 25_000
+
+
+def test_every_file_that_a_page_names_is_there(page):
+    text = write(page)
+    named = re.findall(r'(?:src|href)="([^"#]+)"', text)
+    named += re.findall(r'"layers": "([^"]+)"', text)
+    from urllib.parse import unquote
+
+    paths = [page.folder / unquote(name) for name in named if not name.startswith("data:")]
+    assert paths
+    assert [path for path in paths if not path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyboardInterrupt(), "Interrupted"),
+        (Stopped("stopped", 15), "Interrupted"),
+        (InputError("the <disk> is full"), "Ended with an error: the &lt;disk&gt; is full"),
+        (RuntimeError("out of memory"), "Ended with an error: RuntimeError: out of memory"),
+    ],
+)
+def test_a_page_says_how_its_job_ended(tmp_path, error, said):
+    page = inference_page(tmp_path / "gallery")
+    with pytest.raises(type(error)), page:
+        assert "Running, or killed" in page.path.read_text(encoding="utf-8")
+        raise error
+    text = page.path.read_text(encoding="utf-8")
+    assert said in text
+    assert "5 of 5 pictures segmented by best.pth" in text
+
+
+def test_a_page_that_cannot_be_written_is_a_warning(tmp_path, capsys):
+    page = RunPage(tmp_path, CLASSES, [], "", {})
+    (tmp_path / "index.html").mkdir()
+    with page:
+        pass
+    assert capsys.readouterr().err.startswith(f"warning: {tmp_path / 'index.html'}: cannot write")
+    with pytest.raises(InputError), page:
+        raise InputError("the folder is read-only")
+    assert capsys.readouterr().err == ""  # the error alone
+
+
+def test_no_page(tmp_path):
+    page = RunPage(tmp_path, CLASSES, [], "", {}, wanted=False)
+    with page:
+        page.update()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_is_written_anew_only_as_often_as_its_cost_allows(tmp_path, monkeypatch):
+    class Slow(Page):
+        count = 0
+
+        def text(self, state):
+            self.count += 1
+            time.sleep(0.02)
+            return state
+
+    page = Slow(tmp_path)
+    with page:
+        for _ in range(20):
+            page.update()
+        assert page.count == 1
+        monkeypatch.setattr(html, "LARGEST_SHARE", 10)
+        time.sleep(0.01)
+        page.update()
+        assert page.count == 2
+    assert page.path.read_text() == "complete"
+
+
+def test_files_of_an_earlier_run_are_not_shown(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last.pth").touch()
+    text = write(run_page(tmp_path / "run", []))
+    assert "epoch 003" not in text
+    assert 'href="last.pth"' in text
+    os.utime(tmp_path / "run" / "last.pth", (1e9, 1e9))
+    folder = tmp_path / "run"
+    assert 'href="last.pth"' not in write(RunPage(folder, CLASSES, [], "again", {}, []))
+    resumed = write(RunPage(folder, CLASSES, [], "again", {}, EPOCHS))
+    assert 'href="last.pth"' in resumed
+    assert "epoch 003" in resumed
+
+
+def test_final_scores_are_on_the_page(tmp_path):
+    text = write(run_page(tmp_path / "run"))
+    assert "<dt>mIoU</dt><dd>0.7009</dd>" in text
+    assert "<dt>mean boundary IoU</dt><dd>0.4250</dd>" in text
+    assert "Scores of the best epoch on the test pairs." in text
+    table = text[text.index('id="classes"') : text.index('id="confusion"')]
+    assert table.count("absent") == 1
+    assert table.count('class="bar') == 5  # the table itself, and two bars of two classes
+    assert '<td class="number">0.250</td>' in table
+    assert "nan" not in table
+
+
+@pytest.mark.parametrize(
+    ("watch", "best"), [("miou", 2), ("loss", 3), ("boundary", 1), ("two", 4), ("absent", 1)]
+)
+def test_the_best_epoch_is_that_of_the_watched_score(tmp_path, watch, best):
+    columns = "epoch lr valid_loss valid_miou valid_boundary_iou iou_one iou_two".split()
+    rows = [
+        (1, 0.01, 0.9, 0.1, 0.8, 0.2, None), (2, 0.01, 0.5, 0.6, None, 0.3, 0.1),
+        (3, 0.01, 0.2, 0.5, 0.7, 0.4, 0.2), (4, 0.01, 0.4, 0.4, 0.6, 0.5, 0.3),
+    ]  # fmt: skip
+    absent = EPOCHS[0] | {"iou_absent": None}
+    history = [absent | dict(zip(columns, row, strict=True)) for row in rows]
+    page = RunPage(tmp_path, CLASSES, [], "", {}, history)
+    page.watch = Watch(watch)
+    text = write(page)
+    assert f"<dd>{best} of 4</dd>" in text
+    table = text[text.index("The numbers</summary>") : text.index("</details>")]
+    assert "valid_boundary_iou" in table
+    assert "iou_one" not in table
+    assert "nan" not in text[text.index("<dl") :]
+
+
+def test_a_data_set_s_problems_come_first_and_in_parts(tmp_path):
+    text = write(dataset_page(tmp_path / "report", tmp_path / "data"))
+    assert text.index("Stops training") < text.index("Warning:")
+    assert "<td>export it again at that size</td>" in text
+    assert f"{Path('train_masks', '2.png')}" in text
+
+
+def test_a_data_set_s_pictures_are_read_once(tmp_path, monkeypatch):
+    """Pairs of the contact sheet are not read for the page, nor unchanged ones for a later page."""
+    root, folder = tmp_path / "data", tmp_path / "report"
+    page = dataset_page(folder, root)
+    for split in ("train", "valid"):
+        for pair in page.data.splits.pairs_of(split):
+            if pair.image.stem != "2":  # which has a mask of another size
+                image, mask, palette = read_stored(pair)
+                page.add(split, pair, image, page.data.encoding.look_up(mask, palette))
+    read = []
+    monkeypatch.setattr(dataset, "read_stored", lambda pair: read.append(pair) or read_stored(pair))
+    assert "train/0.png" in write(page)
+    assert read == []
+
+    def times() -> dict[str, int]:
+        """When previews and layers were written."""
+        layers = (folder / "page" / "train").iterdir()
+        return {path.name: path.stat().st_mtime_ns for path in layers}
+
+    earlier = times()
+    later = DatasetPage(folder, str(root))
+    later.data = page.data
+    text = write(later)
+    assert "train/0.png" in text
+    assert "valid/0.png" in text
+    assert (read, times()) == ([], earlier)
+
+    write_mask(root / "train_masks" / "0.png", np.ones((60, 80), np.uint8), ((0, 0, 0), (9, 9, 9)))
+    changed = DatasetPage(folder, str(root))
+    changed.data = inspect_data(find_splits(root))
+    write(changed)
+    assert [pair.mask for pair in read] == [root / "train_masks" / "0.png"]
+    assert times()["0.png.js"] > earlier["0.png.js"]
+
+
+def test_pictures_of_one_name_in_two_folders_are_two(tmp_path):
+    for i in range(2):
+        image, mask = draw_pair(i, 80, 60)
+        write_image(tmp_path / "data" / "train_images" / str(i) / "a.png", image)
+        write_mask(tmp_path / "data" / "train_masks" / str(i) / "a.png", mask, CLASSES.palette)
+        write_image(tmp_path / "data" / "valid_images" / f"{i}.png", image)
+        write_mask(tmp_path / "data" / "valid_masks" / f"{i}.png", mask, CLASSES.palette)
+    for _ in range(2):  # the second page keeps the pictures of the first
+        page = DatasetPage(tmp_path / "report", "data")
+        page.data = inspect_data(find_splits(tmp_path / "data"))
+        text = write(page)
+        for i in range(2):
+            assert f'"name": "train/{i}/a.png"' in text
+            layers = read_layers(tmp_path / "report" / "page" / "train" / str(i) / "a.png.js")
+            target = draw_pair(i, 80, 60)[1]
+            assert (pixels(layers["target"]) == target).all()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"train/0.png": 1}', '{"train/0.png": ["", {}]}'])
+def test_damaged_notes_on_pictures_are_written_anew(tmp_path, content):
+    page = dataset_page(tmp_path / "report", tmp_path / "data")
+    kept = tmp_path / "report" / "page" / "pictures.json"
+    kept.parent.mkdir()
+    kept.write_text(content)
+    assert "train/0.png" in write(page)
+    assert sorted(json.loads(kept.read_text())) == sorted(
+        ["train/0.png", f"train/{EVIL}.png", "valid/0.png"]
+    )
+
+
+def test_worst_pictures_that_are_at_hand_are_not_read_again(tmp_path):
+    pairs = [Pair(tmp_path / f"{i}.png", tmp_path / f"{i}_mask.png") for i in range(12)]
+    pictures = WorstPictures(tmp_path, CLASSES, pairs)
+    target = np.zeros((60, 80), np.uint8)
+    for i in range(12):
+        image = np.full((60, 80, 3), 20 * i, np.uint8)
+        labels = target.copy()
+        labels[:, : 6 * (i + 1)] = 1
+        pictures.add(labels, target, image)
+    pictures.draw()
+    assert [entry.name for entry in pictures.pictures] == [f"{i}.png" for i in range(11, 5, -1)]
+    for entry, i in zip(pictures.pictures, range(11, 5, -1), strict=True):
+        picture = pixels(read_layers(tmp_path / entry.layers)["picture"])
+        assert abs(picture.mean() - 20 * i) < 2
+
+
+def test_films_of_earlier_jobs_stay_on_the_page(tmp_path):
+    folder = tmp_path / "video"
+    write(video_page(folder))
+    (folder / "page" / "evil <b> film.json").rename(folder / "page" / "other.json")
+    (folder / "page" / "gone.json").write_text(
+        (folder / "page" / "other.json").read_text().replace(".mp4", " that is gone.mp4")
+    )
+    for i, content in enumerate(("", "[]", '{"times": [0], "shares": []}', '{"classes": 3}')):
+        (folder / "page" / f"damaged{i}.json").write_text(content)
+    page = video_page(tmp_path / "video2")
+    page.folder, page.path = folder, folder / "index.html"
+    assert write(page).count('class="film"') == 2
+
+
+def test_numbers_of_a_film_that_was_replaced_without_a_page_are_gone(tmp_path):
+    text = write(video_page(tmp_path / "video"))
+    assert "2.0 s, by best.pth" in text
+    later = VideoPage(tmp_path / "video", CLASSES, {"codec": "libx264", "model": "b.pth"}, False)
+    frame = MappedFrame(Frame(np.zeros((4, 4, 3), np.uint8), 0, 1), np.zeros((4, 4), np.uint8))
+    later.add({"mask": tmp_path / "video" / "evil <b> film_mask.mp4"}, frame)
+    last = VideoPage(tmp_path / "video", CLASSES, {"codec": "libx264", "model": "b.pth"})
+    assert "No film is finished yet" in write(last)
+
+
+def test_a_class_that_is_predicted_alone_has_a_name_and_a_switch(tmp_path):
+    image, target = picture(0)
+    maps = {"prediction": np.full_like(target, 2), "target": np.zeros_like(target)}
+    shown = show_picture(tmp_path, Path("a"), image, maps, CLASSES, name="a", numbers=[], note="")
+    assert shown.shares == {0: 1.0, 2: 0.0}
+
+
+def test_the_room_knows_neither_networks_nor_training():
+    for path in (REPO / "pages").glob("*.py"):
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        rooms = {n.module.split(".")[0] for n in nodes if isinstance(n, ast.ImportFrom)}
+        assert not rooms & {"networks", "model", "mask2former", "predictor", "training", "torch"}
+
+
+def test_a_name_with_markup_is_in_the_page(tmp_path):
+    write(inference_page(tmp_path / "gallery"))
+    text = (tmp_path / "gallery" / "index.html").read_text(encoding="utf-8")
+    data = re.search(r'gallery-data">(.*?)</script>', text, re.DOTALL)[1]
+    assert json.loads(data)["pictures"][0]["name"] == f"sub/{EVIL}"

@@ -1,0 +1,178 @@
+"""Losses against values worked out by hand, and the flags that choose them."""
+
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import config
+from losses import Criterion, build_criterion, class_weights, dice, dice_sums
+from model import LinearHead
+from networks import resampling
+from networks.resampling import upsample
+
+STRIDE = Fraction(14)
+
+
+def example():
+    """Three pixels of two classes, the last one ignored: p(right) is 0.8 and 0.5."""
+    logits = torch.tensor([[[[math.log(4), 0.0, 9.0]], [[0.0, 0.0, -9.0]]]])
+    return logits, torch.tensor([[[0, 1, 255]]])
+
+
+def test_cross_entropy_by_hand():
+    expected = -(math.log(0.8) + math.log(0.5)) / 2
+    assert Criterion(STRIDE, "ce").at_full_size(*example()).item() == pytest.approx(expected)
+    weighted = -(1 * math.log(0.8) + 3 * math.log(0.5)) / 4
+    weights = torch.tensor([1.0, 3.0])
+    assert Criterion(STRIDE, "ce", weights).at_full_size(*example()).item() == pytest.approx(
+        weighted
+    )
+
+
+def test_focal_by_hand():
+    terms = (0.2**2 * -math.log(0.8), 0.5**2 * -math.log(0.5))
+    assert Criterion(STRIDE, "focal").at_full_size(*example()).item() == pytest.approx(
+        sum(terms) / 2
+    )
+    criterion = Criterion(STRIDE, "focal", torch.tensor([1.0, 3.0]))
+    assert criterion.at_full_size(*example()).item() == pytest.approx((terms[0] + 3 * terms[1]) / 4)
+
+
+def test_dice_by_hand():
+    # Probabilities of class 0: 0.8 and 0.5, of class 1: 0.2 and 0.5.
+    scores = (2 * 0.8 / (1.3 + 1), 2 * 0.5 / (0.7 + 1))
+    assert dice(dice_sums(*example())).item() == pytest.approx(1 - sum(scores) / 2)
+
+
+def test_dice_leaves_out_classes_without_a_pixel():
+    logits, targets = example()
+    with_third = torch.cat([logits, torch.full_like(logits[:, :1], -50)], dim=1)
+    expected = dice(dice_sums(logits, targets)).item()
+    assert dice(dice_sums(with_third, targets)).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("num_classes", [2, 5])
+@pytest.mark.parametrize("name", ["ce", "focal"])
+def test_the_losses_are_those_of_torch(name, num_classes):
+    logits = torch.randn(2, num_classes, 6, 7)
+    targets = torch.randint(0, num_classes, (2, 6, 7))
+    targets[0, :3] = 255
+    losses = F.cross_entropy(logits, targets, ignore_index=255, reduction="none")
+    if name == "focal":
+        losses = (1 - torch.exp(-losses)) ** 2 * losses
+    expected = losses.sum() / (targets != 255).sum()
+    assert Criterion(STRIDE, name).at_full_size(logits, targets).item() == pytest.approx(
+        expected.item(), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("strip_bytes", [1, 4 * 2 * 3 * 42, 2**20])  # a row, two rows, all images
+@pytest.mark.parametrize("pixels", [None, [900, 90, 10]])
+@pytest.mark.parametrize("name", config.LOSSES)
+def test_strips_give_the_loss_and_gradient_of_the_whole(name, pixels, strip_bytes, monkeypatch):
+    monkeypatch.setitem(resampling.STRIP_BYTES, "cpu", strip_bytes)
+    criterion = build_criterion(name, STRIDE, pixels)
+    grid = torch.randn(3, 3, 2, 3, requires_grad=True)
+    targets = torch.randint(0, 3, (3, 25, 42), dtype=torch.uint8)
+    targets[:, 20:] = 255
+    expected = criterion.at_full_size(upsample(grid, (25, 42), output_stride=Fraction(14)), targets)
+    (gradient,) = torch.autograd.grad(2 * expected, grid)
+    loss = criterion(grid, targets)
+    (2 * loss).backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    torch.testing.assert_close(grid.grad, gradient, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("strip_bytes", [1, 4 * 3 * 40 * 7, 2**20])  # a row, seven rows, all
+@pytest.mark.parametrize("pixels", [None, [900, 90, 10]])
+@pytest.mark.parametrize("name", config.LOSSES)
+def test_a_picture_is_scored_in_strips_as_a_whole(name, pixels, strip_bytes, monkeypatch):
+    monkeypatch.setitem(resampling.STRIP_BYTES, "cpu", strip_bytes)
+    stride = Fraction(14, 4)  # of a head of scale 4
+    criterion = build_criterion(name, stride, pixels)
+    grid = torch.randn(1, 3, 8, 12)
+    target = torch.randint(0, 3, (1, 31, 40), dtype=torch.uint8)
+    target[:, 25:] = 255
+    upsampled = upsample(grid, (25, 42), (31, 40), output_stride=stride)
+    expected = criterion.at_full_size(upsampled, target)
+    loss = criterion.of_picture(grid, target, (25, 42))
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", config.LOSSES)
+def test_an_empty_batch_has_zero_loss_and_zero_gradients(name):
+    """The share of a process in a last batch of fewer pictures than processes."""
+    head = LinearHead(4, 3)
+    logits = head(torch.empty(0, 4, 2, 3))
+    loss = Criterion(STRIDE, name)(logits, torch.empty(0, 28, 42, dtype=torch.uint8))
+    loss.backward()
+    assert loss.item() == 0
+    assert head.conv_seg.weight.grad.abs().sum() == 0
+
+
+@pytest.mark.parametrize("pixels", [None, [900, 90, 10]])
+@pytest.mark.parametrize("name", config.LOSSES)
+def test_ignored_pixels_change_nothing(name, pixels):
+    criterion = build_criterion(name, STRIDE, pixels)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 4, 6, generator=generator, requires_grad=True)
+    targets = torch.randint(0, 3, (2, 4, 6), generator=generator)
+    targets[:, :, 4:] = 255
+    loss = criterion.at_full_size(logits, targets)
+    assert loss.item() == pytest.approx(
+        criterion.at_full_size(logits[..., :4], targets[..., :4]).item()
+    )
+    loss.backward()
+    assert logits.grad[..., 4:].abs().max() == 0
+    assert logits.grad[..., :4].abs().min() > 0
+
+
+@pytest.mark.parametrize("name", config.LOSSES)
+def test_nothing_but_ignored_pixels_is_zero_not_nan(name):
+    logits = torch.randn(1, 2, 3, 3, requires_grad=True)
+    loss = build_criterion(name, STRIDE, [9, 1]).at_full_size(logits, torch.full((1, 3, 3), 255))
+    assert loss.item() == 0
+    loss.backward()
+    assert logits.grad.abs().sum() == 0
+
+
+@pytest.mark.parametrize("name", config.LOSSES)
+def test_right_answers_cost_least(name):
+    criterion = build_criterion(name, STRIDE)
+    targets = torch.tensor([[[0, 1], [2, 1]]])
+    right = 20 * F.one_hot(targets, 3).permute(0, 3, 1, 2).float()
+    assert criterion.at_full_size(right, targets).item() < 1e-4
+    assert criterion.at_full_size(-right, targets).item() > 1
+
+
+def test_the_losses_differ():
+    values = {
+        build_criterion(name, STRIDE).at_full_size(*example()).item() for name in config.LOSSES
+    }
+    assert len(values) == len(config.LOSSES)
+
+
+@pytest.mark.parametrize("name", config.LOSSES)
+def test_pixels_weigh_the_rare_class_more(name):
+    plain, weighted = build_criterion(name, STRIDE), build_criterion(name, STRIDE, [900, 100])
+    logits = torch.zeros(1, 2, 1, 2)
+    logits[0, :, 0, 1] = torch.tensor([3.0, -3.0])  # the rare one's pixel is wrong
+    targets = torch.tensor([[[0, 1]]])
+    usual = plain.at_full_size(logits, targets)
+    assert weighted.at_full_size(logits, targets) > 1.2 * usual
+
+
+def test_class_weights_by_hand():
+    """Shares 0.9 and 0.1: the weights are as 1 to 3, their mean over the pixels is 1."""
+    weights = class_weights([900, 100])
+    assert weights.tolist() == pytest.approx([1 / 1.2, 3 / 1.2])
+    assert (0.9 * weights[0] + 0.1 * weights[1]).item() == pytest.approx(1)
+
+
+def test_a_class_without_pixels_weighs_as_the_rarest():
+    weights = class_weights([900, 0, 100])
+    assert weights[1] == weights[2]
+    assert class_weights([0, 0]).tolist() == [1, 1]
