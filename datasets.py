@@ -18,21 +18,23 @@ from data.pairs import SPLIT_NAMES, Pair, Splits, read_pair, tile_pairs
 from data.survey import SegmentationData
 from data.transforms import Resize, eval_transform, mean_colour, to_tensor
 
+PREVIEWED = 4  # the first validation pictures, which are drawn after each epoch
 
-def draw_number(epoch: int, picture: int | Tensor, num_pairs: int) -> int | Tensor:
+
+def sample_index(epoch: int, picture: int | Tensor, num_pairs: int) -> int | Tensor:
     """Index of the item that is a picture as augmented in an epoch, which counts from 1."""
     return epoch * num_pairs + picture
 
 
-def epoch_and_picture(draw: int, num_pairs: int) -> tuple[int, int]:
-    """The inverse of draw_number."""
-    return divmod(draw, num_pairs)
+def epoch_and_picture(sample: int, num_pairs: int) -> tuple[int, int]:
+    """The inverse of sample_index."""
+    return divmod(sample, num_pairs)
 
 
 class SegmentationDataset(Dataset):
-    """Pairs as tensors. Items are numbered by draw_number.
+    """Pairs as tensors. Items are numbered by sample_index.
 
-    With `augment`: image (3, H, W) float32 and target (H, W) uint8, augmented as the draw decides.
+    With `augment`: image (3, H, W) float32 and target (H, W) uint8, augmented as the index decides.
     Without: the image fitted by `resize`, and the target at the mask's own size.
     """
 
@@ -51,25 +53,28 @@ class SegmentationDataset(Dataset):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def pair(self, draw: int) -> Pair:
-        return self.pairs[epoch_and_picture(draw, len(self.pairs))[1]]
+    @property
+    def pictures(self) -> "SegmentationDataset":
+        """The data set whose items are images: this one; see CachedDataset."""
+        return self
 
-    def __getitem__(self, draw: int) -> tuple[Tensor, Tensor]:
+    def pair(self, sample: int) -> Pair:
+        return self.pairs[epoch_and_picture(sample, len(self.pairs))[1]]
+
+    def __getitem__(self, sample: int) -> tuple[Tensor, Tensor]:
         colour = mean_colour(self.resize.input_format)
-        image, target = read_pair(self.pair(draw), self.encoding, colour)
+        image, target = read_pair(self.pair(sample), self.encoding, colour)
         if self.augment is None:
             return eval_transform(image, self.resize), torch.from_numpy(target)
-        image, target = self.augment(image, target, draw)
+        image, target = self.augment(image, target, sample)
         return to_tensor(image, self.resize.input_format), torch.from_numpy(target)
 
 
 class EpochBatches(Sampler[list[int]]):
-    """Batches of draws: in each epoch every picture once, shuffled by seed and epoch alone.
+    """Batches of sample indices: in each epoch every picture once, shuffled by seed and epoch.
 
-    A joint batch has batch_size draws for each process, the epoch's last one what is left. Each
+    A joint batch has batch_size samples for each process, the epoch's last one what is left. Each
     process yields its part of it, which may be empty.
-
-    epoch: counted from 1. start: the number of batches of the epoch to leave out.
     """
 
     def __init__(self, num_pairs: int, batch_size: int, seed: int):
@@ -79,6 +84,10 @@ class EpochBatches(Sampler[list[int]]):
         self.epoch = 1
         self.start = 0
 
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """The epoch to yield, counted from 1. start: the number of its batches to leave out."""
+        self.epoch, self.start = epoch, start
+
     def __len__(self) -> int:
         return max(0, -(-self.num_pairs // self.batch_size) - self.start)
 
@@ -87,11 +96,11 @@ class EpochBatches(Sampler[list[int]]):
             yield self.batch(number)[rank() :: world_size()]
 
     def batch(self, number: int) -> list[int]:
-        """The draws of all processes in one batch of this epoch, counted from 0."""
+        """The samples of all processes in one batch of this epoch, counted from 0."""
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         order = torch.randperm(self.num_pairs, generator=generator)
         pictures = order[number * self.batch_size : (number + 1) * self.batch_size]
-        return draw_number(self.epoch, pictures, self.num_pairs).tolist()
+        return sample_index(self.epoch, pictures, self.num_pairs).tolist()
 
 
 def build_loaders(
@@ -102,43 +111,37 @@ def build_loaders(
     workers: int,
     seed: int,
     pin_memory: bool = False,
-) -> tuple[DataLoader, DataLoader]:
-    """Loaders of augmented training batches and of validation batches (see SegmentationDataset).
+) -> tuple[DataLoader, DataLoader, DataLoader | None]:
+    """Loaders of augmented training batches, of validation and, if there are any, of test batches.
 
-    The training loader's batch_sampler is an EpochBatches. Validation targets come as a list, each
-    of its own size. Each process gets its part of both.
+    See SegmentationDataset. The training loader's batch_sampler is an EpochBatches. Targets of the
+    others come as a list, each of its own size. Each process gets its part of all.
     """
     data.check_trainable()
     train = SegmentationDataset(data.splits.train, data.encoding, resize, augment)
-    pairs = data.splits.valid
-    if augment.tiled:  # validation is at the resolution of training
-        pairs = tile_pairs(pairs, resize.image_size)
-    valid = SegmentationDataset(pairs, data.encoding, resize)
     options = {
         "num_workers": workers, "persistent_workers": workers > 0, "pin_memory": pin_memory,
         "worker_init_fn": worker_init(),
+        # A loader without a generator draws from torch's own, which resuming would disturb.
+        "generator": torch.Generator(),
     }  # fmt: skip
     batches = EpochBatches(len(train), batch_size, seed)
     collate = partial(collate_targets_of_one_size, image_size=resize.image_size)
-    indices = own_indices(len(valid))
+
+    def of_own_sizes(pairs: Sequence[Pair]) -> DataLoader:
+        if augment.tiled:  # validation is at the resolution of training
+            pairs = tile_pairs(pairs, resize.image_size)
+        dataset = SegmentationDataset(pairs, data.encoding, resize)
+        indices = own_indices(len(dataset))
+        return DataLoader(
+            dataset, batch_size, sampler=indices, collate_fn=collate_own_sizes, **options
+        )
+
     return (
         DataLoader(train, batch_sampler=batches, collate_fn=collate, **options),
-        DataLoader(valid, batch_size, sampler=indices, collate_fn=collate_own_sizes, **options),
+        of_own_sizes(data.splits.valid),
+        of_own_sizes(data.splits.test) if data.splits.test else None,
     )
-
-
-def build_test_loader(data: SegmentationData, valid_loader: DataLoader) -> DataLoader | None:
-    """A loader of the test pairs with the settings of the validation loader; None without any."""
-    if not data.splits.test:
-        return None
-    resize, pairs = valid_loader.dataset.resize, data.splits.test
-    if valid_loader.dataset.pairs[0].window:
-        pairs = tile_pairs(pairs, resize.image_size)
-    test = SegmentationDataset(pairs, data.encoding, resize)
-    return DataLoader(
-        test, valid_loader.batch_size, sampler=own_indices(len(test)), collate_fn=collate_own_sizes,
-        num_workers=valid_loader.num_workers, worker_init_fn=worker_init(),
-    )  # fmt: skip
 
 
 def own_indices(count: int) -> range:

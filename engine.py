@@ -1,12 +1,9 @@
 """The training and evaluation loops: the algorithm, nothing else."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from fractions import Fraction
 from itertools import islice
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,53 +12,34 @@ from torch.nn.parallel import DistributedDataParallel
 from common.distributed import global_sum
 from config import IGNORE_INDEX
 from data.transforms import Resize
-from metrics import ConfusionMatrix, Observer, Scores
-from networks.resampling import labels_at
+from losses import Criterion
+from metrics import BoundaryIoU, ConfusionMatrix, Observer, Scores
 
 READ_EVERY = 32  # steps between two reads of the losses, each of which makes a GPU wait
 
-Batches = Iterable[tuple[Tensor, Tensor]]
-
-
-class Criterion(Protocol):
-    """The losses that the loops call; see losses.py."""
-
-    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor: ...
-
-    def of_picture(self, logits: Tensor, target: Tensor, image_size: tuple[int, int]) -> Tensor: ...
-
-
-class Updater(Protocol):
-    """Turns losses into new weights; see training/optimizers.py."""
-
-    accumulate: int  # batches per step
-    amp: torch.dtype | None
-
-    def backward(self, loss: Tensor) -> None: ...
-
-    def step(self) -> None: ...
-
 
 class NotFinite(FloatingPointError):
-    """A loss became infinite or not a number in batch `batch` of the epoch, counted from 0."""
-
-    def __init__(self, value: float, batch: int):
-        super().__init__(f"the loss became {value} in step {batch + 1}; try a lower --lr")
-        self.value = value
-        self.batch = batch
+    """A loss became infinite or not a number."""
 
 
-class EpochProgress:
+class EpochTotals:
     """Losses and predictions of an epoch's batches so far, counted by each process for its share.
 
-    Its state is saved, so that a run can resume within an epoch. batches: how many were added.
+    Its state is saved, so that a run can resume within an epoch. batches: how many were added. lr:
+    the head's learning rate at the start of the epoch.
     """
 
     def __init__(self, num_classes: int):
+        self.matrix = ConfusionMatrix(num_classes, IGNORE_INDEX)
+        self.clear()
+
+    def clear(self) -> None:
+        """Start the next epoch."""
         self.batches = 0
         self.samples = 0
         self.loss_sum = 0.0
-        self.matrix = ConfusionMatrix(num_classes, IGNORE_INDEX)
+        self.lr = 0.0
+        self.matrix.counts.zero_()
         self._unread: list[tuple[Tensor, int]] = []  # losses that are still on the device
 
     def add_loss(self, loss: Tensor, samples: int) -> None:
@@ -80,7 +58,7 @@ class EpochProgress:
         first = self.batches - len(losses)
         for batch, loss in enumerate(torch.stack(losses).tolist(), first):
             if not math.isfinite(loss):
-                raise NotFinite(loss, batch)
+                raise NotFinite(f"the loss became {loss} in step {batch + 1}")
             self.loss_sum += loss * samples[batch - first]
         self.samples += sum(samples)
 
@@ -99,12 +77,13 @@ class EpochProgress:
             "batches": self.batches,
             "loss_sum": loss_sum,
             "samples": int(samples),
+            "lr": self.lr,
             "counts": _over_all_processes(self.matrix).of_classes(),
         }
 
     def load_state_dict(self, state: dict, is_main: bool = True) -> None:
         """The main process takes over all sums, the others start at zero."""
-        self.batches = state["batches"]
+        self.batches, self.lr = state["batches"], state["lr"]
         if is_main:
             self.loss_sum, self.samples = state["loss_sum"], state["samples"]
             K = self.matrix.num_classes
@@ -120,35 +99,37 @@ def _over_all_processes(matrix: ConfusionMatrix) -> ConfusionMatrix:
 
 def train_one_epoch(
     network: nn.Module,
-    loader: Batches,
-    updater: Updater,
+    loader: Iterable[tuple[Tensor, Tensor]],
     criterion: Criterion,
-    progress: EpochProgress,
-    device: torch.device,
+    optimizer,
+    totals: EpochTotals,
     after_step: Callable[[], None] = lambda: None,
 ) -> dict[str, float | Tensor]:
     """Train on batches of inputs and targets (B, H, W), class ids at image size; return the scores.
 
-    network: the model with images as inputs, or its head with features (B, C, h, w). progress: of
-    the epoch's batches before those of loader. after_step is called when weights and progress
-    agree.
+    network: a SegmentationModel, in DistributedDataParallel where there are several processes.
+    loader: yields images (B, 3, H, W) or features of them (B, C, h, w). optimizer: a
+    training.optimizers.ScheduledOptimizer, or what has its backward, step, lr and accumulate.
+    totals: of the epoch's batches before those of loader. after_step is called when weights and
+    totals agree.
     """
+    model = getattr(network, "module", network)  # without DistributedDataParallel
     network.train()
-    for batches in _groups(loader, updater.accumulate):
+    if totals.batches == 0:
+        totals.lr = optimizer.lr
+    for batches in _groups(loader, optimizer.accumulate):
         for i, (inputs, targets) in enumerate(batches, 1):
-            inputs = inputs.to(device, non_blocking=True)
-            targets = targets.to(device, non_blocking=True)
+            inputs = inputs.to(model.device, non_blocking=True)
+            targets = targets.to(model.device, non_blocking=True)
             with _gradient_exchange(network, is_last=i == len(batches)):
-                with autocast(device, updater.amp):
-                    logits = network(inputs).float()
+                logits = network(inputs)
                 loss = criterion(logits, targets)
-                updater.backward(loss / len(batches))
-            labels = labels_at(logits, targets.shape[-2:], output_stride=criterion.output_stride)
-            progress.matrix.update(labels, targets)
-            progress.add_loss(loss, len(targets))
-        updater.step()
+                optimizer.backward(loss / len(batches))
+            totals.matrix.update(model.labels(logits, targets.shape[-2:]), targets)
+            totals.add_loss(loss, len(targets))
+        optimizer.step()
         after_step()
-    return progress.scores()
+    return totals.scores()
 
 
 def _groups(loader: Iterable, size: int) -> Iterator[list]:
@@ -164,66 +145,50 @@ def _gradient_exchange(network: nn.Module, is_last: bool) -> AbstractContextMana
     return network.no_sync()
 
 
-@dataclass
-class EvaluationSettings:
-    """How a network is scored. resize: what fitted its inputs. amp: of mixed precision."""
-
-    num_classes: int
-    resize: Resize
-    device: torch.device
-    criterion: Criterion
-    amp: torch.dtype | None = None
-
-
 @torch.no_grad()
 def evaluate(
-    network: nn.Module,
+    model: nn.Module,
     loader: Iterable[tuple[Tensor, list[Tensor]]],
-    settings: EvaluationSettings,
-    observers: Sequence[Observer] = (),
+    criterion: Criterion,
+    resize: Resize,
+    num_classes: int,
+    boundary: bool = False,
+    observe: Observer | None = None,
 ) -> Scores:
     """Return scores at each target's own size: logits are resized, labels never.
 
-    loader: batches of inputs fitted by `settings.resize`, and a list of targets (H', W') of their
-        own sizes.
+    model: a SegmentationModel.
+    loader: batches of inputs fitted by `resize`, images or features of them, and a list of targets
+        (H', W') of their own sizes.
     Scores, over all processes: `loss` (mean over samples), those of ConfusionMatrix.compute, the
-    `matrix` itself, and `predicted` (K,), the number of pixels that each class was predicted for.
+    `matrix` itself, `predicted` (K,), the number of pixels that each class was predicted for, and
+    with `boundary` also `boundary_iou` (K,).
 
-    observers: called with class ids and target (H', W') of each of this process's pictures.
+    observe: called with class ids and target (H', W') of each of this process's pictures, and the
+        picture's place among them.
     """
-    network.eval()
-    device, criterion = settings.device, settings.criterion
-    matrix = ConfusionMatrix(settings.num_classes, IGNORE_INDEX)
+    model.eval()
+    matrix, near = ConfusionMatrix(num_classes, IGNORE_INDEX), BoundaryIoU(num_classes)
     losses = []
     for inputs, targets in loader:
-        with autocast(device, settings.amp):
-            batch = network(inputs.to(device, non_blocking=True)).float()
+        batch = model(inputs.to(model.device, non_blocking=True))
         for logits, target in zip(batch.split(1), targets, strict=True):
-            on_device, size = target.to(device, non_blocking=True)[None], target.shape
-            image_size = settings.resize.content_size(size)
-            losses.append(criterion.of_picture(logits, on_device, image_size))
-            labels = labels_at(logits, image_size, size, output_stride=criterion.output_stride)
+            on_device, size = target.to(model.device, non_blocking=True)[None], target.shape
+            content_size = resize.content_size(size)
+            labels = model.labels(logits, content_size, size)
             matrix.update(labels, on_device)
-            if observers:
+            if boundary or observe:
                 on_cpu = labels[0].cpu().numpy(), target.numpy()
-                for observe in observers:
-                    observe(*on_cpu)
+                if boundary:
+                    near.update(*on_cpu)
+                if observe:
+                    observe(*on_cpu, len(losses))
+            losses.append(criterion.of_picture(logits, on_device, content_size))
     matrix = _over_all_processes(matrix)
     losses = torch.stack(losses).tolist() if losses else []
     loss_sum, samples = global_sum(torch.tensor([sum(losses), len(losses)], dtype=torch.float64))
     scores = {"loss": (loss_sum / samples.clamp(min=1)).item(), **matrix.compute()}
+    if boundary:
+        near.counts = global_sum(near.counts)
+        scores["boundary_iou"] = near.compute()
     return scores | {"predicted": matrix.matrix.sum(0), "matrix": matrix}
-
-
-@torch.inference_mode()
-def predict_labels(
-    network: nn.Module, inputs: Tensor, image_size: tuple[int, int], output_stride: Fraction
-) -> Tensor:
-    """Class ids (B, *image_size) uint8 of inputs as `evaluate` takes them, without resizing."""
-    network.eval()
-    return labels_at(network(inputs).float(), image_size, output_stride=output_stride)
-
-
-def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
-    """Autocast to dtype; None: compute in float32."""
-    return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)

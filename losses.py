@@ -1,7 +1,6 @@
 """Losses of logits against targets (B, H, W) of class ids, 255 ignored."""
 
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +9,12 @@ from torch.utils.checkpoint import checkpoint
 
 from common.distributed import global_sum
 from config import IGNORE_INDEX
-from networks.resampling import strips, upsample
+from networks.resampling import strips
 
 SOME_WEIGHT = 1e-6  # divisors of less than this are 0: no pixel counts
 FOCUS = 2.0  # focal loss: exponent of (1 - p)
+
+Upsample = Callable[..., Tensor]  # SegmentationModel.upsample
 
 
 class Criterion:
@@ -23,16 +24,14 @@ class Criterion:
     is 0 where there are no others. Logits on a grid are upsampled to the targets' size in strips:
     for a whole batch, K numbers per pixel would not fit into memory.
 
-    output_stride: SegmentationModel.output_stride of the model whose logits these are.
+    upsample: SegmentationModel.upsample of the model whose logits these are.
     """
 
-    def __init__(
-        self, output_stride: Fraction, name: str = "ce", class_weights: Tensor | None = None
-    ):
+    def __init__(self, upsample: Upsample, name: str = "ce", class_weights: Tensor | None = None):
         self.pixel_loss = PIXEL_LOSSES[name]
         self.with_dice = name == "ce+dice"
         self.class_weights = class_weights
-        self.output_stride = output_stride
+        self.upsample = upsample
 
     def at_full_size(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The definition: the loss of logits of the targets' size, all at once."""
@@ -46,20 +45,22 @@ class Criterion:
         """
         return self._loss(global_sum(self._sums_in_strips(logits, targets, targets.shape[-2:])))
 
-    def of_picture(self, logits: Tensor, target: Tensor, image_size: tuple[int, int]) -> Tensor:
+    def of_picture(self, logits: Tensor, target: Tensor, content_size: Sequence[int]) -> Tensor:
         """The loss of one picture in evaluation.
 
-        target: (1, H', W') of the mask's own size. image_size: of the picture within the input.
+        target: (1, H', W') of the mask's own size. content_size: of the picture within the input.
         """
-        return self._loss(self._sums_in_strips(logits, target, image_size))
+        return self._loss(self._sums_in_strips(logits, target, content_size))
 
-    def _sums_in_strips(self, logits: Tensor, targets: Tensor, image_size: Sequence[int]) -> Tensor:
+    def _sums_in_strips(
+        self, logits: Tensor, targets: Tensor, content_size: Sequence[int]
+    ) -> Tensor:
         size = targets.shape[-2:]
         parts = []
         for images, rows in strips(logits, *size):
 
             def of_strip(grid: Tensor, images: slice = images, rows: slice = rows) -> Tensor:
-                upsampled = upsample(grid, image_size, size, rows, output_stride=self.output_stride)
+                upsampled = self.upsample(grid, content_size, size, rows)
                 return self._sums(upsampled, targets[images, rows])
 
             grid = logits[images]
@@ -158,13 +159,13 @@ def _without_ignored(targets: Tensor) -> Tensor:
 
 def build_criterion(
     name: str,
-    output_stride: Fraction,
+    upsample: Upsample,
     pixels: Sequence[int] | None = None,
     device: torch.device | None = None,
 ) -> Criterion:
     """A Criterion; with pixels, the number of each class in training, weighted by class_weights."""
     weights = None if pixels is None else class_weights(pixels).to(device)
-    return Criterion(output_stride, name, weights)
+    return Criterion(upsample, name, weights)
 
 
 def class_weights(pixels: Sequence[int]) -> Tensor:

@@ -149,5 +149,5 @@ def boundary(labels: np.ndarray, ignored: np.ndarray, distance: int) -> np.ndarr
 
 
 Scores = dict[str, float | Tensor | ConfusionMatrix]
-Observer = Callable[[np.ndarray, np.ndarray], None]  # of class ids and target of a picture
-ImageObserver = Callable[[np.ndarray, np.ndarray, np.ndarray], None]  # and RGB (H, W, 3)
+# Is given class ids and target (H, W) of a picture, and its place among those that are scored.
+Observer = Callable[[np.ndarray, np.ndarray, int], None]

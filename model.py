@@ -7,6 +7,7 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
 import argparse
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from functools import partial
 
@@ -23,7 +24,7 @@ from common.parser import Parser, positive_int
 from networks import openvino_runtime
 from networks.backbones import check_compiler, list_backbones, load_backbone, trainable_blocks
 from networks.heads import MaskHead, SharpHead, batch_norm_conv
-from networks.resampling import pad_to_multiple
+from networks.resampling import labels_at, pad_to_multiple, upsample
 from utils import InputError
 
 # Bytes of images that a CPU takes through the backbone at a time: one image of 640x640. Larger
@@ -39,8 +40,6 @@ class LinearHead(nn.Module):
     Layout and initial values are those of DINOv2's published segmentation heads.
     """
 
-    converts_features = True
-
     def __init__(self, channels: int, num_classes: int):
         super().__init__()
         self.bn = nn.BatchNorm2d(channels)
@@ -49,7 +48,7 @@ class LinearHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         if self.training:  # the same function, faster
             return batch_norm_conv(features, self.bn, self.conv_seg)
-        return self.conv_seg(self.bn(features))
+        return self.conv_seg(self.bn(features.to(self.bn.weight.dtype)))
 
 
 class TokenHead(nn.Module):
@@ -60,7 +59,7 @@ class TokenHead(nn.Module):
         self.conv_seg = classifier(channels, num_classes)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.conv_seg(features)
+        return self.conv_seg(features.to(self.conv_seg.weight.dtype))
 
 
 class ConvHead(nn.Module):
@@ -72,7 +71,7 @@ class ConvHead(nn.Module):
         self.conv_seg = classifier(hidden, num_classes)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.conv_seg(F.relu(self.conv(features)))
+        return self.conv_seg(F.relu(self.conv(features.to(self.conv.weight.dtype))))
 
 
 HEAD_CLASSES = {"ms": LinearHead, "linear": LinearHead, "token": TokenHead, "conv": ConvHead}
@@ -94,9 +93,11 @@ class SegmentationModel(nn.Module):
         see `load_backbone` for its attributes. Unless fine_tune, it is frozen: no gradients, no
         graph, never in training mode.
     head: any module that maps features (B, L*D, h, w) to logits (B, K, s*h, s*w); s is its
-        attribute `scale`, 1 if it has none. Features of any float type are converted to the type
-        of its weights before they reach it; a head that does so itself in training, picture by
-        picture, says `converts_features = True`.
+        attribute `scale`, 1 if it has none. Features may be of any float type, such as the float16
+        of cached ones; the head converts them to the type of its weights.
+
+    Attributes:
+        amp: the type that it computes in by autocast; None: that of its weights throughout.
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module, fine_tune: bool = False):
@@ -106,8 +107,8 @@ class SegmentationModel(nn.Module):
             if (part := getattr(backbone, name, None)) is not None:
                 part.requires_grad_(False)
         self.head = head
-        head.register_forward_pre_hook(_to_type_of_weights)  # cached features are float16
         self.fine_tune = fine_tune
+        self.amp: torch.dtype | None = None
         self._runtime: Callable[[Tensor], tuple[Tensor, ...]] | None = None
 
     @property
@@ -122,10 +123,18 @@ class SegmentationModel(nn.Module):
         """Pixels of the padded input per cell of the logits' grid, along an axis."""
         return Fraction(self.backbone.patch_size, getattr(self.head, "scale", 1))
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
     def set_up_training(
-        self, unfreeze_blocks: int | None, checkpoint_activations: bool, compile_backbone: bool
+        self,
+        unfreeze_blocks: int | None,
+        checkpoint_activations: bool,
+        compile_backbone: bool,
+        amp: torch.dtype | None,
     ) -> None:
-        """Set how the backbone takes part in training.
+        """Set how the backbone takes part in training, and mixed precision.
 
         unfreeze_blocks: train only that many of its last blocks, and the final norm.
         checkpoint_activations: keep each block's input only, and recompute the rest in backward.
@@ -141,8 +150,9 @@ class SegmentationModel(nn.Module):
             for block in blocks:
                 block.forward = partial(checkpoint, block.forward, use_reentrant=False)
         if compile_backbone:
-            check_compiler(next(self.parameters()).device)
+            check_compiler(self.device)
             self.backbone.compile()
+        self.amp = amp
 
     def use_runtime(self, name: str, dtype: torch.dtype = torch.float32) -> bool:
         """Let OpenVINO run the backbone, whose weights must no longer change; returns whether.
@@ -150,7 +160,7 @@ class SegmentationModel(nn.Module):
         name: "torch", "openvino", or "auto" for OpenVINO on a CPU where it is installed.
         dtype: of OpenVINO's arithmetic; features stay float32.
         """
-        device, is_optional = next(self.parameters()).device, name == "auto"
+        device, is_optional = self.device, name == "auto"
         if is_optional:
             usable = device.type == "cpu" and dtype in openvino_runtime.PRECISIONS
             name = "openvino" if usable and openvino_runtime.is_installed() else "torch"
@@ -177,13 +187,35 @@ class SegmentationModel(nn.Module):
             parts = images.split(max(1, CPU_IMAGE_BYTES // (4 * images[0].numel())))
         # Not inference_mode: the head's backward must be able to save these tensors.
         run = self.backbone if with_graph or self._runtime is None else self._runtime
-        with torch.set_grad_enabled(with_graph):
+        with torch.set_grad_enabled(with_graph), self._autocast():
             patch = self.backbone.patch_size
             parts = [torch.cat(run(pad_to_multiple(part, patch)), 1) for part in parts]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.extract(images))
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Images (B, 3, H, W), or their features (B, L*D, h, w) -> float32 logits on a grid."""
+        with self._autocast():
+            features = self.extract(inputs) if inputs.shape[1] == 3 else inputs
+            return self.head(features).float()
+
+    def _autocast(self) -> AbstractContextManager:
+        return torch.autocast(self.device.type, self.amp) if self.amp else nullcontext()
+
+    def upsample(
+        self,
+        logits: Tensor,
+        content_size: Sequence[int],
+        size: Sequence[int] | None = None,
+        rows: slice = slice(None),
+    ) -> Tensor:
+        """Logits on the grid to (B, K, *size), without the padding; see resampling.upsample."""
+        return upsample(logits, content_size, size, rows, output_stride=self.output_stride)
+
+    def labels(
+        self, logits: Tensor, content_size: Sequence[int], size: Sequence[int] | None = None
+    ) -> Tensor:
+        """Class ids (B, *size) uint8 of logits on the grid; see resampling.labels_at."""
+        return labels_at(logits, content_size, size, output_stride=self.output_stride)
 
     def trained(self) -> dict[str, Tensor]:
         """The weights to save: all of them after fine-tuning, else the head's."""
@@ -196,26 +228,12 @@ class SegmentationModel(nn.Module):
         self.load_state_dict(frozen | state_dict, strict=True)
 
 
-def _to_type_of_weights(head: nn.Module, inputs: tuple[Tensor]) -> Tensor | None:
-    if head.training and getattr(head, "converts_features", False):
-        return None
-    weight = next((p for p in head.parameters() if p.is_floating_point()), inputs[0])
-    return inputs[0].to(weight.dtype)
-
-
 def build_model(spec: config.ModelConfig) -> SegmentationModel:
     """The backbone and head that spec names; the head's width follows from the backbone's."""
     num_blocks = config.HEADS[spec.head]
     backbone = load_backbone(spec.backbone, num_blocks, spec.hub_repo, spec.weights)
     head = HEAD_CLASSES[spec.head](num_blocks * backbone.embed_dim, spec.num_classes)
     return SegmentationModel(backbone, head, spec.fine_tune)
-
-
-class Moved(argparse.Action):
-    """Refuses --export as soon as it is met, whatever flags of the exporter follow."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        parser.error(f"--export has moved: use python export.py --to {values}")
 
 
 # fmt: off
@@ -226,7 +244,6 @@ def get_args_parser() -> argparse.ArgumentParser:
     add_image_size(parser, (640, 640))
     parser.add_argument("--list-backbones", action="store_true",
         help="print name, parameters, patch, width, licence and source of each backbone, and exit")
-    parser.add_argument("--export", action=Moved, help="moved: use python export.py --to FILE")
     return parser
 # fmt: on
 

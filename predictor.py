@@ -5,19 +5,14 @@ import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
 import config
-from common.checkpoints import (
-    check_weights,
-    input_format,
-    load_checkpoint,
-    short,
-    warn_of_other_code,
-)
+from common.checkpoints import Checkpoint, check_weights, short
 from common.memory import out_of_memory
 from config import PredictorOptions
 from data.labels.classes import Classes
@@ -126,30 +121,36 @@ class Predictor:
         return Prediction(labels, confidence, probabilities)
 
 
+class Loaded(NamedTuple):
+    """A model as it was loaded. paper_miou: percent, as published with it."""
+
+    model: nn.Module
+    classes: Classes
+    protocol: Protocol
+    paper_miou: float | None = None
+
+
 def load_predictor(
     model: str | Path, device: torch.device, options: PredictorOptions | None = None
 ) -> Predictor:
     """The predictor of a checkpoint or ONNX file of this project, or of a published model."""
     options = options or PredictorOptions()
-    if options.tile and (options.image_size or options.mode):
-        raise InputError("--tile shows the picture's own resolution: leave out --imgsz and --mode")
-    if options.tile_overlap is not None and not options.tile:
-        raise InputError("--tile-overlap needs --tile")
-    if options.compile and options.runtime == "openvino":
-        raise InputError("--compile does nothing with --runtime openvino: leave out one of them")
+    _check_options(options)
     dtype = select_dtype(options.dtype, device)
     if Path(model).suffix.lower() in EXPORTED:
         module = load_onnx(Path(model), device, options)
-        loaded = module, module.classes, module.protocol, None
+        loaded = Loaded(module, module.classes, module.protocol)
     elif is_m2f(str(model)):
         check_m2f_options(model, options)
-        loaded = load_m2f(str(model), device, dtype)
+        loaded = Loaded(*load_m2f(str(model), device, dtype))
     elif official := find_head(str(model)):
         loaded = _load_official(*official, options)
     else:
         loaded = _load_checkpoint(Path(model), options)
-    module, classes, protocol, paper_miou = loaded
-    protocol = protocol.overridden(options.image_size, options.mode, options.ratios, options.flip)
+    module = loaded.model
+    protocol = loaded.protocol.overridden(
+        options.image_size, options.mode, options.ratios, options.flip
+    )
     if options.tile:
         protocol = protocol.tiled(options.tile, options.tile_overlap)
     if isinstance(module, OnnxModel):
@@ -164,19 +165,27 @@ def load_predictor(
         module.backbone.compile()
     return Predictor(
         module.to(device, dtype).eval().requires_grad_(False),
-        classes,
+        loaded.classes,
         protocol,
         device,
-        options.batch_size,
-        options.min_confidence,
-        paper_miou,
-        options.refine,
+        batch_size=options.batch_size,
+        min_confidence=options.min_confidence,
+        paper_miou=loaded.paper_miou,
+        refine=options.refine,
     )
 
 
-def _load_official(
-    head: OfficialHead, path: Path | None, options: PredictorOptions
-) -> tuple[SegmentationModel, Classes, Protocol, float]:
+def _check_options(options: PredictorOptions) -> None:
+    """Raise InputError for options that contradict each other."""
+    if options.tile and (options.image_size or options.mode):
+        raise InputError("--tile shows the picture's own resolution: leave out --imgsz and --mode")
+    if options.tile_overlap is not None and not options.tile:
+        raise InputError("--tile-overlap needs --tile")
+    if options.compile and options.runtime == "openvino":
+        raise InputError("--compile does nothing with --runtime openvino: leave out one of them")
+
+
+def _load_official(head: OfficialHead, path: Path | None, options: PredictorOptions) -> Loaded:
     state_dict = load_head_weights(head, path)
     spec = config.ModelConfig(
         head.backbone, head.kind, head.classes.num_classes, options.weights or "pretrained",
@@ -184,35 +193,31 @@ def _load_official(
     )  # fmt: skip
     model = build_model(spec)
     model.head.load_state_dict(state_dict, strict=True)
-    return model, head.classes, head.protocol, head.paper_miou
+    return Loaded(model, head.classes, head.protocol, head.paper_miou)
 
 
-def _load_checkpoint(
-    path: Path, options: PredictorOptions
-) -> tuple[SegmentationModel, Classes, Protocol, None]:
-    checkpoint = load_checkpoint(path)
-    palette = tuple(tuple(colour) for colour in checkpoint["palette"])
-    classes = Classes(tuple(checkpoint["classes"]), palette)
-    resize = Resize(
-        tuple(checkpoint["image_size"]), checkpoint["keep_ratio"], input_format(checkpoint)
-    )
+def _load_checkpoint(path: Path, options: PredictorOptions) -> Loaded:
+    checkpoint = Checkpoint.load(path)
+    palette = tuple(tuple(colour) for colour in checkpoint.palette)
+    classes = Classes(tuple(checkpoint.classes), palette)
+    resize = Resize(tuple(checkpoint.image_size), checkpoint.keep_ratio, checkpoint.input_format)
     protocol = Protocol(resize)
-    if checkpoint["tiled"]:
+    if checkpoint.tiled:
         own_size = OwnSize(input_format=resize.input_format)
         protocol = Protocol(own_size).with_windows(min(resize.image_size))
-    return _restore(checkpoint, path, options), classes, protocol, None
+    return Loaded(_restore(checkpoint, path, options), classes, protocol)
 
 
-def _restore(checkpoint: dict, path: Path, options: PredictorOptions) -> SegmentationModel:
+def _restore(checkpoint: Checkpoint, path: Path, options: PredictorOptions) -> SegmentationModel:
     """The model of a checkpoint."""
-    name, head = checkpoint["backbone"], checkpoint["head"]
+    name, head = checkpoint.backbone, checkpoint.head
     if head not in config.HEADS:
         raise InputError(f"{path}: unknown head {short(head)}; known: {', '.join(config.HEADS)}")
-    hub_repo = options.hub_repo or trusted_source(path, name, checkpoint["hub_repo"])
-    weights = options.weights or checkpoint["weights"]
-    if options.weights and checkpoint["fine_tune"]:
+    hub_repo = options.hub_repo or trusted_source(path, name, checkpoint.hub_repo)
+    weights = options.weights or checkpoint.weights
+    if options.weights and checkpoint.fine_tune:
         raise InputError(f"{path} holds its fine-tuned backbone: leave out --weights")
-    if checkpoint["fine_tune"]:  # the checkpoint holds the backbone's weights itself
+    if checkpoint.fine_tune:  # the checkpoint holds the backbone's weights itself
         weights = "none"
     elif weights not in ("pretrained", "none") and not os.path.isfile(weights):
         if options.weights:
@@ -222,22 +227,21 @@ def _restore(checkpoint: dict, path: Path, options: PredictorOptions) -> Segment
             "pass --weights FILE"
         )
     spec = config.ModelConfig(
-        name, head, len(checkpoint["classes"]), weights, hub_repo, checkpoint["fine_tune"]
+        name, head, len(checkpoint.classes), weights, hub_repo, checkpoint.fine_tune
     )
     model = build_model(spec)
-    if model.input_format.patch_size != checkpoint["patch_size"]:
+    if model.input_format.patch_size != checkpoint.patch_size:
         raise InputError(
-            f"{path} was trained with patches of {checkpoint['patch_size']} pixels, {name} has "
+            f"{path} was trained with patches of {checkpoint.patch_size} pixels, {name} has "
             f"{model.input_format.patch_size}; pass the --hub-repo that it was trained with"
         )
-    if not spec.fine_tune and fingerprint(model.backbone) != checkpoint["fingerprint"]:
+    if not spec.fine_tune and fingerprint(model.backbone) != checkpoint.fingerprint:
         raise InputError(
             f"{path} was trained on other backbone weights than {weights} gives; pass the right "
-            f"--weights FILE{', or --hub-repo' if checkpoint['hub_repo'] else ''}"
+            f"--weights FILE{', or --hub-repo' if checkpoint.hub_repo else ''}"
         )
-    warn_of_other_code(path, checkpoint, model.backbone.code)
-    check_weights(path, checkpoint["model_state_dict"], model.trained())
-    model.load_trained(checkpoint["model_state_dict"])
+    check_weights(path, checkpoint.model_state_dict, model.trained())
+    model.load_trained(checkpoint.model_state_dict)
     return model
 
 

@@ -12,41 +12,51 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset
 
 import config
-from common.distributed import from_main, main_first, session, world_size
+from common.checkpoints import Checkpoint, check_weights
+from common.distributed import from_main, is_main, main_first, session, world_size
 from common.exits import exits_cleanly
 from common.flags import (
+    NEEDED_BY,
     add_data_flags,
     add_model_flags,
     add_recipe,
-    add_shared,
+    add_run,
     add_trained_part,
-    add_used_model,
     predictor_options,
 )
 from common.lock import sole_writer
-from common.parser import Parser, number
+from common.parser import Parser
 from data.augment import build_augment
-from data.labels.classes import PRESETS, Classes
-from data.pairs import SPLIT_NAMES, read_pair
+from data.labels.classes import PRESETS
+from data.pairs import read_pair
 from data.survey import SegmentationData, load_data
 from data.transforms import Resize
-from datasets import build_loaders, build_test_loader, splits_from_flags
+from datasets import build_loaders, own_indices, splits_from_flags
+from engine import EpochTotals, evaluate, train_one_epoch
 from inference.published_heads import start_from_head
-from losses import build_criterion
-from metrics import BoundaryIoU, ConfusionMatrix, ImageObserver, Scores
-from model import build_model
+from losses import Criterion, build_criterion
+from metrics import BoundaryIoU, ConfusionMatrix, Scores
+from model import SegmentationModel, build_model
 from networks.weights import fingerprint
 from predictor import Predictor, load_predictor
 from results.history import watched
 from results.pages.run import RunPage, data_facts, training_facts
-from results.scores import write_scores
-from training.feature_cache import FeatureSettings, cached_loaders, cached_valid_loader
-from training.optimizers import OptimizerSettings, build_updater
-from training.run_folder import RunFolder, checkpoint_header, open_board
-from training.run_info import record_job, replace_earlier_run, write_run_facts
-from training.trainer import Trainer
+from results.scores import check_same_classes, write_scores
+from training.checkpointer import Checkpointer, find_last
+from training.failures import explained, smaller
+from training.feature_cache import FeatureSettings, with_features
+from training.optimizers import OptimizerSettings, build_optimizer
+from training.run_folder import RunFolder, describe_model
+from training.run_info import (
+    record_job,
+    replace_earlier_run,
+    write_final_scores,
+    write_run_facts,
+)  # fmt: skip
 from utils import (
     InputError,
     amp_dtype,
@@ -56,54 +66,21 @@ from utils import (
     seed_everything,
 )
 
-NEEDED_BY = {  # flags that do nothing without another one
-    "--fine-tune": (
-        "--backbone-lr", "--layer-decay", "--unfreeze-blocks", "--checkpoint-activations",
-    ),
-    "--test-only": (
-        "--split", "--model", "--mode", "--tile", "--tile-overlap", "--scales", "--refine",
-        "--flip", "--dtype",
-    ),
-}  # fmt: skip
+VALIDATION_PAIRS = "validation pairs, which chose this checkpoint"
 
 
-# fmt: off
 def get_args_parser() -> Parser:
     parser = Parser("Train a segmentation head on a DINOv2 or other ViT backbone.")
     add_data_flags(parser)
     add_model_flags(parser, None, "; default: pretrained")
-
     add_trained_part(parser)
     add_recipe(parser)
-
-    group = parser.add_argument_group("run")
-    group.add_argument("--out-dir", default="", metavar="NAME", help="folder below outputs/")
-    group.add_argument("--resume", nargs="?", const=True, metavar="FILE",
-        help="continue from last.pth in the output folder, or from another such file")
-    group.add_argument("--save-every", type=number(above=0), default=10.0, metavar="MINUTES",
-        help="minutes between two saves of last.pth within an epoch")
-    add_shared(group, "--device", "--runtime")
-    group.add_argument("--amp", action="store_true",
-        help="mixed precision: bfloat16, or float16 on chips without it")
-    add_shared(group, "--compile", "--workers", "--seed")
-    group.add_argument("--deterministic", action="store_true",
-        help="bit-identical results on CUDA too, slower; a CPU always gives them")
-    group.add_argument("--tensorboard", action="store_true",
-        help="log the scores for TensorBoard, which must be installed")
-    add_shared(group, "--no-page")
-
-    group = parser.add_argument_group("test")
-    group.add_argument("--test-only", action="store_true",
-        help="score --model on one split, write results.csv and the confusion matrix")
-    group.add_argument("--split", choices=SPLIT_NAMES,
-        help="split that --test-only scores; default: test if there is one, else valid")
-    add_used_model(group)
+    add_run(parser)
     return parser
-# fmt: on
 
 
-def check_flags(args: argparse.Namespace, processes: int) -> None:
-    """Raise InputError for flags that contradict each other."""
+def check_flags(parser: Parser, args: argparse.Namespace, processes: int) -> None:
+    """Raise InputError for flags that contradict each other, or have no effect."""
     if args.test_only and processes > 1:
         raise InputError("--test-only runs in a single process: start it without torchrun")
     if args.tensorboard and find_spec("tensorboard") is None:
@@ -119,7 +96,6 @@ def check_flags(args: argparse.Namespace, processes: int) -> None:
     if args.compile and args.runtime == "openvino":
         raise InputError("--compile does nothing with --runtime openvino: leave out one of them")
     given = {"--fine-tune": args.fine_tune, "--test-only": args.test_only}
-    parser = get_args_parser()
     for needed, flags in NEEDED_BY.items():
         if not given[needed]:
             reason = f"has no effect without {needed}; add that, or leave it out"
@@ -148,13 +124,11 @@ def shared_settings(args: argparse.Namespace) -> dict:
 
 
 def score_model(
-    predictor: Predictor, data: SegmentationData, folder: Path, split: str, observe: ImageObserver
+    predictor: Predictor, data: SegmentationData, split: str, folder: Path, page: RunPage
 ) -> tuple[Scores, str]:
     """Score a model on one split, write the results; returns them, and as text to print.
 
     Class ids are compared at the mask's own size.
-
-    observe: called with class ids, target and image of each picture, in the split's order.
     """
     check_same_classes(predictor.classes, data.classes)
     pairs = data.splits.pairs_of(split)
@@ -167,21 +141,11 @@ def score_model(
         labels = predictor.predict([image])[0].labels
         matrix.update(torch.from_numpy(labels), torch.from_numpy(target))
         near.update(labels, target)
-        observe(labels, target, image)
+        page.add(pair, labels, target, image)
     on_its_own_data = PRESETS.get(str(data.splits.classes)) == predictor.classes
     scores = matrix.compute() | {"matrix": matrix, "boundary_iou": near.compute()}
     paper_miou = predictor.paper_miou if on_its_own_data else None
     return scores, write_scores(scores, data.classes, folder, paper_miou)
-
-
-def check_same_classes(model: Classes, data: Classes) -> None:
-    """Raise InputError unless the model's classes are the data set's, by name and order."""
-    if model.names != data.names:
-        raise InputError(
-            f"the model has {model.num_classes} classes ({', '.join(model.names[:5])}, ...), the "
-            f"data set has {data.num_classes} ({', '.join(data.names[:5])}, ...); pass --classes "
-            "with the model's classes, or another --model"
-        )
 
 
 def test_model(args: argparse.Namespace, data: SegmentationData, device: torch.device) -> str:
@@ -193,82 +157,131 @@ def test_model(args: argparse.Namespace, data: SegmentationData, device: torch.d
     statement = f"{args.model} on the {split} pairs of {data.source}"
     pairs, wanted = data.splits.pairs_of(split), not args.no_page
     with RunPage(folder, data.classes, pairs, statement, facts, wanted=wanted) as page:
-        scores, text = score_model(predictor, data, folder, split, page.add)
+        scores, text = score_model(predictor, data, split, folder, page)
         page.finish(scores)
     return text
 
 
 def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.device) -> None:
-    """Build loaders, model, loss and optimiser; train; score the best checkpoint."""
-    watch = watched(args.watch, data.classes.names)
+    """Build, train epoch by epoch, and score the best checkpoint."""
+    num_classes = data.classes.num_classes
+    watch = watched(args.watch, data.classes.names, data.pixels("valid"))
     spec = config.ModelConfig(
-        args.backbone, args.head, data.classes.num_classes, args.weights or "pretrained",
-        args.hub_repo, args.fine_tune,
+        args.backbone, args.head, num_classes, args.weights or "pretrained", args.hub_repo,
+        args.fine_tune,
     )  # fmt: skip
     with main_first():
         model = build_model(spec).to(device)
     resize = Resize(args.imgsz or config.TRAIN_SIZE, args.keep_ratio, model.input_format)
     augment = build_augment(args.augment, resize, args.seed)
-    loaders = build_loaders(
+    train_loader, valid_loader, test_loader = build_loaders(
         data, resize, augment, args.batch, args.workers, args.seed, device.type == "cuda"
     )
-    test_loader = build_test_loader(data, loaders[1])
-    scored = (test_loader or loaders[1]).dataset
     weights = fingerprint(model.backbone)
-    header = checkpoint_header(spec, weights, data.classes, resize)
-    header |= {"tiled": augment.tiled, "code": model.backbone.code}
-    job = record_job(shared_settings(args), weights, loaders[0].dataset, loaders[1].dataset)
-    run = RunFolder(output_folder(args.out_dir), header, job, watch)
-    last = run.find_last(args.resume)
-    saved = from_main(lambda: run.load_last(last, args.epochs)) if last else None
+    checkpoint = describe_model(spec, weights, data.classes, resize, augment.tiled)
+    job = record_job(shared_settings(args), weights, train_loader.dataset, valid_loader.dataset)
+    run = RunFolder(output_folder(args.out_dir), checkpoint, job, watch, args.tensorboard)
+    last = find_last(run, args.resume, args.epochs)
     if args.init_head:
         print(start_from_head(args.init_head, spec, model.head, data.classes))
-    model.set_up_training(args.unfreeze_blocks, args.checkpoint_activations, args.compile)
     amp = amp_dtype(device) if args.amp else None
+    model.set_up_training(args.unfreeze_blocks, args.checkpoint_activations, args.compile, amp)
+    pixels = data.pixels("train") if args.class_weights == "auto" else None
+    criterion = build_criterion(args.loss, model.upsample, pixels, device)
+    optimizer = build_optimizer(model, optimizer_settings(args), len(train_loader))
+    totals = EpochTotals(num_classes)
     if not args.fine_tune:
         model.use_runtime(args.runtime, amp or torch.float32)
-    updater = build_updater(model, optimizer_settings(args), len(loaders[0]), device, amp)
-    pixels = data.pixels("train") if args.class_weights == "auto" else None
-    criterion = build_criterion(args.loss, model.output_stride, pixels, device)
-
-    if args.cache_features:
         settings = FeatureSettings(args.backbone, config.HEADS[args.head], args.augment, args.seed)
-        loaders = cached_loaders(model, loaders, args.cache_features, settings, device, amp)
-    elif not args.fine_tune:
-        loaders = loaders[0], cached_valid_loader(model, loaders[1], device, amp) or loaders[1]
-    trainer = Trainer(
-        model, *loaders, updater, criterion, device, run, 60 * args.save_every, test_loader
-    )
-    if saved:
-        trainer.resume(last, saved)
+        train_loader, valid_loader = with_features(
+            model, (train_loader, valid_loader), args.cache_features, settings
+        )
+    saver = Checkpointer(run, model, optimizer, totals, 60 * args.save_every)
+    if last:
+        saver.resume(*last)
     else:
         replace_earlier_run(run.folder)
-    if args.tensorboard:
-        run.board = open_board(run.folder, len(run.history))
+    network = DistributedDataParallel(model) if world_size() > 1 else model
+    scored = (test_loader or valid_loader).dataset
+    too_large = smaller(args.batch, args.grad_accum, resize.image_size)
+
+    with explained(run, too_large), run_page(args, data, run, device, scored) as page:
+        with saver:
+            for epoch in run.epochs_left(args.epochs, args.patience):
+                train_loader.batch_sampler.set_epoch(epoch, totals.batches)
+                batches = progress(train_loader, "Training")
+                train_scores = train_one_epoch(
+                    network, batches, criterion, optimizer, totals, saver
+                )
+                batches = saver.between(progress(valid_loader, "Validation"), valid_loader)
+                valid_scores = evaluate(
+                    model, batches, criterion, resize, num_classes, watch.boundary
+                )
+                run.add_epoch(totals.lr, train_scores, valid_scores, model.trained())
+                run.write_preview(model, valid_loader.dataset)
+                page.update()
+                totals.clear()
+                saver(save=True)
+        run.save("final_model.pth", model.trained())
+        page.finish(test_best(run, model, test_loader, valid_loader, criterion, page))
+    print(f"TRAINING COMPLETE: {run.summary()}")
+
+
+def run_page(
+    args: argparse.Namespace, data: SegmentationData, run: RunFolder, device: torch.device,
+    scored: Dataset,
+) -> RunPage:  # fmt: skip
+    """The page of a run; writes the facts of this start into run.json."""
     started = write_run_facts(run.folder, args.seed, device, bool(args.resume))
     backbone = f"{'fine-tuned' if args.fine_tune else 'frozen'} {args.backbone}"
-    page = RunPage(
-        run.folder, data.classes, scored.pairs,
+    return RunPage(
+        run.folder, data.classes, scored.pictures.pairs,
         f"{args.head} head on the {backbone}, trained on {data.source}",
         training_facts(data, scored.resize.image_size, args.epochs, started),
-        run.history, not args.no_page,
+        run.history, run.watch, not args.no_page,
     )  # fmt: skip
-    page.watch = watch
-    with page:
-        trainer.after_epoch = page.update
-        trainer.fit(args.epochs, args.patience)
-        run.save("final_model.pth", model.trained())
-        scores, text = trainer.test(page.add)
-        print(text)
-        page.finish(scores)
-    print(f"TRAINING COMPLETE: {run.summary()}")
+
+
+def test_best(
+    run: RunFolder, model: SegmentationModel, test_loader: DataLoader | None,
+    valid_loader: DataLoader, criterion: Criterion, page: RunPage,
+) -> Scores:  # fmt: skip
+    """Score the best checkpoint on the test pairs, or without any on the validation pairs.
+
+    Prints the scores, and writes results.csv, the confusion matrix and those of run.json.
+    """
+    path = run.folder / "best_model_iou.pth"
+    if not from_main(path.is_file):  # resumed from another folder's, and no epoch was better
+        path = path.with_name("final_model.pth")
+    best = from_main(lambda: Checkpoint.load(path))
+    check_weights(path, best.model_state_dict, model.trained())
+    model.load_trained(best.model_state_dict)
+    loader = test_loader or valid_loader
+    pairs = loader.dataset.pictures.pairs
+    what = f"{len(pairs)} test pairs" if test_loader else VALIDATION_PAIRS
+    own = [pairs[i] for i in own_indices(len(pairs))]
+    scores = evaluate(
+        model, progress(loader, "Testing"), criterion, loader.dataset.resize,
+        run.classes.num_classes, boundary=True,
+        observe=lambda labels, target, place: page.add(own[place], labels, target),
+    )  # fmt: skip
+    if is_main():
+        print(write_scores(scores, run.classes, run.folder))
+        about = {"checkpoint": path.name, "epoch": best.epoch, "pairs": what}
+        write_final_scores(run.folder, run.classes.names, scores, about)
+        print(
+            f"TESTING {path} (epoch {best.epoch}): loss {scores['loss']:.4f}, pixel accuracy "
+            f"{scores['pixel_acc']:.4f}, mIoU {scores['miou']:.4f} on the {what}"
+        )
+    return scores
 
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    args = get_args_parser().parse_args(argv)
+    parser = get_args_parser()
+    args = parser.parse_args(argv)
     with session(args.device) as device:
-        check_flags(args, world_size())
+        check_flags(parser, args, world_size())
         seed_everything(args.seed)
         if args.deterministic:
             make_deterministic()

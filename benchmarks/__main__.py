@@ -8,6 +8,7 @@ if __name__ == "__main__":  # before the imports, which take seconds
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from benchmarks.jobs import Workload, sample_data, script_seconds, write_inputs
 from benchmarks.table import Bench, count_flops, machine, matrix_rate
 from common.exits import exits_cleanly
 from common.flags import add_image_size, add_model_flags, add_shared
-from common.job_record import JobRecord
 from common.parser import Parser, positive_int
 from data.augment import build_augment
 from data.transforms import Resize
@@ -26,7 +26,7 @@ from datasets import build_loaders
 from model import build_model
 from networks.weights import fingerprint
 from training.feature_cache import FeatureSettings
-from training.run_folder import RunFolder, checkpoint_header
+from training.run_folder import describe_model
 from utils import amp_dtype, output_folder, seed_everything, select_device, write_atomically
 
 RECIPE_EPOCHS = 65  # of the articles' person segmentation
@@ -107,7 +107,7 @@ def report(bench: Bench, num_train: int, num_valid: int) -> dict[str, float]:
 def chip_report(workload: Workload, forward_seconds: float) -> dict[str, float]:
     """The forward pass's share of the device's matrix rate."""
     flops = count_flops(workload.extract) / workload.batch_size
-    rate = matrix_rate(workload.device, workload.amp or torch.float32)
+    rate = matrix_rate(workload.device, workload.model.amp or torch.float32)
     return {
         "forward, TFLOP/s": flops / forward_seconds / 1e12,
         "large matrix product, TFLOP/s": rate / 1e12,
@@ -156,17 +156,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     spec = config.ModelConfig(args.backbone, args.head, classes.num_classes, args.weights, hub_repo)
     model = build_model(spec).to(device)
     resize = Resize(args.imgsz, input_format=model.input_format)
-    loaders = build_loaders(
+    *loaders, _ = build_loaders(
         data, resize, build_augment("articles", resize, args.seed), args.batch, args.workers,
         args.seed, pin_memory=device.type == "cuda",
     )  # fmt: skip
-    model.set_up_training(None, False, args.compile)
     amp = amp_dtype(device) if args.amp else None
+    model.set_up_training(None, False, args.compile, amp)
     settings = FeatureSettings(spec.backbone, config.HEADS[spec.head], "articles", args.seed)
-    workload = Workload(model, loaders, resize, device, amp, settings, classes.num_classes)
+    workload = Workload(model, loaders, resize, settings, classes.num_classes)
 
-    header = checkpoint_header(spec, fingerprint(model.backbone), classes, resize)
-    RunFolder(folder, header, JobRecord({})).save("model.pth", model.trained())
+    checkpoint = describe_model(spec, fingerprint(model.backbone), classes, resize)
+    replace(checkpoint, model_state_dict=model.trained()).save(folder / "model.pth")
     flags = ["--model", folder / "model.pth", "--batch", args.batch, "--device", device]
     flags += ["--out-dir", "benchmark/results", *(["--hub-repo", hub_repo] if hub_repo else [])]
     flags += ["--dtype", str(amp).removeprefix("torch.")] if amp else []

@@ -27,11 +27,11 @@ from data.transforms import Resize
 from datasets import SegmentationDataset
 from demo.canvas import KINDS
 from demo.scenes import random_scene, render
-from engine import EpochProgress, EvaluationSettings, autocast, evaluate, train_one_epoch
+from engine import EpochTotals, evaluate, train_one_epoch
 from losses import Criterion
 from model import HEAD_CLASSES, SegmentationModel
 from training.feature_cache import FeatureSettings, cached_loaders
-from training.optimizers import OptimizerSettings, Updater, build_optimizer
+from training.optimizers import OptimizerSettings, build_optimizer
 from utils import InputError, output_folder
 from video.writer import VideoWriter
 
@@ -88,8 +88,6 @@ class Workload:
     model: SegmentationModel
     loaders: tuple[DataLoader, DataLoader]
     resize: Resize
-    device: torch.device
-    amp: torch.dtype | None
     feature_settings: FeatureSettings
     num_classes: int
 
@@ -97,9 +95,9 @@ class Workload:
         train_loader, _ = self.loaders
         self.pictures = len(train_loader.dataset)
         self.batch_size = train_loader.batch_sampler.batch_size
-        self.criterion = Criterion(self.model.output_stride)
-        optimizer = build_optimizer(self.model, OptimizerSettings())
-        self.updater = Updater(optimizer, device=self.device, amp=self.amp)
+        self.device = self.model.device
+        self.criterion = Criterion(self.model.upsample)
+        self.optimizer = build_optimizer(self.model, OptimizerSettings(), 1)
         self.images = torch.randn(self.batch_size, 3, *self.resize.image_size, device=self.device)
         self.features = self.extract().half()
         channels = self.features.shape[1]
@@ -111,8 +109,7 @@ class Workload:
 
     @torch.no_grad()
     def extract(self) -> Tensor:
-        with autocast(self.device, self.amp):
-            return self.model.extract(self.images)
+        return self.model.extract(self.images)
 
     def forward(self) -> None:
         for _ in range(self.num_batches):
@@ -124,36 +121,36 @@ class Workload:
         """The forward pass and the features by another runtime, or in another number type."""
         model = SegmentationModel(self.model.backbone, nn.Identity())
         model.use_runtime(runtime, dtype)
-        amp = None if dtype == torch.float32 else dtype
+        model.amp = None if dtype == torch.float32 else dtype
 
         def forward() -> None:
-            with torch.no_grad(), autocast(self.device, amp):
+            with torch.no_grad():
                 for _ in range(self.num_batches):
                     model.extract(self.images)
 
         def features() -> None:
-            self._features(model, amp, "features_by_runtime")
+            self._features(model, "features_by_runtime")
 
         return forward, features
 
     def train(self) -> None:
-        self._train(self.model, self.loaders[0])
+        self._train(self.loaders[0])
 
-    def _train(self, network: nn.Module, batches: Iterable) -> None:
-        progress = EpochProgress(self.num_classes)
-        train_one_epoch(network, batches, self.updater, self.criterion, progress, self.device)
+    def _train(self, batches: Iterable) -> None:
+        totals = EpochTotals(self.num_classes)
+        train_one_epoch(self.model, batches, self.criterion, self.optimizer, totals)
 
     def steps_of(self, name: str) -> Callable[[], None]:
         """Training steps of another head than the model's, on the same features."""
         head = HEAD_CLASSES[name](self.features.shape[1], self.num_classes)
         model = SegmentationModel(self.model.backbone, head.to(self.device))
-        updater = Updater(torch.optim.AdamW(head.parameters()), device=self.device, amp=self.amp)
-        criterion = Criterion(model.output_stride)
+        model.amp = self.model.amp
+        optimizer = build_optimizer(model, OptimizerSettings(), 1)
+        criterion = Criterion(model.upsample)
         batches = [(self.features, self.targets)] * self.num_batches
 
         def train() -> None:
-            progress = EpochProgress(self.num_classes)
-            train_one_epoch(head, batches, updater, criterion, progress, self.device)
+            train_one_epoch(model, batches, criterion, optimizer, EpochTotals(self.num_classes))
 
         return train
 
@@ -163,7 +160,7 @@ class Workload:
         plain_epoch(self.model, self.usual_head.train(), self.usual_optimizer, batches, self.device)
 
     def step(self) -> None:
-        self._train(self.model.head, [(self.features, self.targets)] * self.num_batches)
+        self._train([(self.features, self.targets)] * self.num_batches)
 
     def step_as_usual(self) -> None:
         for _ in range(self.num_batches):
@@ -172,32 +169,25 @@ class Workload:
 
     def compute_features(self) -> None:
         """Compute one view of the training pictures, and the validation pictures, anew."""
-        self.cached = self._features(self.model, self.amp, "features")
+        self.cached = self._features(self.model, "features")
 
-    def _features(
-        self, model: SegmentationModel, amp: torch.dtype | None, name: str
-    ) -> tuple[DataLoader, DataLoader]:
+    def _features(self, model: SegmentationModel, name: str) -> tuple[DataLoader, DataLoader]:
         root = output_folder(f"benchmark/{name}")
         shutil.rmtree(root)
         with redirect_stdout(io.StringIO()):
-            return cached_loaders(
-                model, self.loaders, 1, self.feature_settings, self.device, amp, root
-            )
+            return cached_loaders(model, self.loaders, 1, self.feature_settings, root)
 
     def train_cached(self) -> None:
-        self._train(self.model.head, self.cached[0])
+        self._train(self.cached[0])
 
     def evaluate(self) -> None:
-        self._evaluate(self.model, self.loaders[1])
+        self._evaluate(self.loaders[1])
 
     def evaluate_cached(self) -> None:
-        self._evaluate(self.model.head, self.cached[1])
+        self._evaluate(self.cached[1])
 
-    def _evaluate(self, network: nn.Module, batches: Iterable) -> None:
-        settings = EvaluationSettings(
-            self.num_classes, self.resize, self.device, self.criterion, self.amp
-        )
-        evaluate(network, batches, settings)
+    def _evaluate(self, batches: Iterable) -> None:
+        evaluate(self.model, batches, self.criterion, self.resize, self.num_classes)
 
     def evaluate_as_usual(self) -> None:
         """With targets resized to the network's size, as tutorials do."""

@@ -1,14 +1,14 @@
-"""Checkpoints of this project: their fields, and reading them without trusting the file."""
+"""Checkpoints of this project: what they hold, and reading them without trusting the file."""
 
 import reprlib
-import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from common.tensor_files import load_tensors
+from common.tensor_files import load_tensors, save_tensors
 from config import MAX_CLASSES, InputFormat
 from utils import InputError
 
@@ -16,27 +16,6 @@ CHECKPOINT_FORMAT = "dinov2-segmentation"
 CHECKPOINT_VERSION = 2
 # The fields that version 1 lacks, with its values.
 VERSION_1 = {"hub_repo": "", "patch_size": 14, "tiled": False}
-# The fields of a checkpoint and their types.
-CHECKPOINT_FIELDS = {
-    "backbone": str,
-    "hub_repo": str,  # --hub-repo of the training, an absolute path if local; "": the default
-    "weights": str,
-    "fingerprint": str,
-    "head": str,
-    "fine_tune": bool,
-    "classes": list,
-    "palette": list,
-    "image_size": list,  # height, width
-    "keep_ratio": bool,  # whether pictures keep their proportions, padded to image_size
-    "tiled": bool,  # whether the model sees windows of image_size at the picture's own resolution
-    "patch_size": int,  # pixels
-    "mean": list,
-    "std": list,
-    "epoch": int,
-    "metrics": dict,
-    "model_state_dict": dict,
-    # Optional "code": str, the version of the backbone's code; missing in older files
-}
 MAX_PIXELS = 2**27  # of image_size; more would only fill the memory
 MAX_PATCH_SIZE = 1024  # pixels
 MIN_STD = 1e-3
@@ -44,37 +23,87 @@ LARGEST_WEIGHT = 1e15  # products of two larger ones come near the end of float3
 MAX_TEXT = 4096  # characters, the longest path
 
 
-def load_checkpoint(path: Path) -> dict:
-    """The content of a checkpoint, its fields checked; `check_weights` validates the tensors.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model that train.py trained: what it is, how it sees pictures, its weights; plain data.
 
-    Reading a hostile file takes no more memory than its size.
+    The file holds these fields by their names, beside `format` and `version`.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint; train one, or name another file")
-    content = load_tensors(path)
-    if content.get("format") != CHECKPOINT_FORMAT:
-        raise InputError(f"{path}: not a checkpoint of this project; make one with train.py")
-    if content.get("version") == 1:
-        content = VERSION_1 | content
-    elif content.get("version") != CHECKPOINT_VERSION:
-        raise InputError(
-            f"{path}: format version {short(content.get('version'))}, this code reads 1 "
-            f"and {CHECKPOINT_VERSION}; train again or use the code that wrote it"
-        )
-    for name, kind in CHECKPOINT_FIELDS.items():
-        if not isinstance(content.get(name), kind):
-            raise InputError(f"{path}: its field {name!r} is missing or no {kind.__name__}")
-    for problem in _problems(content):
-        raise InputError(f"{path}: {problem}; train again, or take another checkpoint")
-    return content
+
+    backbone: str
+    hub_repo: str  # --hub-repo of the training, an absolute path if local; "": the default
+    weights: str
+    fingerprint: str  # of the backbone's weights
+    head: str
+    fine_tune: bool  # whether model_state_dict holds the backbone too
+    classes: list  # names
+    palette: list  # [R, G, B] of each class
+    image_size: list  # height, width
+    keep_ratio: bool  # whether pictures keep their proportions, padded to image_size
+    tiled: bool  # whether the model sees windows of image_size at the picture's own resolution
+    patch_size: int  # pixels
+    mean: list
+    std: list
+    epoch: int = 0
+    metrics: dict = field(default_factory=dict)  # the row of history.csv
+    model_state_dict: dict = field(default_factory=dict)
+    training: dict = field(default_factory=dict)  # in last.pth: what resuming needs
+
+    def save(self, path: Path) -> None:
+        content = {item.name: getattr(self, item.name) for item in fields(self)}
+        content |= {"format": CHECKPOINT_FORMAT, "version": CHECKPOINT_VERSION}
+        save_tensors(path, content)
+
+    @classmethod
+    def load(cls, path: Path) -> "Checkpoint":
+        """The checkpoint in a file, its fields checked; `check_weights` validates the tensors.
+
+        Reading a hostile file takes no more memory than its size. Raises InputError.
+        """
+        if not path.is_file():
+            raise InputError(f"{path}: no such checkpoint; train one, or name another file")
+        content = load_tensors(path)
+        if content.get("format") != CHECKPOINT_FORMAT:
+            raise InputError(f"{path}: not a checkpoint of this project; make one with train.py")
+        if content.get("version") == 1:
+            content = VERSION_1 | content
+        elif content.get("version") != CHECKPOINT_VERSION:
+            raise InputError(
+                f"{path}: format version {short(content.get('version'))}, this code reads 1 "
+                f"and {CHECKPOINT_VERSION}; train again or use the code that wrote it"
+            )
+        content = {"training": {}} | content
+        for item in fields(cls):
+            if not isinstance(content.get(item.name), item.type):
+                raise InputError(
+                    f"{path}: its field {item.name!r} is missing or no {item.type.__name__}"
+                )
+        for problem in _problems(content):
+            raise InputError(f"{path}: {problem}; train again, or take another checkpoint")
+        return cls(**{item.name: content[item.name] for item in fields(cls)})
+
+    @property
+    def input_format(self) -> InputFormat:
+        """What the backbone expects of images."""
+        return InputFormat(self.patch_size, tuple(self.mean), tuple(self.std))
+
+    def difference(self, other: "Checkpoint") -> str | None:
+        """How the other's model differs, as in "head 'ms', not 'sharp'"; None where it does not."""
+        of_one_epoch = ("epoch", "metrics", "model_state_dict", "training")
+        for item in fields(self):
+            ours, theirs = getattr(self, item.name), getattr(other, item.name)
+            # The fingerprint tells backbones apart, wherever their code lies.
+            if ours != theirs and item.name not in ("hub_repo", *of_one_epoch):
+                return f"{item.name} {short(theirs)}, not {short(ours)}"
+        return None
 
 
 def _problems(content: dict) -> Iterator[str]:
     """Problems of fields that have the right types."""
-    for name, kind in CHECKPOINT_FIELDS.items():
-        value = content[name]
-        if kind is str and (len(value) > MAX_TEXT or not value.isprintable()):
-            yield f"its field {name!r} is no line of text"
+    for item in fields(Checkpoint):
+        value = content[item.name]
+        if item.type is str and (len(value) > MAX_TEXT or not value.isprintable()):
+            yield f"its field {item.name!r} is no line of text"
     yield from description_problems(content)
 
 
@@ -114,21 +143,6 @@ def are_mean_and_std(mean: Sequence[Any], std: Sequence[Any]) -> bool:
 def _is_colour(value: Any) -> bool:
     has_length = isinstance(value, list) and len(value) == 3
     return has_length and all(type(c) is int and 0 <= c <= 255 for c in value)
-
-
-def input_format(content: dict) -> InputFormat:
-    """What the backbone of a checkpoint expects of images."""
-    return InputFormat(content["patch_size"], tuple(content["mean"]), tuple(content["std"]))
-
-
-def warn_of_other_code(path: Path, content: dict, code: str) -> None:
-    """Print a warning if the backbone's code is not what the checkpoint's head was trained with."""
-    if content.get("code", code) != code:
-        print(
-            f"warning: {path} was trained with another version of the code of its backbone "
-            f"{short(content['backbone'])}; if the features changed, train again",
-            file=sys.stderr,
-        )
 
 
 def check_weights(path: Path, state: dict, expected: dict[str, Tensor]) -> None:

@@ -13,10 +13,21 @@ from config import (
     OUTPUTS,
     RUNTIMES,
     SCHEDULES,
+    SPLIT_WORDS,
     VALID_FRACTION,
     WEIGHT_DECAY,
     PredictorOptions,
 )
+
+NEEDED_BY = {  # flags of train.py that do nothing without another one
+    "--fine-tune": (
+        "--backbone-lr", "--layer-decay", "--unfreeze-blocks", "--checkpoint-activations",
+    ),
+    "--test-only": (
+        "--split", "--model", "--mode", "--tile", "--tile-overlap", "--scales", "--refine",
+        "--flip", "--dtype",
+    ),
+}  # fmt: skip
 
 
 # fmt: off
@@ -206,4 +217,29 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--cache-features", type=number(0, whole=True), default=0, metavar="N",
         help="compute the frozen backbone's features once, for N augmented variants of each "
         "training picture, and train the head on these; 0: compute them in each epoch")
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("run")
+    group.add_argument("--out-dir", default="", metavar="NAME", help="folder below outputs/")
+    group.add_argument("--resume", nargs="?", const=True, metavar="FILE",
+        help="continue from last.pth in the output folder, or from another such file")
+    group.add_argument("--save-every", type=number(above=0), default=10.0, metavar="MINUTES",
+        help="minutes between two saves of last.pth within an epoch")
+    add_shared(group, "--device", "--runtime")
+    group.add_argument("--amp", action="store_true",
+        help="mixed precision: bfloat16, or float16 on chips without it")
+    add_shared(group, "--compile", "--workers", "--seed")
+    group.add_argument("--deterministic", action="store_true",
+        help="bit-identical results on CUDA too, slower; a CPU always gives them")
+    group.add_argument("--tensorboard", action="store_true",
+        help="log the scores for TensorBoard, which must be installed")
+    add_shared(group, "--no-page")
+
+    group = parser.add_argument_group("test")
+    group.add_argument("--test-only", action="store_true",
+        help="score --model on one split, write results.csv and the confusion matrix")
+    group.add_argument("--split", choices=tuple(SPLIT_WORDS),
+        help="split that --test-only scores; default: test if there is one, else valid")
+    add_used_model(group)
 # fmt: on

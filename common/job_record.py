@@ -32,6 +32,10 @@ class JobRecord:
     root: str = ""
     files: dict[str, list[int]] = field(default_factory=dict)
 
+    def __post_init__(self):
+        for name in ("settings", "classes"):  # as they come back from a file: tuples become lists
+            object.__setattr__(self, name, json.loads(json.dumps(getattr(self, name))))
+
     @property
     def key(self) -> str:
         """16 hex digits that tell records apart."""
@@ -61,7 +65,6 @@ class JobRecord:
         `root` may differ, and times of change by the 2 s that archives round them to: a data set
         that was moved or unpacked again is the same.
         """
-        self = JobRecord.from_json(self.to_json())  # tuples become lists
         theirs = earlier.settings | {"model": earlier.model} | earlier.classes
         ours = self.settings | {"model": self.model} | self.classes
         for name in ours | theirs:

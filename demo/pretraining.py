@@ -14,11 +14,9 @@ from common.tensor_files import save_tensors
 from data.transforms import to_tensor
 from demo.canvas import KINDS
 from demo.scenes import random_scene, render
-from engine import EpochProgress, train_one_epoch
 from losses import Criterion
 from model import LinearHead, SegmentationModel
 from networks.backbones import load_backbone
-from training.optimizers import Updater
 from utils import amp_dtype, remove_leftovers
 
 # Side of the pictures in pixels, pictures per step, steps: small pictures first.
@@ -50,8 +48,8 @@ def pretrain(path: Path, device: torch.device, workers: int) -> None:
     head = LinearHead(4 * backbone.embed_dim, len(KINDS))
     model = SegmentationModel(backbone, head, fine_tune=True).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.05)
-    updater = Updater(optimizer, device=device, amp=amp_dtype(device))
-    criterion = Criterion(model.output_stride)
+    model.amp = amp_dtype(device)
+    criterion = Criterion(model.upsample)
     pictures = sum(batch * steps for _, batch, steps in STAGES)
     seen = 0
     for side, batch, steps in STAGES:
@@ -61,12 +59,14 @@ def pretrain(path: Path, device: torch.device, workers: int) -> None:
         for _ in range(steps // STEPS_PER_REPORT):
             for group in optimizer.param_groups:
                 group["lr"] = LR * _warmup_cosine(seen / pictures)
-            some = (next(batches) for _ in range(STEPS_PER_REPORT))
-            progress = EpochProgress(len(KINDS))
-            scores = train_one_epoch(model, some, updater, criterion, progress, device)
+            for _ in range(STEPS_PER_REPORT):
+                images, kinds = (tensor.to(device) for tensor in next(batches))
+                loss = criterion(model(images), kinds)
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
             seen += batch * STEPS_PER_REPORT
-            shown = f"loss {scores['loss']:.4f}, mIoU {scores['miou']:.4f}"
-            print(f"{seen:7d} of {pictures} pictures, {side} px: {shown}", flush=True)
+            print(f"{seen:7d} of {pictures} pictures, {side} px: loss {loss:.4f}", flush=True)
     remove_leftovers(path.parent, path.name)
     save_tensors(path, {name: value.half() for name, value in backbone.state_dict().items()})
     print(f"wrote {path}")

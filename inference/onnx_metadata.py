@@ -8,8 +8,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from common.checkpoints import CHECKPOINT_FORMAT, description_problems, input_format, short
-from config import MAX_IMAGE_SIDE
+from common.checkpoints import CHECKPOINT_FORMAT, description_problems, short
+from config import MAX_IMAGE_SIDE, InputFormat
 from data.labels.classes import Classes
 from data.transforms import Resize, mean_colour
 from inference.protocol import NO_LIMIT, OwnSize, Protocol, ShortSide
@@ -112,7 +112,8 @@ def _is_ratio(value: Any) -> bool:
 
 
 def _protocol(notes: dict) -> Protocol:
-    expects, size = input_format(notes), tuple(notes["image_size"])
+    expects = InputFormat(notes["patch_size"], tuple(notes["mean"]), tuple(notes["std"]))
+    size = tuple(notes["image_size"])
     if notes["resize"] != "windows":
         protocol = Protocol(Resize(size, notes["resize"] == "pad", expects))
     elif notes["short_side"] is None:

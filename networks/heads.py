@@ -135,7 +135,7 @@ class PixelDecoder(nn.Module):
         if self.training:  # the same function, faster
             patches = batch_norm_conv(features, self.bn, self.conv)
         else:
-            patches = self.conv(self.bn(features))
+            patches = self.conv(self.bn(features.to(self.bn.weight.dtype)))
         patches = self.blocks(patches.permute(0, 2, 3, 1).contiguous())
         return patches, self.upscale(patches)
 
@@ -147,7 +147,6 @@ class SharpHead(nn.Module):
     """
 
     scale = 4
-    converts_features = True
 
     def __init__(self, channels: int, num_classes: int, width: int = 128):
         super().__init__()
@@ -196,7 +195,6 @@ class MaskHead(nn.Module):
     """
 
     scale = 4
-    converts_features = True
 
     def __init__(self, channels: int, num_classes: int, width: int = 128):
         super().__init__()

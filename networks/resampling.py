@@ -75,7 +75,7 @@ def unpadding_weights(grid: int, size: int, out_size: int, output_stride: Fracti
 
 def upsample(
     logits: Tensor,
-    image_size: Sequence[int],
+    content_size: Sequence[int],
     size: Sequence[int] | None = None,
     rows: slice = slice(None),
     *,
@@ -83,14 +83,14 @@ def upsample(
 ) -> Tensor:
     """Resize logits of the padded grid (B, K, h, w) to (B, K, *size), without the padding.
 
-    image_size: (H, W) of the picture in the middle of the padding. size: (H', W'), image_size by
-    default. rows: which of the H' rows are wanted. output_stride: pixels of the padded input for
+    content_size: (H, W) of the picture in the middle of the padding. size: (H', W'), content_size
+    by default. rows: which of the H' rows are wanted. output_stride: pixels of the padded input for
     each cell of the grid.
     """
     vertical, horizontal = (
         _kept_weights(grid, length, out_length, output_stride, logits.device, logits.dtype)
         for grid, length, out_length in zip(
-            logits.shape[-2:], image_size, size or image_size, strict=True
+            logits.shape[-2:], content_size, size or content_size, strict=True
         )
     )
     return vertical[rows] @ logits @ horizontal.T
@@ -141,17 +141,17 @@ def to_labels(logits: Tensor) -> Tensor:
 
 def labels_at(
     logits: Tensor,
-    image_size: Sequence[int],
+    content_size: Sequence[int],
     size: Sequence[int] | None = None,
     *,
     output_stride: Fraction,
 ) -> Tensor:
     """Class ids (B, *size) uint8 of logits (B, K, h, w) that are resized as by `upsample`."""
-    height, width = size or image_size
+    height, width = size or content_size
     labels = logits.new_empty((len(logits), height, width), dtype=torch.uint8)
     for images, rows in strips(logits, height, width):
         upsampled = upsample(
-            logits[images].detach(), image_size, size, rows, output_stride=output_stride
+            logits[images].detach(), content_size, size, rows, output_stride=output_stride
         )
         labels[images, rows] = to_labels(upsampled)
     return labels

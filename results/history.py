@@ -3,11 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-
-from common.checkpoints import check_like, short
 from utils import InputError
 
 CURVES = {"loss": "loss", "accuracy": "pixel_acc", "miou": "miou"}  # file name -> score
@@ -55,12 +51,22 @@ class Watch:
         return "absent" if value is None else f"{value:.4f}"
 
 
-def watched(name: str, class_names: Sequence[str]) -> Watch:
-    """The Watch of that name. Raises InputError for a name that is neither score nor class."""
-    if name not in WATCHED and name not in class_names:
+def watched(name: str, class_names: Sequence[str], pixels: Sequence[int]) -> Watch:
+    """The Watch of that name. Raises InputError for one whose score no epoch would have.
+
+    pixels: how many the validation masks have of each class.
+    """
+    if name in WATCHED:
+        return Watch(name)
+    if name not in class_names:
         raise InputError(
             f"--watch {name}: no such score or class; pass one of {', '.join(WATCHED)}, or a "
             f"class: {', '.join(class_names)}"
+        )
+    if pixels[class_names.index(name)] == 0:
+        raise InputError(
+            f"--watch {name}: no validation mask has a pixel of it, so no epoch would be better "
+            "than another; watch another score, or put a picture with it into the validation set"
         )
     return Watch(name)
 
@@ -82,20 +88,3 @@ def history_row(epoch: int, lr: float, train: dict, valid: dict, class_names: Se
 
 def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def check_history(history: Any, epochs: int, watch: Watch, class_names: Sequence[str]) -> None:
-    """Raise ValueError unless history has a row as history_row makes it for each epoch."""
-    if not isinstance(history, list) or len(history) != epochs:
-        raise ValueError(f"history is not that of {short(epochs)} epochs")
-    train = dict.fromkeys(CURVES.values(), 0.0)
-    valid = train | {"iou": torch.zeros(len(class_names))}
-    if watch.boundary:
-        valid["boundary_iou"] = torch.zeros(1)
-    example = history_row(1, 0.1, train, valid, class_names)
-    may_be_absent = [name for name in example if name.startswith("iou_") or "boundary" in name]
-    for epoch, row in enumerate(history, 1):
-        absent = [k for k in may_be_absent if isinstance(row, dict) and row.get(k, 0.0) is None]
-        check_like(row, example | dict.fromkeys(absent), f"history[{epoch - 1}]")
-        if row["epoch"] != epoch:
-            raise ValueError(f"history is not that of {epochs} epochs")

@@ -10,9 +10,19 @@ from data.labels.classes import Classes
 from metrics import Scores
 from results.plots import draw_confusion
 from results.tables import csv_text
-from utils import write_atomically
+from utils import InputError, write_atomically
 
 COLUMNS = ("iou", "boundary_iou", "precision", "recall", "f1")  # of results.csv
+
+
+def check_same_classes(model: Classes, data: Classes) -> None:
+    """Raise InputError unless the model's classes are the data set's, by name and order."""
+    if model.names != data.names:
+        raise InputError(
+            f"the model has {model.num_classes} classes ({', '.join(model.names[:5])}, ...), the "
+            f"data set has {data.num_classes} ({', '.join(data.names[:5])}, ...); pass --classes "
+            "with the model's classes, or another --model"
+        )
 
 
 def write_scores(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.basics import draw_pair
+from helpers.models import StripeBackbone, criterion
 from PIL import Image
 
 import check_data
@@ -17,12 +18,11 @@ from data.augment import build_augment
 from data.pairs import tile_pairs
 from data.transforms import Resize
 from datasets import EpochBatches, SegmentationDataset, build_loaders
-from engine import EvaluationSettings, evaluate
-from losses import Criterion
+from engine import evaluate
 from metrics import ConfusionMatrix
+from model import LinearHead, SegmentationModel
 from predictor import load_predictor
-from training import trainer
-from training.failures import collapse_warning
+from training.run_folder import collapse_warning
 
 TINY = ["--backbone", "dinov2_vitt14", "--weights", "none", "--imgsz", "56", "--workers", "0"]
 
@@ -99,7 +99,7 @@ def test_workers_change_nothing(data):
     for workers in (0, 2):
         resize = Resize((28, 42))
         augment = build_augment("scale", resize, 0)
-        loader, valid = build_loaders(data, resize, augment, 4, workers, seed=0)
+        loader, valid, _ = build_loaders(data, resize, augment, 4, workers, seed=0)
         batches.append(list(loader))
         assert [len(targets) for _, targets in valid] == [3]
     for one, other in zip(*batches, strict=True):
@@ -121,8 +121,11 @@ def test_a_checkpoint_keeps_the_proportions_for_inference(data_dir, in_tmp, flag
     assert is_padding.float().mean().item() == pytest.approx(0.75 if flags else 0)
 
 
-class ColourOracle(torch.nn.Module):
+class ColourOracle(SegmentationModel):
     """Class 1 where a patch's red is bright."""
+
+    def __init__(self):
+        super().__init__(StripeBackbone(), LinearHead(8, 2))
 
     def forward(self, images):
         red = torch.nn.functional.avg_pool2d(images[:, :1], 14)
@@ -138,8 +141,7 @@ def test_evaluation_finds_pictures_in_their_padding(size):
     image = np.where(mask[..., None] == 1, np.uint8(250), np.uint8(10)).repeat(3, 2)
     tensor = datasets.eval_transform(image, resize)[None]
     loader = [(tensor, [torch.from_numpy(mask)])]
-    settings = EvaluationSettings(2, resize, torch.device("cpu"), Criterion(14))
-    scores = evaluate(ColourOracle(), loader, settings)
+    scores = evaluate(ColourOracle(), loader, criterion(), resize, 2)
     assert scores["miou"] > 0.95
     assert scores["predicted"].sum() == mask.size
 
@@ -162,7 +164,7 @@ def test_flags_of_training_do_something(data_dir, in_tmp, flags, differs):
         argv = ["--data", str(data_dir), *TINY, "--epochs", "1", "--out-dir", name, *more]
         train.main(argv)
         last = torch.load(in_tmp / "outputs" / name / "last.pth", weights_only=True)
-        losses.append(last["history"][0]["train_loss"])
+        losses.append(last["training"]["history"][0]["train_loss"])
     assert (losses[0] != losses[1]) == differs
 
 
@@ -179,12 +181,13 @@ def test_a_collapse_to_one_class_is_said():
 
 
 def test_training_warns_of_a_collapse(data_dir, in_tmp, capsys, monkeypatch):
-    def blind(*args):
+    def blind(*args, **options):
         matrix = ConfusionMatrix(2)
         more = {"loss": 1.0, "miou": 0.3, "pixel_acc": 0.6, "matrix": matrix}
+        more["boundary_iou"] = torch.zeros(2)
         return matrix.compute() | scores([99, 0], [0.6, 0.0]) | more
 
-    monkeypatch.setattr(trainer, "evaluate", blind)
+    monkeypatch.setattr(train, "evaluate", blind)
     train.main(["--data", str(data_dir), *TINY, "--epochs", "1"])
     assert "warning: every pixel was predicted as background" in capsys.readouterr().out
 

@@ -2,23 +2,15 @@ import math
 
 import pytest
 import torch
-from helpers.models import StripeBackbone, small_model
+from helpers.models import StripeBackbone, criterion, small_model
 from torch import nn
 
 from data.transforms import Resize
-from engine import (
-    EpochProgress,
-    EvaluationSettings,
-    NotFinite,
-    evaluate,
-    predict_labels,
-    train_one_epoch,
-)
-from losses import Criterion
+from engine import EpochTotals, NotFinite, evaluate, train_one_epoch
 from model import SegmentationModel, TokenHead
 from networks import resampling
 from networks.resampling import labels_at, to_labels, upsample
-from training.optimizers import Updater
+from training.optimizers import ScheduledOptimizer
 
 CPU = torch.device("cpu")
 
@@ -32,12 +24,12 @@ def batches(count=3, size=28):
         yield images, targets.to(torch.uint8)
 
 
-def train(model, loader=None, optimizer=None, progress=None, **options):
+def train(model, loader=None, optimizer=None, totals=None, **options):
     """One epoch on the CPU; three classes."""
     optimizer = optimizer or torch.optim.AdamW(model.head.parameters(), 0.1)
-    updater = Updater(optimizer, **options)
+    optimizer = ScheduledOptimizer(optimizer, **options)
     return train_one_epoch(
-        model, loader or batches(), updater, Criterion(14), progress or EpochProgress(3), CPU
+        model, loader or batches(), criterion(), optimizer, totals or EpochTotals(3)
     )
 
 
@@ -98,7 +90,8 @@ def test_mixed_precision_trains_to_about_the_same_loss():
     losses = []
     for amp in (None, torch.bfloat16):
         model = small_model()
-        losses.append(train(model, amp=amp)["loss"])
+        model.amp = amp
+        losses.append(train(model)["loss"])
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
@@ -106,16 +99,15 @@ def test_mixed_precision_trains_to_about_the_same_loss():
 def test_a_loss_that_is_not_finite_stops_the_run():
     model = small_model()
     nn.init.constant_(model.head.conv_seg.weight, math.inf)
-    with pytest.raises(NotFinite, match="--lr"):
+    with pytest.raises(NotFinite, match="the loss became"):
         train(model)
 
 
 def test_the_step_of_a_loss_that_is_not_finite_is_known():
     poisoned = list(batches(40))
     poisoned[33][0].fill_(math.nan)
-    with pytest.raises(NotFinite) as error:
+    with pytest.raises(NotFinite, match="became nan in step 34"):
         train(small_model(), poisoned)
-    assert error.value.batch == 33
 
 
 def test_accumulated_batches_make_the_step_of_one_large_batch():
@@ -143,14 +135,14 @@ def test_gradients_are_clipped():
     assert 0 < moved <= 1.001e-3
 
 
-def test_progress_goes_on_where_another_stopped():
+def test_totals_go_on_where_another_stopped():
     loader = list(batches(4))
-    whole, parts = EpochProgress(3), EpochProgress(3)
-    expected = train(small_model(), loader, progress=whole)
+    whole, parts = EpochTotals(3), EpochTotals(3)
+    expected = train(small_model(), loader, totals=whole)
     model = small_model()
     optimizer = torch.optim.AdamW(model.head.parameters(), 0.1)
     train(model, loader[:2], optimizer, parts)
-    resumed, state = EpochProgress(3), parts.state_dict()
+    resumed, state = EpochTotals(3), parts.state_dict()
     assert state["counts"].shape == (3, 4)  # as in every last.pth so far: they resume
     resumed.load_state_dict(state)
     scores = train(model, loader[2:], optimizer, resumed)
@@ -166,16 +158,18 @@ def test_scores_do_not_depend_on_the_batch_size():
     scores = []
     for size in (1, 3, 7):
         loader = [(images[i : i + size], targets[i : i + size]) for i in range(0, 7, size)]
-        settings = EvaluationSettings(3, Resize((28, 42)), CPU, Criterion(14))
-        scores.append(evaluate(model, loader, settings))
+        scores.append(evaluate(model, loader, criterion(), Resize((28, 42)), 3))
     for other in scores[1:]:
         assert other["miou"] == scores[0]["miou"]
         assert other["loss"] == pytest.approx(scores[0]["loss"])
         assert torch.equal(other["iou"], scores[0]["iou"])
 
 
-class Oracle(nn.Module):
+class Oracle(SegmentationModel):
     """Logits that say what the picture's patches are coloured."""
+
+    def __init__(self):
+        super().__init__(StripeBackbone(), TokenHead(8, 3))
 
     def forward(self, images):
         grid = images[:, 0, 7::14, 7::14].long()
@@ -186,11 +180,11 @@ def test_a_perfect_model_scores_one_at_the_masks_own_size():
     targets = torch.zeros(1, 84, 112, dtype=torch.uint8)
     targets[:, 28:56] = 2  # class 1 never occurs
     images = targets[:, None, ::2, ::2].float().repeat(1, 3, 1, 1)  # half the masks' size
-    settings = EvaluationSettings(3, Resize((42, 56)), CPU, Criterion(14))
-    scores = evaluate(Oracle(), [(images, list(targets))], settings)
+    settings = criterion(), Resize((42, 56)), 3
+    scores = evaluate(Oracle(), [(images, list(targets))], *settings)
     assert scores["miou"] > 0.9
     assert math.isnan(scores["iou"][1])
-    scores = evaluate(Oracle(), [(images, [t[::2, ::2] for t in targets])], settings)
+    scores = evaluate(Oracle(), [(images, [t[::2, ::2] for t in targets])], *settings)
     assert scores["miou"] == 1.0
 
 
@@ -198,10 +192,9 @@ def test_a_perfect_model_scores_one_at_the_masks_own_size():
 def test_a_picture_that_is_ignored_throughout_costs_nothing(name):
     images = torch.randn(2, 3, 28, 42)
     targets = [torch.ones(20, 30, dtype=torch.uint8), torch.full((20, 30), 255, dtype=torch.uint8)]
-    model, resize, criterion = small_model(), Resize((28, 42)), Criterion(14, name)
-    settings = EvaluationSettings(3, resize, CPU, criterion)
-    one = evaluate(model, [(images[:1], targets[:1])], settings)
-    both = evaluate(model, [(images, targets)], settings)
+    model, settings = small_model(), (criterion(14, name), Resize((28, 42)), 3)
+    one = evaluate(model, [(images[:1], targets[:1])], *settings)
+    both = evaluate(model, [(images, targets)], *settings)
     assert both["loss"] == pytest.approx(one["loss"] / 2)
     assert both["miou"] == one["miou"]
 
@@ -209,7 +202,7 @@ def test_a_picture_that_is_ignored_throughout_costs_nothing(name):
 @pytest.mark.parametrize("head", ["ms", "sharp"])
 def test_predicted_labels_have_the_pictures_size(head):
     model = small_model(head=head)
-    labels = predict_labels(model, torch.randn(2, 3, 30, 45), (30, 45), model.output_stride)
+    labels = model.labels(model(torch.randn(2, 3, 30, 45)), (30, 45))
     assert labels.shape == (2, 30, 45)
     assert labels.max() < 3
 
@@ -217,7 +210,7 @@ def test_predicted_labels_have_the_pictures_size(head):
 def test_a_size_that_was_predicted_at_can_be_trained_at():
     """Matrices cached in inference mode could not be saved for the backward pass."""
     model, size = small_model(), (42, 70)
-    predict_labels(model, torch.rand(1, 3, *size), size, model.output_stride)
+    with torch.inference_mode():
+        model.labels(model(torch.rand(1, 3, *size)), size)
     loader = [(torch.rand(1, 3, *size), torch.zeros(1, *size, dtype=torch.uint8))]
-    updater = Updater(torch.optim.SGD(model.head.parameters(), lr=0.1))
-    train_one_epoch(model, loader, updater, Criterion(14), EpochProgress(3), torch.device("cpu"))
+    train(model, loader, torch.optim.SGD(model.head.parameters(), lr=0.1))

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,14 @@ from PIL import Image
 import config
 import infer_image
 from common import distributed
-from common.checkpoints import CHECKPOINT_FORMAT, CHECKPOINT_VERSION
 from common.job_record import JobRecord
-from common.tensor_files import save_tensors
 from data.labels.classes import PERSON
 from data.transforms import Resize
 from inference.windows import Prediction
 from model import build_model
 from networks.weights import fingerprint
 from results.tables import ResultsTable
-from training.run_folder import checkpoint_header
+from training.run_folder import describe_model
 
 pytestmark = [
     pytest.mark.slow,
@@ -40,10 +39,9 @@ def checkpoint(tmp_path) -> Path:
     torch.manual_seed(0)
     model = build_model(spec)
     torch.nn.init.normal_(model.head.conv_seg.weight)
-    header = checkpoint_header(spec, fingerprint(model.backbone), PERSON, Resize((56, 70)))
-    content = {"format": CHECKPOINT_FORMAT, "version": CHECKPOINT_VERSION, **header}
+    untrained = describe_model(spec, fingerprint(model.backbone), PERSON, Resize((56, 70)))
     path = tmp_path / "head.pth"
-    save_tensors(path, content | {"epoch": 1, "metrics": {}, "model_state_dict": model.trained()})
+    replace(untrained, epoch=1, model_state_dict=model.trained()).save(path)
     return path
 
 

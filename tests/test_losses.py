@@ -2,13 +2,15 @@
 
 import math
 from fractions import Fraction
+from functools import partial
 
 import pytest
 import torch
+from helpers.models import criterion
 from torch.nn import functional as F
 
 import config
-from losses import Criterion, build_criterion, class_weights, dice, dice_sums
+from losses import build_criterion, class_weights, dice, dice_sums
 from model import LinearHead
 from networks import resampling
 from networks.resampling import upsample
@@ -24,21 +26,17 @@ def example():
 
 def test_cross_entropy_by_hand():
     expected = -(math.log(0.8) + math.log(0.5)) / 2
-    assert Criterion(STRIDE, "ce").at_full_size(*example()).item() == pytest.approx(expected)
+    assert criterion(14, "ce").at_full_size(*example()).item() == pytest.approx(expected)
     weighted = -(1 * math.log(0.8) + 3 * math.log(0.5)) / 4
     weights = torch.tensor([1.0, 3.0])
-    assert Criterion(STRIDE, "ce", weights).at_full_size(*example()).item() == pytest.approx(
-        weighted
-    )
+    assert criterion(14, "ce", weights).at_full_size(*example()).item() == pytest.approx(weighted)
 
 
 def test_focal_by_hand():
     terms = (0.2**2 * -math.log(0.8), 0.5**2 * -math.log(0.5))
-    assert Criterion(STRIDE, "focal").at_full_size(*example()).item() == pytest.approx(
-        sum(terms) / 2
-    )
-    criterion = Criterion(STRIDE, "focal", torch.tensor([1.0, 3.0]))
-    assert criterion.at_full_size(*example()).item() == pytest.approx((terms[0] + 3 * terms[1]) / 4)
+    assert criterion(14, "focal").at_full_size(*example()).item() == pytest.approx(sum(terms) / 2)
+    weighted = criterion(14, "focal", torch.tensor([1.0, 3.0]))
+    assert weighted.at_full_size(*example()).item() == pytest.approx((terms[0] + 3 * terms[1]) / 4)
 
 
 def test_dice_by_hand():
@@ -64,7 +62,7 @@ def test_the_losses_are_those_of_torch(name, num_classes):
     if name == "focal":
         losses = (1 - torch.exp(-losses)) ** 2 * losses
     expected = losses.sum() / (targets != 255).sum()
-    assert Criterion(STRIDE, name).at_full_size(logits, targets).item() == pytest.approx(
+    assert criterion(14, name).at_full_size(logits, targets).item() == pytest.approx(
         expected.item(), rel=1e-5
     )
 
@@ -74,13 +72,13 @@ def test_the_losses_are_those_of_torch(name, num_classes):
 @pytest.mark.parametrize("name", config.LOSSES)
 def test_strips_give_the_loss_and_gradient_of_the_whole(name, pixels, strip_bytes, monkeypatch):
     monkeypatch.setitem(resampling.STRIP_BYTES, "cpu", strip_bytes)
-    criterion = build_criterion(name, STRIDE, pixels)
+    losses = build_criterion(name, partial(upsample, output_stride=STRIDE), pixels)
     grid = torch.randn(3, 3, 2, 3, requires_grad=True)
     targets = torch.randint(0, 3, (3, 25, 42), dtype=torch.uint8)
     targets[:, 20:] = 255
-    expected = criterion.at_full_size(upsample(grid, (25, 42), output_stride=Fraction(14)), targets)
+    expected = losses.at_full_size(upsample(grid, (25, 42), output_stride=Fraction(14)), targets)
     (gradient,) = torch.autograd.grad(2 * expected, grid)
-    loss = criterion(grid, targets)
+    loss = losses(grid, targets)
     (2 * loss).backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     torch.testing.assert_close(grid.grad, gradient, rtol=1e-4, atol=1e-7)
@@ -92,13 +90,13 @@ def test_strips_give_the_loss_and_gradient_of_the_whole(name, pixels, strip_byte
 def test_a_picture_is_scored_in_strips_as_a_whole(name, pixels, strip_bytes, monkeypatch):
     monkeypatch.setitem(resampling.STRIP_BYTES, "cpu", strip_bytes)
     stride = Fraction(14, 4)  # of a head of scale 4
-    criterion = build_criterion(name, stride, pixels)
+    losses = build_criterion(name, partial(upsample, output_stride=stride), pixels)
     grid = torch.randn(1, 3, 8, 12)
     target = torch.randint(0, 3, (1, 31, 40), dtype=torch.uint8)
     target[:, 25:] = 255
     upsampled = upsample(grid, (25, 42), (31, 40), output_stride=stride)
-    expected = criterion.at_full_size(upsampled, target)
-    loss = criterion.of_picture(grid, target, (25, 42))
+    expected = losses.at_full_size(upsampled, target)
+    loss = losses.of_picture(grid, target, (25, 42))
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -107,7 +105,7 @@ def test_an_empty_batch_has_zero_loss_and_zero_gradients(name):
     """The share of a process in a last batch of fewer pictures than processes."""
     head = LinearHead(4, 3)
     logits = head(torch.empty(0, 4, 2, 3))
-    loss = Criterion(STRIDE, name)(logits, torch.empty(0, 28, 42, dtype=torch.uint8))
+    loss = criterion(14, name)(logits, torch.empty(0, 28, 42, dtype=torch.uint8))
     loss.backward()
     assert loss.item() == 0
     assert head.conv_seg.weight.grad.abs().sum() == 0
@@ -116,14 +114,14 @@ def test_an_empty_batch_has_zero_loss_and_zero_gradients(name):
 @pytest.mark.parametrize("pixels", [None, [900, 90, 10]])
 @pytest.mark.parametrize("name", config.LOSSES)
 def test_ignored_pixels_change_nothing(name, pixels):
-    criterion = build_criterion(name, STRIDE, pixels)
+    losses = build_criterion(name, partial(upsample, output_stride=STRIDE), pixels)
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 3, 4, 6, generator=generator, requires_grad=True)
     targets = torch.randint(0, 3, (2, 4, 6), generator=generator)
     targets[:, :, 4:] = 255
-    loss = criterion.at_full_size(logits, targets)
+    loss = losses.at_full_size(logits, targets)
     assert loss.item() == pytest.approx(
-        criterion.at_full_size(logits[..., :4], targets[..., :4]).item()
+        losses.at_full_size(logits[..., :4], targets[..., :4]).item()
     )
     loss.backward()
     assert logits.grad[..., 4:].abs().max() == 0
@@ -141,11 +139,11 @@ def test_nothing_but_ignored_pixels_is_zero_not_nan(name):
 
 @pytest.mark.parametrize("name", config.LOSSES)
 def test_right_answers_cost_least(name):
-    criterion = build_criterion(name, STRIDE)
+    losses = build_criterion(name, STRIDE)
     targets = torch.tensor([[[0, 1], [2, 1]]])
     right = 20 * F.one_hot(targets, 3).permute(0, 3, 1, 2).float()
-    assert criterion.at_full_size(right, targets).item() < 1e-4
-    assert criterion.at_full_size(-right, targets).item() > 1
+    assert losses.at_full_size(right, targets).item() < 1e-4
+    assert losses.at_full_size(-right, targets).item() > 1
 
 
 def test_the_losses_differ():

@@ -119,7 +119,7 @@ def test_resuming_with_other_data_is_refused_before_features_are_computed(
 
     write_classes(data_dir, 0, 1)
     run_train(data_dir, "--cache-features", "1")
-    monkeypatch.setattr(train, "cached_loaders", refuse)
+    monkeypatch.setattr(train, "with_features", refuse)
     argv = ["--data", data_dir, *TINY, "--batch", "4", "--epochs", "3", "--cache-features", "1"]
     for change, words in (
         (other_classes, "last.pth was made with mask_values [[0, 0], [1, 1]], not [[0, 1],"),
@@ -160,8 +160,8 @@ def test_a_resumed_run_ends_where_the_whole_one_does(data_dir, in_tmp, head):
     whole, parts = (
         torch.load(outputs / name / "last.pth", weights_only=True) for name in ("whole", "parts")
     )
-    assert whole["history"] == parts["history"]
-    assert [row["lr"] for row in whole["history"]] == pytest.approx([1e-3, 1e-3, 1e-4])
+    assert whole["training"]["history"] == parts["training"]["history"]
+    assert [row["lr"] for row in whole["training"]["history"]] == pytest.approx([1e-3, 1e-3, 1e-4])
     for key, value in whole["model_state_dict"].items():
         assert torch.equal(value, parts["model_state_dict"][key])
 
@@ -442,11 +442,6 @@ def test_ratios_are_ratios():
     parse = infer_image.get_args_parser().parse_args
     assert parse(["--scales", "2"]).scales == [2.0]
     assert parse(["--scales", "1", "1.32"]).scales == [1.0, 1.32]
-
-
-def test_the_model_script_says_where_its_export_went(capsys):
-    said = refused(capsys, model.main, "--export", "a.onnx", "--model", "b.pth", "--dynamic")
-    assert "--export has moved: use python export.py --to a.onnx" in said
 
 
 def test_image_size_is_width_height_or_one_number():

@@ -9,11 +9,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from common.distributed import world_size
 from common.signals import worker_init
-from data.pairs import Pair, read_target
-from datasets import SegmentationDataset, draw_number, epoch_and_picture
+from data.pairs import read_target
+from datasets import SegmentationDataset, epoch_and_picture, sample_index
 from training.feature_store import FileStore, MemoryStore, TensorSpec
 
-PREVIEWED = 4  # the first validation pictures are drawn after each epoch by the main process
 Store = FileStore | MemoryStore
 
 
@@ -34,28 +33,25 @@ class CachedDataset(Dataset):
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def pair(self, draw: int) -> Pair:
-        return self.pictures.pair(draw)
-
-    def __getitems__(self, draws: Sequence[int]) -> tuple[Tensor, Tensor | list[Tensor]]:
-        """Features (B, C, h, w), and targets (B, H, W) or a list of them, of one epoch's draws."""
-        numbers = [epoch_and_picture(draw, len(self)) for draw in draws]
+    def __getitems__(self, samples: Sequence[int]) -> tuple[Tensor, Tensor | list[Tensor]]:
+        """Features (B, C, h, w), and targets (B, H, W) or a list of them, of an epoch's samples."""
+        numbers = [epoch_and_picture(sample, len(self)) for sample in samples]
         epoch = numbers[0][0] if numbers else 1
         store = self.stores[(epoch - 1) % len(self.stores)]
         features, *targets = store.read([picture for _, picture in numbers], self.pin_memory)
-        return features, targets[0] if targets else [self._target(draw) for draw in draws]
+        return features, targets[0] if targets else [self._target(sample) for sample in samples]
 
-    def __getitem__(self, draw: int) -> tuple[Tensor, Tensor]:
-        features, targets = self.__getitems__([draw])
+    def __getitem__(self, sample: int) -> tuple[Tensor, Tensor]:
+        features, targets = self.__getitems__([sample])
         return features[0], targets[0]
 
-    def _target(self, draw: int) -> Tensor:
+    def _target(self, sample: int) -> Tensor:
         """(H', W') uint8: validation targets have the size of their masks, so none is stored."""
-        return torch.from_numpy(read_target(self.pair(draw), self.pictures.encoding))
+        return torch.from_numpy(read_target(self.pictures.pair(sample), self.pictures.encoding))
 
 
 @dataclass
-class View:
+class CachedView:
     """All pictures of a split as one epoch sees them, and the store of their features.
 
     loader: of images, as build_loaders makes it. specs: of the features and, where it is stored,
@@ -86,7 +82,7 @@ class View:
         return DataLoader(
             loader.dataset,
             batch_sampler=[
-                [draw_number(self.epoch, record, len(self)) for record in batch]
+                [sample_index(self.epoch, record, len(self)) for record in batch]
                 for batch in self.batches()
             ],
             num_workers=loader.num_workers if self.records else 0,
@@ -103,9 +99,10 @@ def cached_loader(loader: DataLoader, stores: Sequence[Store]) -> DataLoader:
     No workers: reading ahead in a thread saved no time, and processes would copy every batch.
     """
     cached = CachedDataset(loader.dataset, stores, loader.pin_memory)
+    options = {"collate_fn": _unchanged, "generator": loader.generator}
     if loader.batch_size is None:  # the batch_sampler is an EpochBatches
-        return DataLoader(cached, batch_sampler=loader.batch_sampler, collate_fn=_unchanged)
-    return DataLoader(cached, loader.batch_size, sampler=loader.sampler, collate_fn=_unchanged)
+        return DataLoader(cached, batch_sampler=loader.batch_sampler, **options)
+    return DataLoader(cached, loader.batch_size, sampler=loader.sampler, **options)
 
 
 def _unchanged(batch: tuple) -> tuple:

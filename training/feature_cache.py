@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cv2
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from common.distributed import from_main, gathered, is_main, largest, rank, world_size
@@ -23,11 +23,10 @@ from common.job_record import JobRecord
 from common.memory import out_of_memory
 from common.signals import Stopped, StopSignals
 from config import OUTPUTS
-from datasets import own_indices
-from engine import autocast
+from datasets import PREVIEWED, own_indices
 from model import SegmentationModel
 from networks.weights import fingerprint
-from training.cached_dataset import PREVIEWED, View, cached_loader
+from training.cached_dataset import CachedView, cached_loader
 from training.feature_room import fits_unasked, stay_in_memory
 from training.feature_store import FileStore, MemoryStore, TensorSpec
 from training.run_info import record_job
@@ -54,13 +53,26 @@ class FeatureSettings:
     seed: int
 
 
+def with_features(
+    model: SegmentationModel,
+    loaders: tuple[DataLoader, DataLoader],
+    views: int,
+    settings: FeatureSettings,
+) -> tuple[DataLoader, DataLoader]:
+    """The loaders for training and validation, with features of the frozen backbone for images.
+
+    views: of the training pictures; 0: only the features of validation, the same in each epoch.
+    """
+    if views:
+        return cached_loaders(model, loaders, views, settings)
+    return loaders[0], cached_valid_loader(model, loaders[1])
+
+
 def cached_loaders(
     model: SegmentationModel,
     loaders: tuple[DataLoader, DataLoader],
     views: int,
     settings: FeatureSettings,
-    device: torch.device,
-    amp: torch.dtype | None = None,
     root: Path = FOLDER,
 ) -> tuple[DataLoader, DataLoader]:
     """build_loaders' loaders for training and validation, with features in place of images.
@@ -68,13 +80,13 @@ def cached_loaders(
     Training features (B, C, h, w) are float16, those for validation float32. Features that are not
     in root yet are computed first. Raises InputError where neither disk nor memory has room.
     """
-    record = _record(model, loaders, settings, amp)
+    record = _record(model, loaders, settings)
     folder = root / record.key
     image_size = loaders[0].dataset.resize.image_size
-    shape = _feature_shape(model.backbone, image_size, device)
+    shape = _feature_shape(model, image_size)
     stored = [TensorSpec(shape, torch.float16), TensorSpec(image_size, torch.uint8)]
-    train = [View(loaders[0], stored, epoch) for epoch in range(1, views + 1)]
-    valid = View(loaders[1], [TensorSpec(shape, torch.float32)])
+    train = [CachedView(loaders[0], stored, epoch) for epoch in range(1, views + 1)]
+    valid = CachedView(loaders[1], [TensorSpec(shape, torch.float32)])
     every = [*train, valid]
     for view in every:
         name = "valid" if view is valid else f"train{view.epoch}"
@@ -88,50 +100,49 @@ def cached_loaders(
         for view, records in zip(every, missing, strict=True):
             view.records = records[rank() :: world_size()]
         _open_folder(folder, record, [view.store for view in every])
-    _compute(every, partial(_extract, model.eval(), device, amp))
+    _compute(every, partial(_extract, model.eval()))
     train_loader = cached_loader(loaders[0], [view.store for view in train])
     return train_loader, cached_loader(loaders[1], [valid.store])
 
 
-def cached_valid_loader(
-    model: SegmentationModel,
-    valid_loader: DataLoader,
-    device: torch.device,
-    amp: torch.dtype | None = None,
-) -> DataLoader | None:
+def cached_valid_loader(model: SegmentationModel, valid_loader: DataLoader) -> DataLoader:
     """The validation loader with float32 features in place of images, kept in memory.
 
-    None where they would take too much memory.
+    The loader as it is where they would take too much memory.
     """
-    shape = _feature_shape(model.backbone, valid_loader.dataset.resize.image_size, device)
-    valid = View(valid_loader, [TensorSpec(shape, torch.float32)])
+    shape = _feature_shape(model, valid_loader.dataset.resize.image_size)
+    valid = CachedView(valid_loader, [TensorSpec(shape, torch.float32)])
     if not all(gathered(fits_unasked(len(valid) * valid.record_bytes))):
-        return None
+        return valid_loader
     own, previewed = own_indices(len(valid)), range(min(PREVIEWED, len(valid)))
     valid.records = [*own, *(record for record in previewed if record not in own)]
     valid.store = MemoryStore(valid.specs, valid.records)
-    _compute((valid,), partial(_extract, model.eval(), device, amp))
+    _compute((valid,), partial(_extract, model.eval()))
     return cached_loader(valid_loader, [valid.store])
 
 
-def _feature_shape(
-    backbone: nn.Module, image_size: tuple[int, int], device: torch.device
-) -> tuple[int, int, int]:
-    """(C, h, w) of a picture's features, found with an image of a single patch."""
-    patch = backbone.patch_size
-    image = torch.zeros(1, 3, patch, patch, device=device)
-    with torch.no_grad():
-        # forward(): calling a backbone that --compile has wrapped would compile it for this size.
-        channels = sum(feature_map.shape[1] for feature_map in backbone.forward(image))
-    height, width = (-(-side // patch) for side in image_size)
-    return channels, height, width
+@torch.no_grad()
+def _probe(model: SegmentationModel) -> Tensor:
+    """Features (C, 3, 5) of a fixed image, which show how many there are and how they come about.
+
+    They tell two versions of a backbone's code apart whose weights are equal.
+    """
+    height, width = (count * model.backbone.patch_size for count in (3, 5))
+    image = torch.linspace(-1, 1, 3 * height * width, device=model.device)
+    # forward(): calling a backbone that --compile has wrapped would compile it for this size.
+    return torch.cat(model.backbone.forward(image.view(1, 3, height, width)), 1)[0]
+
+
+def _feature_shape(model: SegmentationModel, image_size: tuple[int, int]) -> tuple[int, int, int]:
+    """(C, h, w) of a picture's features."""
+    height, width = (-(-side // model.backbone.patch_size) for side in image_size)
+    return len(_probe(model)), height, width
 
 
 def _record(
     model: SegmentationModel,
     loaders: tuple[DataLoader, DataLoader],
     settings: FeatureSettings,
-    amp: torch.dtype | None,
 ) -> JobRecord:
     """All that decides what the features and targets are.
 
@@ -145,10 +156,11 @@ def _record(
         "mean": list(train.resize.input_format.mean),
         "std": list(train.resize.input_format.std),
         "patch_size": train.resize.input_format.patch_size,
-        "amp": str(amp or torch.float32).removeprefix("torch."),
+        "amp": str(model.amp or torch.float32).removeprefix("torch."),
         "albumentations": version("albumentations"),
         "opencv": cv2.__version__,
-        "code": getattr(model.backbone, "code", ""),
+        # Two digits: kernels differ in the last ones, from machine to machine.
+        "probe": [f"{value:.2g}" for value in _probe(model)[:32, 1, 2].tolist()],
     }
     return record_job(asdict(settings) | more, fingerprint(model.backbone), train, valid)
 
@@ -175,7 +187,7 @@ def _open_folder(folder: Path, record: JobRecord, stores: Sequence[FileStore]) -
         )
 
 
-def _compute(views: Sequence[View], extract: Extract) -> None:
+def _compute(views: Sequence[CachedView], extract: Extract) -> None:
     """Compute and store what is missing; when this returns, every process has."""
     total = sum(len(view.records) for view in views)
     batches = [(view, records) for view in views for records in view.batches()]
@@ -213,7 +225,7 @@ def _seconds_per_picture(extract: Extract, image: Tensor, dtype: torch.dtype) ->
     return time.perf_counter() - started
 
 
-def _stopped_at(views: Sequence[View], done: int, total: int) -> str:
+def _stopped_at(views: Sequence[CachedView], done: int, total: int) -> str:
     saved = "all of these are saved"
     if isinstance(views[0].store, MemoryStore):
         saved = "they were in memory and are lost"
@@ -224,16 +236,8 @@ def _stopped_at(views: Sequence[View], done: int, total: int) -> str:
 
 
 @torch.no_grad()
-def _extract(
-    model: SegmentationModel,
-    device: torch.device,
-    amp: torch.dtype | None,
-    images: Tensor,
-    dtype: torch.dtype,
-) -> Tensor:
-    with autocast(device, amp):
-        features = model.extract(images.to(device, non_blocking=True))
-    features = features.to(dtype)
+def _extract(model: SegmentationModel, images: Tensor, dtype: torch.dtype) -> Tensor:
+    features = model.extract(images.to(model.device, non_blocking=True)).to(dtype)
     if dtype == torch.float16 and not features.isfinite().all():
         raise InputError("these features do not fit into float16; leave out --cache-features")
     return features.cpu()

@@ -3,13 +3,12 @@
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import accumulate
 from pathlib import Path
 
 import psutil
 
 from common.distributed import world_size
-from training.cached_dataset import View
+from training.cached_dataset import CachedView
 from utils import InputError
 
 DISK_FRACTION = 0.9  # of the free space
@@ -23,55 +22,38 @@ def fits_unasked(num_bytes: int) -> bool:
     return num_bytes <= MEMORY_FRACTION_UNASKED * free_memory()
 
 
-def stay_in_memory(views: Sequence[View], missing: Sequence[list[int]], folder: Path) -> bool:
+def stay_in_memory(views: Sequence[CachedView], missing: Sequence[list[int]], folder: Path) -> bool:
     """Whether the features stay in memory, as the disk has no room; prints where, and how many.
 
-    views: the validation view last. missing: the records that each lacks in the folder. Raises
-    InputError where neither disk nor memory has room for all views.
+    missing: the records that each view lacks in the folder. Raises InputError where neither disk
+    nor memory has room.
     """
-    sizes = [
-        (len(m) * v.record_bytes, len(v) * v.record_bytes)
-        for v, m in zip(views, missing, strict=True)
-    ]
-    sizes = [sizes[-1], *sizes[:-1]]  # validation needs its part with any number of views
-    disk, memory = (list(accumulate(column))[1:] for column in zip(*sizes, strict=True))
     root, to_compute = folder.parent, sum(map(len, missing))
-    in_memory = _disk_is_full(disk, memory, root)
-    if in_memory:
+    disk = sum(len(m) * v.record_bytes for v, m in zip(views, missing, strict=True))
+    memory = sum(len(view) * view.record_bytes for view in views)
+    disk_room, memory_room = DISK_FRACTION * free_disk(root), MEMORY_FRACTION * free_memory()
+    if world_size() > 1:
+        memory_room = 0  # each process would hold all features
+    if disk > disk_room and memory > memory_room:
+        raise InputError(
+            f"--cache-features {len(views) - 1} needs {disk / 1e9:.1f} GB on the disk or "
+            f"{memory / 1e9:.1f} GB in memory; there are {disk_room / 1e9:.1f} GB below {root} "
+            f"and {memory_room / 1e9:.1f} GB in memory; pass a smaller number, or make room"
+        )
+    if disk > disk_room:
         print(
-            f"features: {sum(map(len, views))} pictures to compute, {memory[-1] / 1e9:.1f} GB in "
+            f"features: {sum(map(len, views))} pictures to compute, {memory / 1e9:.1f} GB in "
             f"memory for this run only, as {root} has no room"
         )
     elif to_compute:
-        print(f"features: {to_compute} pictures to compute, {disk[-1] / 1e9:.1f} GB in {folder}")
+        print(f"features: {to_compute} pictures to compute, {disk / 1e9:.1f} GB in {folder}")
     else:
-        found = f"{len(disk)} view{'s' if len(disk) > 1 else ''}"
+        found = f"{len(views) - 1} view{'s' if len(views) > 2 else ''}"
         print(f"features: {found} of {len(views[0])} pictures found in {folder}")
     others = sum(allocated_bytes(other) for other in root.glob("*") if other != folder)
     if others:
         print(f"features: {others / 1e9:.1f} GB of other settings in {root}; safe to delete")
-    return in_memory
-
-
-def _disk_is_full(disk: Sequence[int], memory: Sequence[int], folder: Path) -> bool:
-    """Whether the disk has no room for the features but the memory has.
-
-    disk, memory: bytes that 1, 2, ... views to train on would add. Raises InputError where neither
-    has room for all of them.
-    """
-    disk_room, memory_room = DISK_FRACTION * free_disk(folder), MEMORY_FRACTION * free_memory()
-    if world_size() > 1:
-        memory_room = 0  # each process would hold all features
-    fits = [(d <= disk_room, m <= memory_room) for d, m in zip(disk, memory, strict=True)]
-    if any(fits[-1]):
-        return not fits[-1][0]
-    count = sum(map(any, fits))
-    advice = f"pass --cache-features {count}" if count else "leave out --cache-features"
-    raise InputError(
-        f"--cache-features {len(disk)} needs {disk[-1] / 1e9:.1f} GB on the disk or "
-        f"{memory[-1] / 1e9:.1f} GB in memory; it may take {disk_room / 1e9:.1f} GB below "
-        f"{folder} or {memory_room / 1e9:.1f} GB in memory; {advice}, or make room"
-    )
+    return disk > disk_room
 
 
 def free_disk(folder: Path) -> int:

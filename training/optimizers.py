@@ -2,16 +2,17 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from common.checkpoints import check_like
 from config import LR_DECAY, WEIGHT_DECAY
 from networks.backbones import transformer_blocks
 from utils import InputError
+
+STATES = ("optimizer", "schedule", "scaler")  # attributes of ScheduledOptimizer
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class OptimizerSettings:
     clip_grad: float | None = None  # the largest norm of a step's gradient
 
 
-def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
+def build_adamw(model: nn.Module, settings: OptimizerSettings) -> torch.optim.AdamW:
     """AdamW on the trainable parameters of a SegmentationModel.
 
     The embeddings of a backbone have the lowest learning rate. Its one-dimensional parameters
@@ -84,46 +85,43 @@ def build_schedule(
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-class Updater:
-    """Makes one step of the optimiser from the gradients of one or several batches.
+class ScheduledOptimizer:
+    """AdamW with the schedule of its learning rates and the scaling of float16 losses.
 
-    amp: the type that the forward pass computes in by autocast; None: float32 throughout.
-    accumulate, clip_grad: see OptimizerSettings.
+    schedule: called after each step; None: constant rates. amp: SegmentationModel.amp. accumulate,
+    clip_grad: see OptimizerSettings.
     """
 
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
-        device: torch.device | None = None,
         amp: torch.dtype | None = None,
         accumulate: int = 1,
         clip_grad: float | None = None,
     ):
         self.optimizer = optimizer
-        self.schedule = schedule
-        self.amp = amp
+        self.schedule = schedule or build_schedule(optimizer, OptimizerSettings(), 1)
         self.accumulate = accumulate
         self.clip_grad = clip_grad
         # Below 6e-8 a float16 gradient is 0 unless the loss is scaled up.
-        self.scaler = torch.amp.GradScaler(
-            device.type if device else "cpu", enabled=amp == torch.float16
-        )
+        device = self._parameters()[0].device.type
+        self.scaler = torch.amp.GradScaler(device, enabled=amp == torch.float16)
 
     def backward(self, loss: Tensor) -> None:
         self.scaler.scale(loss).backward()
 
     def step(self) -> None:
+        """Make one step from the gradients of `accumulate` batches."""
         if self.clip_grad is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self._parameters(), self.clip_grad)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.schedule is not None:
-            self.schedule.step()
+        self.schedule.step()
 
-    def _parameters(self) -> Iterable[Tensor]:
+    def _parameters(self) -> list[Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     @property
@@ -132,49 +130,20 @@ class Updater:
         return self.optimizer.param_groups[0]["lr"]
 
     def state_dict(self) -> dict:
-        """The state after the steps so far, without the settings."""
-        return {
-            "moments": self.optimizer.state_dict()["state"],
-            "steps": self.schedule.last_epoch if self.schedule else 0,
-            "scaler": self.scaler.state_dict(),
-        }
+        """The states of optimizer, schedule and scaler as torch gives them."""
+        return {name: getattr(self, name).state_dict() for name in STATES}
 
     def load_state_dict(self, state: dict) -> None:
-        """Raises ValueError for a state of other parameters, or for none."""
-        expected = self.state_dict() | {"moments": self._moments_like(state)}
-        check_like(state, expected, "updater")
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state["moments"], "param_groups": groups})
-        self.scaler.load_state_dict(state["scaler"])
-        if self.schedule is not None:
-            self._set_steps(state["steps"])
-
-    def _moments_like(self, state: dict) -> dict:
-        """Tensors of the shapes that AdamW's state must have; a parameter has none at first."""
-        moments = state.get("moments")
-        known = moments.keys() if isinstance(moments, dict) else ()
-        return {
-            number: {"step": torch.tensor(0.0), "exp_avg": parameter, "exp_avg_sq": parameter}
-            for number, parameter in enumerate(self._parameters())
-            if number in known
-        }
-
-    def _set_steps(self, steps: int) -> None:
-        self.schedule.last_epoch = steps
-        rates = zip(self.schedule.base_lrs, self.schedule.lr_lambdas, strict=True)
-        for group, (rate, factor) in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * factor(steps)
+        for name in STATES:
+            getattr(self, name).load_state_dict(state[name])
 
 
-def build_updater(
-    model: nn.Module,
-    settings: OptimizerSettings,
-    batches_per_epoch: int,
-    device: torch.device,
-    amp: torch.dtype | None,
-) -> Updater:
-    """An Updater with AdamW and the schedule for a SegmentationModel."""
-    optimizer = build_optimizer(model, settings)
-    steps_per_epoch = -(-batches_per_epoch // settings.accumulate)
-    schedule = build_schedule(optimizer, settings, steps_per_epoch)
-    return Updater(optimizer, schedule, device, amp, settings.accumulate, settings.clip_grad)
+def build_optimizer(
+    model: nn.Module, settings: OptimizerSettings, batches_per_epoch: int
+) -> ScheduledOptimizer:
+    """AdamW on the trainable parameters of a SegmentationModel, with the schedule of settings."""
+    optimizer = build_adamw(model, settings)
+    schedule = build_schedule(optimizer, settings, -(-batches_per_epoch // settings.accumulate))
+    return ScheduledOptimizer(
+        optimizer, schedule, model.amp, settings.accumulate, settings.clip_grad
+    )

@@ -2,30 +2,28 @@
 
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from common.checkpoints import (
-    CHECKPOINT_FORMAT,
-    CHECKPOINT_VERSION,
-    load_checkpoint,
-    short,
-    warn_of_other_code,
-)
-from common.distributed import from_main, is_main
+from common.checkpoints import Checkpoint
+from common.distributed import is_main
 from common.job_record import JobRecord
-from common.tensor_files import save_tensors
 from config import ModelConfig
+from data.images import write_image
 from data.labels.classes import Classes
 from data.transforms import Resize
-from results.history import CURVES, Row, Watch, check_history, history_row
-from results.plots import draw_curve
+from datasets import PREVIEWED, preview_batch
+from model import SegmentationModel
+from results.history import CURVES, Row, Watch, history_row
+from results.plots import draw_curve, draw_preview
 from results.tables import csv_text
-from training.failures import collapse_warning
-from utils import InputError, write_atomically
+from utils import write_atomically
 
 SECONDS_PER_DRAWING = 60.0  # of the curves, which take as long as a short epoch
 FILES = {
@@ -48,44 +46,59 @@ FILES = {
 }
 
 
+class Diverged(Exception):
+    """Weights or a validation loss that are not finite."""
+
+
 @dataclass
 class RunFolder:
     """Writes the history, the curves, the checkpoints and the previews of a run.
 
     Under torchrun every process knows the history, but only the main process writes.
 
-    header: what every checkpoint of this run holds besides epoch, metrics and weights. job: what a
-    resumed run must share. watch: the score that chooses best_model_iou.pth. history: a row per
-    epoch. board: a TensorBoard SummaryWriter.
+    checkpoint: describes the model, without epoch and weights. job: what a resumed run must share.
+    watch: the score that chooses best_model_iou.pth. tensorboard: whether to log for it. history: a
+    row per epoch. epoch: the one that is being trained, from 1.
     """
 
     folder: Path
-    header: dict
+    checkpoint: Checkpoint
     job: JobRecord
     watch: Watch = field(default_factory=Watch)
+    tensorboard: bool = False
     history: list[Row] = field(default_factory=list)
-    board: Any = None
+    epoch: int = 1
+    _board: Any = field(default=None, init=False)
     _drawn_at: float = field(default=-math.inf, init=False)
     _drawn_epochs: int = field(default=0, init=False)
 
-    @property
-    def classes(self) -> Classes:
-        return Classes(self.header["classes"], self.header["palette"])
+    def epochs_left(self, epochs: int, patience: int | None = None) -> Iterator[int]:
+        """The epochs to train, until `patience` of them have passed without a better score."""
+        while len(self.history) < epochs:
+            if patience and self.history and len(self.history) - self.best()["epoch"] >= patience:
+                print(f"no better {self.watch.title} for {patience} epochs: stopping early")
+                break
+            self.epoch = len(self.history) + 1
+            print(f"EPOCH: {self.epoch} of {epochs}")
+            yield self.epoch
+        self.draw_curves()
 
     def add_epoch(self, lr: float, train: dict, valid: dict, trained: dict[str, Tensor]) -> None:
-        """Print the scores of one more epoch; write history and improved checkpoints.
+        """Print the scores of one more epoch; write history, curves and improved checkpoints.
 
-        The curves are drawn from time to time; call draw_curves at the end.
-
-        train, valid: the scores that train_one_epoch and evaluate returned.
+        lr: at the start of the epoch. train, valid: the scores that train_one_epoch and evaluate
+        returned. trained: the model's trained weights. Raises Diverged if they are not finite.
         """
-        row = history_row(len(self.history) + 1, lr, train, valid, self.header["classes"])
+        check_finite(valid["loss"], trained)
+        row = history_row(self.epoch, lr, train, valid, self.checkpoint.classes)
+        if self.history and lr != self.history[-1]["lr"]:
+            print(f"Learning rate of this epoch: {lr:g}")
         for split, scores in (("train", train), ("valid", valid)):
             print(
                 f"{split.capitalize()} loss: {scores['loss']:.4f}, "
                 f"pixel accuracy: {scores['pixel_acc']:.4f}, mIoU: {scores['miou']:.4f}"
             )
-        if warning := collapse_warning(self.header["classes"], valid):
+        if warning := collapse_warning(self.checkpoint.classes, valid):
             print(warning)
         lowest_loss = min((row["valid_loss"] for row in self.history), default=math.inf)
         self.history.append(row)
@@ -101,11 +114,35 @@ class RunFolder:
             write_atomically(self.folder / "history.csv", table.encode(), durable=True)
         if time.monotonic() - self._drawn_at > SECONDS_PER_DRAWING:
             self.draw_curves()
-        if self.board is not None:
-            for name, value in row.items():
-                if value is not None:
-                    self.board.add_scalar(name, value, row["epoch"])
-            self.board.flush()
+        if self.tensorboard and is_main():
+            self._log(row)
+
+    def _log(self, row: Row) -> None:
+        if self._board is None:
+            from torch.utils.tensorboard import SummaryWriter  # an optional dependency
+
+            # Later epochs of an earlier run are hidden.
+            self._board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=row["epoch"])
+        for name, value in row.items():
+            if value is not None:
+                self._board.add_scalar(name, value, row["epoch"])
+        self._board.flush()
+
+    def write_preview(self, model: SegmentationModel, valid: Dataset) -> None:
+        """Draw the first validation pictures with their targets and predictions.
+
+        valid: a SegmentationDataset, or a CachedDataset of one.
+        """
+        if not is_main():
+            return
+        inputs, targets = preview_batch(valid, PREVIEWED)
+        images = inputs if valid.pictures is valid else preview_batch(valid.pictures, PREVIEWED)[0]
+        model.eval()
+        with torch.inference_mode():
+            logits = model(inputs.to(model.device))
+            preds = model.labels(logits, valid.resize.image_size).cpu()
+        grid = draw_preview(images, targets, preds, self.classes, valid.resize)
+        write_image(self.folder / "valid_preds" / f"epoch_{self.epoch:03d}.jpg", grid)
 
     def draw_curves(self) -> None:
         """Write the curves unless they show the last epoch already."""
@@ -119,78 +156,24 @@ class RunFolder:
         """The row of the best epoch by `watch`."""
         return self.watch.best(self.history)
 
-    def epochs_since_best(self) -> int:
-        return len(self.history) - self.best()["epoch"] if self.history else 0
+    @property
+    def classes(self) -> Classes:
+        palette = tuple(tuple(colour) for colour in self.checkpoint.palette)
+        return Classes(tuple(self.checkpoint.classes), palette)
 
-    def save(self, name: str, trained: dict[str, Tensor], **more) -> None:
-        """Write a checkpoint of the last epoch in the history."""
-        if not is_main():
-            return
-        row = self.history[-1] if self.history else {"epoch": 0}
-        content = {"format": CHECKPOINT_FORMAT, "version": CHECKPOINT_VERSION, **self.header}
-        content |= {"epoch": row["epoch"], "metrics": row, "model_state_dict": trained}
-        save_tensors(self.folder / name, content | more)
-
-    def save_last(self, trained: dict[str, Tensor], **state) -> None:
-        """Write last.pth: a checkpoint, and the state that resuming needs."""
-        self.save("last.pth", trained, job=self.job.to_json(), history=self.history, **state)
-
-    def find_last(self, resume: str | bool | None) -> Path | None:
-        """The last.pth to resume. resume: a file, True for the folder's own if any, or None."""
-        if not resume:
-            return None
-        own = self.folder / "last.pth"
-        if resume is True and not from_main(own.is_file):  # a cluster may restart a job at any time
-            print(f"{own} does not exist: nothing was saved yet, so this run starts anew")
-            return None
-        return own if resume is True else Path(resume)
-
-    def load_last(self, path: Path, epochs: int) -> dict:
-        """The content of a last.pth. Raises InputError if it is another run's or has all epochs."""
-        content = load_checkpoint(path)
-        try:
-            found = self._difference(content, JobRecord.from_json(content.get("job")))
-            if not found:  # rows of other classes have other columns
-                classes = self.header["classes"]
-                check_history(content.get("history"), content["epoch"], self.watch, classes)
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                f"{path} holds no state to continue from ({error}); name a last.pth, or train "
-                "again without --resume"
-            ) from error
-        if found:
-            raise InputError(
-                f"{path} was made with {found}; resume with the same settings and files, or train "
-                "into another --out-dir"
-            )
-        warn_of_other_code(path, content, self.header.get("code", ""))
-        if len(content["history"]) > epochs:
-            raise InputError(
-                f"{path} has {len(content['history'])} epochs already; pass a larger --epochs"
-            )
-        if path.resolve() != (self.folder / "last.pth").resolve():
-            self._check_best(content["history"])
-        return content
-
-    def _difference(self, content: dict, job: JobRecord) -> str | None:
-        """How the run that wrote a last.pth differs from this one; None where it does not."""
-        for name, value in self.header.items():
-            saved = content.get(name)
-            if saved != value and name not in ("hub_repo", "code"):  # the fingerprint is compared
-                return f"{name} {short(saved)}, not {short(value)}"
-        return self.job.difference(job)
-
-    def _check_best(self, history: list[Row]) -> None:
-        """Raise InputError if the folder holds the best checkpoints of a run with another history.
-
-        They would stay, and be scored as this run's, if no later epoch were better.
-        """
-        for name in ("best_model_iou.pth", "best_model_loss.pth"):
-            path = self.folder / name
-            if path.is_file() and load_checkpoint(path)["metrics"] not in history:
-                raise InputError(
-                    f"{path} is of another run; move it away, or pass another --out-dir"
-                )
+    def save(
+        self,
+        name: str,
+        trained: dict[str, Tensor],
+        training: dict[str, Any] | None = None,
+    ) -> None:
+        """Write a checkpoint of the last epoch in the history. training: see Checkpoint."""
+        if is_main():
+            row = self.history[-1] if self.history else {"epoch": 0}
+            replace(
+                self.checkpoint, epoch=row["epoch"], metrics=row, model_state_dict=trained,
+                training=training or {},
+            ).save(self.folder / name)  # fmt: skip
 
     def summary(self) -> str:
         """The best epoch, and a line for every file of the run."""
@@ -207,35 +190,56 @@ class RunFolder:
         return "\n".join(lines)
 
 
-def open_board(folder: Path, epochs_done: int) -> Any:
-    """A TensorBoard writer in the main process; later epochs of an earlier run are hidden."""
-    if not is_main():
-        return None
-    from torch.utils.tensorboard import SummaryWriter  # an optional dependency
+def describe_model(
+    spec: ModelConfig,
+    backbone_fingerprint: str,
+    classes: Classes,
+    resize: Resize,
+    tiled: bool = False,
+) -> Checkpoint:
+    """A checkpoint of the model, still without epoch and weights.
 
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=epochs_done + 1)
-
-
-def checkpoint_header(
-    spec: ModelConfig, backbone_fingerprint: str, classes: Classes, resize: Resize
-) -> dict:
-    """What a checkpoint holds of its model (CHECKPOINT_FIELDS lists it), as plain data."""
+    tiled: whether it is trained on windows of the pictures.
+    """
     source = spec.hub_repo or ""
     in_a_folder = source and Path(source).is_dir()  # else GitHub's owner/name:ref
     in_a_file = spec.weights not in ("pretrained", "none")
-    return {
-        "backbone": spec.backbone,
-        "hub_repo": str(Path(source).resolve()) if in_a_folder else source,
-        "weights": str(Path(spec.weights).resolve()) if in_a_file else spec.weights,
-        "fingerprint": backbone_fingerprint,
-        "head": spec.head,
-        "fine_tune": spec.fine_tune,
-        "classes": list(classes.names),
-        "palette": [list(colour) for colour in classes.palette],
-        "image_size": list(resize.image_size),
-        "keep_ratio": resize.keep_ratio,
-        "tiled": False,
-        "patch_size": resize.input_format.patch_size,
-        "mean": list(resize.input_format.mean),
-        "std": list(resize.input_format.std),
-    }
+    return Checkpoint(
+        backbone=spec.backbone,
+        hub_repo=str(Path(source).resolve()) if in_a_folder else source,
+        weights=str(Path(spec.weights).resolve()) if in_a_file else spec.weights,
+        fingerprint=backbone_fingerprint,
+        head=spec.head,
+        fine_tune=spec.fine_tune,
+        classes=list(classes.names),
+        palette=[list(colour) for colour in classes.palette],
+        image_size=list(resize.image_size),
+        keep_ratio=resize.keep_ratio,
+        tiled=tiled,
+        patch_size=resize.input_format.patch_size,
+        mean=list(resize.input_format.mean),
+        std=list(resize.input_format.std),
+    )
+
+
+def check_finite(loss: float, weights: dict[str, Tensor]) -> None:
+    """Raise Diverged unless the validation loss and all weights are finite.
+
+    Training stops at a loss that is not finite, but the step before may have spoilt the weights.
+    """
+    if not math.isfinite(loss):
+        raise Diverged(f"the validation loss became {loss}")
+    broken = [name for name, value in weights.items() if not value.isfinite().all()]
+    if broken:
+        raise Diverged(f"{broken[0]} is no longer finite")
+
+
+def collapse_warning(names: Sequence[str], scores: dict) -> str | None:
+    """A warning where `evaluate` saw a single class predicted but several in the targets."""
+    predicted = scores["predicted"].nonzero().flatten().tolist()
+    if len(predicted) != 1 or (~scores["iou"].isnan()).sum() < 2:
+        return None
+    return (
+        f"warning: every pixel was predicted as {names[predicted[0]]}; if it stays so, try another "
+        "--lr, --class-weights auto or --loss ce+dice"
+    )

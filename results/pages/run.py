@@ -38,29 +38,31 @@ MODES = [
 class RunPage(Page):
     """The page of a training run, or without a history that of a test.
 
-    scored: the pairs that it is scored on, in order; `add` these. statement: what was trained on
-    what. facts: settings by name, as short texts. history: a row per epoch, which grows with the
-    run; one with rows at the start is that of a resumed run. `watch` is the score that chooses
-    best_model_iou.pth; set it where it is not mIoU.
+    scored: the pairs that it is scored on; `add` these. statement: what was trained on what. facts:
+    settings by name, as short texts. history: a row per epoch, which grows with the run; one with
+    rows at the start is that of a resumed run. watch: what chooses best_model_iou.pth.
     """
 
     def __init__(
         self, folder: Path, classes: Classes, scored: Sequence[Pair], statement: str,
-        facts: Mapping[str, str], history: Sequence[Row] | None = None, wanted: bool = True,
+        facts: Mapping[str, str], history: Sequence[Row] | None = None, watch: Watch | None = None,
+        wanted: bool = True,
     ):  # fmt: skip
         super().__init__(folder, wanted)
         self.kind = "Test" if history is None else "Training run"
-        self.watch = Watch()
-        self._classes, self._statement, self._facts = classes, statement, facts
+        self._watch, self._classes = watch or Watch(), classes
+        self._statement, self._facts = statement, facts
         self._history = [] if history is None else history
         self._resumed = bool(history)
         self._worst = WorstPictures(folder, classes, scored)
         self._scores: Scores | None = None
 
-    def add(self, labels: np.ndarray, target: np.ndarray, image: np.ndarray | None = None) -> None:
-        """Look at this process's next picture; see WorstPictures.add."""
+    def add(
+        self, pair: Pair, labels: np.ndarray, target: np.ndarray, image: np.ndarray | None = None
+    ) -> None:
+        """Look at the prediction for a pair; see WorstPictures.add."""
         if self.wanted:
-            self._worst.add(labels, target, image)
+            self._worst.add(pair, labels, target, image)
 
     def finish(self, scores: Scores) -> None:
         """Show the final scores and the worst pictures. All processes call it together."""
@@ -76,7 +78,7 @@ class RunPage(Page):
         files = [(name, url(name)) for name in FILES if self.wrote(self.folder / name)]
         return self.render(
             "run.html", state, self._statement, self._facts, files,
-            headlines=_headlines(self._history, scores, self.watch),
+            headlines=_headlines(self._history, scores, self._watch),
             charts=_charts(self._history),
             history=_table(self._history),
             classes=entries[:-1],

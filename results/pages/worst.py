@@ -3,7 +3,6 @@
 import heapq
 from collections import ChainMap
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -33,8 +32,7 @@ def picture_iou(labels: np.ndarray, target: np.ndarray, num_classes: int) -> flo
 class WorstPictures:
     """Keeps the pictures of the lowest IoU, one in KEPT_OF; `draw` draws them for the page.
 
-    pairs: of all processes, in the order in which they are scored; each process scores every
-    world_size-th of them.
+    pairs: those that are scored, of all processes.
 
     Attributes:
         pictures: drawn in the main process, the worst first.
@@ -43,20 +41,20 @@ class WorstPictures:
     def __init__(self, folder: Path, classes: Classes, pairs: Sequence[Pair]):
         self._folder, self._classes = folder, classes
         self._count = min(max(len(pairs) // KEPT_OF, KEPT[0]), KEPT[-1])
-        numbered = enumerate(pairs)
-        self._next = islice(numbered, distributed.rank(), None, distributed.world_size())
+        self._places = {pair: place for place, pair in enumerate(pairs)}
         # (-IoU, -place in pairs, pair, labels, target, image), the best of the worst first.
         self._heap: list[tuple] = []
         self.pictures: list[Picture] = []
 
-    def add(self, labels: np.ndarray, target: np.ndarray, image: np.ndarray | None = None) -> None:
-        """Score this process's next picture.
+    def add(
+        self, pair: Pair, labels: np.ndarray, target: np.ndarray, image: np.ndarray | None = None
+    ) -> None:
+        """Score the picture of a pair.
 
         labels, target: class ids (H, W) uint8. image: RGB (H, W, 3) uint8; without it the picture
         is read again if it is among the worst.
         """
-        place, pair = next(self._next)
-        key = (-picture_iou(labels, target, self._classes.num_classes), -place)
+        key = (-picture_iou(labels, target, self._classes.num_classes), -self._places[pair])
         if len(self._heap) == self._count:
             if key < self._heap[0]:
                 return

@@ -14,10 +14,10 @@ from benchmarks.usual_loop import PlainHead, plain_epoch
 from data.augment import build_augment
 from data.transforms import Resize
 from datasets import SegmentationDataset
-from engine import EpochProgress, train_one_epoch
+from engine import EpochTotals, train_one_epoch
 from losses import Criterion
 from model import build_model
-from training.optimizers import Updater
+from training.optimizers import ScheduledOptimizer
 
 CPU = torch.device("cpu")
 TINY = "--backbone dinov2_vitt14 --imgsz 56 --pictures 3 --batch 2 --rounds 1 --workers 0".split()
@@ -36,13 +36,13 @@ def test_the_usual_loop_and_ours_do_the_same_work(data):
     usual = PlainHead(4 * 192, 2, resize.image_size)
     usual.load_state_dict(model.head.state_dict())
     matrix = plain_epoch(model, usual, torch.optim.SGD(usual.parameters(), 0.1), batches, CPU)
-    progress = EpochProgress(2)
-    updater = Updater(torch.optim.SGD(model.head.parameters(), 0.1))
-    train_one_epoch(model, batches, updater, Criterion(14), progress, CPU)
+    totals = EpochTotals(2)
+    optimizer = ScheduledOptimizer(torch.optim.SGD(model.head.parameters(), 0.1))
+    train_one_epoch(model, batches, Criterion(model.upsample), optimizer, totals)
     for name, value in usual.state_dict().items():
         torch.testing.assert_close(model.head.state_dict()[name], value, rtol=1e-4, atol=1e-5)
     assert (
-        abs(progress.matrix.matrix.numpy() - matrix).max() <= 2
+        abs(totals.matrix.matrix.numpy() - matrix).max() <= 2
     )  # pixels on the border of two classes
 
 

@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from helpers.basics import REPO, draw_pair
 from PIL import Image
 
 import config
-from common.checkpoints import check_weights, load_checkpoint
+from common.checkpoints import Checkpoint, check_weights
 from common.job_record import JobRecord
 from common.random_states import random_states, set_random_states
 from common.tensor_files import load_tensors, save_tensors
@@ -21,7 +22,8 @@ from data.transforms import Resize
 from model import LinearHead, build_model
 from networks.weights import fingerprint
 from predictor import PredictorOptions, load_predictor
-from training.run_folder import RunFolder, checkpoint_header
+from training.checkpointer import find_last
+from training.run_folder import RunFolder, describe_model
 from utils import InputError, output_folder, select_device, write_atomically
 
 CPU = torch.device("cpu")
@@ -33,8 +35,8 @@ def run(tmp_path):
     """A run of one epoch, and the checkpoint that it wrote."""
     spec = config.ModelConfig("dinov2_vitt14", "ms", 2, "none")
     model = build_model(spec)
-    header = checkpoint_header(spec, fingerprint(model.backbone), PERSON, Resize((56, 70)))
-    run = RunFolder(tmp_path, header, JobRecord({"lr": 0.1}))
+    checkpoint = describe_model(spec, fingerprint(model.backbone), PERSON, Resize((56, 70)))
+    run = RunFolder(tmp_path, checkpoint, JobRecord({"lr": 0.1}))
     valid = SCORES | {"iou": torch.ones(2), "predicted": torch.ones(2)}
     run.add_epoch(0.1, SCORES, valid, model.trained())
     return run
@@ -125,10 +127,10 @@ def test_broken_files_are_refused_in_one_line(run):
     for content in (whole[: len(whole) // 2], b"", b"hello", whole[:100], whole[100:]):
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"best_model_iou\.pth") as error:
-            load_checkpoint(path)
+            Checkpoint.load(path)
         assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="no such checkpoint"):
-        load_checkpoint(path.with_name("gone.pth"))
+        Checkpoint.load(path.with_name("gone.pth"))
 
 
 class Hostile:
@@ -169,27 +171,36 @@ def test_nothing_is_written_outside_the_output_folder(in_tmp):
         write_atomically(in_tmp / "outputs" / "file" / "x.png", b"")
 
 
+def save_last(run):
+    run.save("last.pth", {}, {"job": run.job.to_json(), "history": run.history})
+    return run.folder / "last.pth"
+
+
 def test_resuming_another_run_is_refused(run):
-    run.save_last({})
-    last = run.folder / "last.pth"
-    other = RunFolder(run.folder, run.header, JobRecord({"lr": 0.2}))
+    last = save_last(run)
+    other = RunFolder(run.folder, run.checkpoint, JobRecord({"lr": 0.2}))
     with pytest.raises(InputError, match=r"made with lr 0.1, not 0.2"):
-        other.load_last(last, epochs=9)
+        find_last(other, last, epochs=9)
+    other = RunFolder(run.folder, replace(run.checkpoint, head="linear"), run.job)
+    with pytest.raises(InputError, match=r"made with head 'ms', not 'linear'"):
+        find_last(other, last, epochs=9)
     with pytest.raises(InputError, match=r"has 1 epochs already"):
-        run.load_last(last, epochs=0)
-    assert run.load_last(last, epochs=1)["history"] == run.history
+        find_last(run, last, epochs=0)
+    path, content = find_last(run, True, epochs=1)
+    assert path == last
+    assert content.training["history"] == run.history
 
 
 def test_best_checkpoints_of_another_run_are_refused(run, tmp_path):
     """They would be scored as the resumed run's, if none of its epochs were better."""
-    run.save_last({})
-    copy = RunFolder(tmp_path / "copy", run.header, run.job)
+    last = save_last(run)
+    copy = RunFolder(tmp_path / "copy", run.checkpoint, run.job)
     shutil.copytree(run.folder, copy.folder, ignore=shutil.ignore_patterns("copy"))
-    assert copy.load_last(run.folder / "last.pth", epochs=9)["epoch"] == 1
+    assert find_last(copy, last, epochs=9)[1].epoch == 1
     change(copy.folder / "best_model_iou.pth", metrics={"epoch": 1, "valid_miou": 0.9})
     with pytest.raises(InputError, match=r"copy/best_model_iou\.pth is of another run"):
-        copy.load_last(run.folder / "last.pth", epochs=9)
-    assert copy.load_last(copy.folder / "last.pth", epochs=9)["epoch"] == 1
+        find_last(copy, last, epochs=9)
+    assert find_last(copy, copy.folder / "last.pth", epochs=9)[1].epoch == 1
 
 
 def test_a_checkpoint_without_resume_state_is_refused(run):
@@ -197,7 +208,7 @@ def test_a_checkpoint_without_resume_state_is_refused(run):
         r"best_model_iou\.pth holds no state to continue from \(no record of a job\); name a last"
     )
     with pytest.raises(InputError, match=words):
-        run.load_last(run.folder / "best_model_iou.pth", epochs=9)
+        find_last(run, run.folder / "best_model_iou.pth", epochs=9)
 
 
 def test_random_states_come_back():

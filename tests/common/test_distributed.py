@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from helpers.basics import REPO, draw_pair
+from helpers.models import criterion
 from PIL import Image
 
 import datasets
 import losses as losses
-from losses import Criterion
 
 pytestmark = [
     pytest.mark.slow,
@@ -157,7 +157,7 @@ def test_an_empty_share_weighs_nothing(monkeypatch):
     monkeypatch.setattr(losses, "global_sum", lambda value: sums.append(value) or value)
     logits, targets = torch.zeros(0, 2, 3, 3), torch.zeros(0, 42, 42, dtype=torch.uint8)
     for class_weights in (None, torch.ones(2)):
-        assert Criterion(14, "ce+dice", class_weights)(logits, targets) == 0
+        assert criterion(14, "ce+dice", class_weights)(logits, targets) == 0
     assert len(sums) == 2
     assert not torch.cat(sums).any()
 

@@ -1,11 +1,15 @@
 """Models that need no weights and next to no time."""
 
+from functools import partial
+
 import torch
 from torch import nn
 
 import config
+from losses import Criterion
 from model import HEAD_CLASSES, SegmentationModel
 from networks.heads import MaskHead, SharpHead
+from networks.resampling import upsample
 
 
 class StripeBackbone(nn.Module):
@@ -25,6 +29,11 @@ class StripeBackbone(nn.Module):
 def small_model(fine_tune=False, head="ms"):
     torch.manual_seed(0)
     return SegmentationModel(StripeBackbone(), HEAD_CLASSES[head](8, 3), fine_tune)
+
+
+def criterion(output_stride=14, *settings):
+    """The losses of logits on a grid whose cells have output_stride pixels."""
+    return Criterion(partial(upsample, output_stride=output_stride), *settings)
 
 
 def tiny_spec(**kwargs):

@@ -108,7 +108,7 @@ def run_page(folder: Path, history: list[Row] = EPOCHS) -> RunPage:
     )
     for i in range(3):
         _, target = picture(i)
-        page.add(np.roll(target, 5 * i, axis=1), target)
+        page.add(pairs[i], np.roll(target, 5 * i, axis=1), target)
     page.finish(final_scores())
     return page
 

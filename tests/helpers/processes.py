@@ -20,8 +20,10 @@ import torch._dynamo  # imported by the optimiser, which would take each process
 
 import datasets
 import train
+from common import checkpoints
 from losses import Criterion
-from training import optimizers, run_folder
+from training import run_folder
+from training.optimizers import ScheduledOptimizer
 from utils import InputError
 
 SECONDS = 60  # within which the death of one process must end the others
@@ -50,10 +52,10 @@ def break_pictures() -> None:
 
 TROUBLES = {
     "": lambda: None,
-    "killed in a step": lambda: signal_at_call(optimizers.Updater, "step", 4, signal.SIGKILL),
+    "killed in a step": lambda: signal_at_call(ScheduledOptimizer, "step", 4, signal.SIGKILL),
     "killed in validation": lambda: signal_at_call(Criterion, "of_picture", 2, signal.SIGKILL),
-    "killed while writing": lambda: signal_at_call(run_folder, "save_tensors", 2, signal.SIGKILL),
-    "asked to end in a step": lambda: signal_at_call(optimizers.Updater, "step", 4, signal.SIGTERM),
+    "killed while writing": lambda: signal_at_call(checkpoints, "save_tensors", 2, signal.SIGKILL),
+    "asked to end in a step": lambda: signal_at_call(ScheduledOptimizer, "step", 4, signal.SIGTERM),
     "asked to end in validation": lambda: signal_at_call(
         Criterion, "of_picture", 2, signal.SIGTERM
     ),

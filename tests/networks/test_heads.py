@@ -87,6 +87,9 @@ class OwnHead(nn.Sequential):
             nn.Conv2d(8, num_classes, 1),
         )  # fmt: skip
 
+    def forward(self, features):
+        return super().forward(features.to(self[0].weight.dtype))
+
 
 @pytest.mark.parametrize("head", [*HEADS, OwnHead])
 @pytest.mark.parametrize("training", [False, True])

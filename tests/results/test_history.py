@@ -7,15 +7,19 @@ from helpers.scripts import TINY, run_train
 from helpers.stubs import fails
 
 import train
+from common.checkpoints import Checkpoint
 from common.job_record import JobRecord
+from config import ModelConfig
 from data.labels.classes import default_classes
 from data.transforms import Resize
-from results.history import Watch, check_history, history_row, watched
+from results.history import history_row, watched
 from results.plots import draw_preview
 from training import run_folder
+from training.run_folder import describe_model
 from utils import InputError
 
 NAMES = ["background", "thin, wire", "absent"]
+PIXELS = [90, 10, 0]  # of the validation masks
 TRAIN = {"loss": 0.5, "pixel_acc": 0.9, "miou": 0.8}
 
 
@@ -41,56 +45,45 @@ def test_a_preview_is_small():
         ("loss", 3, "loss: 0.1000"),
         ("boundary", 2, "boundary IoU: 0.4000"),
         ("thin, wire", 2, "IoU of thin, wire: 0.5000"),
-        ("absent", 1, "IoU of absent: absent"),
     ],
 )
 def test_the_watched_score_chooses_the_best_epoch(name, best, text):
     rows = [row(1, 0.3, 0.7, 0.2, 0.3), row(2, 0.2, 0.7, 0.5, 0.4), row(3, 0.1, 0.6, 0.5, 0.4)]
-    watch = watched(name, NAMES)
+    watch = watched(name, NAMES, PIXELS)
     found = watch.best(rows)
     assert found["epoch"] == best
     assert f"{watch.title}: {watch.text(found)}" == text
-    check_history(rows, 3, Watch("boundary"), NAMES)
 
 
 def test_an_epoch_without_the_watched_score_is_never_the_best():
     rows = [row(1, 0.3, 0.7, math.nan), row(2, 0.2, 0.7, 0.1), row(3, 0.1, 0.6, math.nan)]
-    assert watched("thin, wire", NAMES).best(rows)["epoch"] == 2
-
-
-@pytest.mark.parametrize(
-    "change", [{"epoch": 2}, {"iou_absent": "x"}, {"valid_loss": None}, {"iou_more": 0.1}, None]
-)
-def test_a_damaged_history_is_refused(change):
-    check_history([row(1, 0.3, 0.7, 0.2)], 1, Watch(), NAMES)
-    with pytest.raises(ValueError, match="history"):
-        check_history([change and row(1, 0.3, 0.7, 0.2) | change], 1, Watch(), NAMES)
-    with pytest.raises(ValueError, match="history"):
-        check_history([row(1, 0.3, 0.7, 0.2)], 1, Watch("boundary"), NAMES)
+    assert watched("thin, wire", NAMES, PIXELS).best(rows)["epoch"] == 2
 
 
 def test_an_unknown_score_is_refused():
     with pytest.raises(InputError, match=r"--watch wire: .*miou, loss, boundary.*thin, wire"):
-        watched("wire", NAMES)
+        watched("wire", NAMES, PIXELS)
+    with pytest.raises(InputError, match="--watch absent: no validation mask has a pixel of it"):
+        watched("absent", NAMES, PIXELS)
 
 
 def test_each_epoch_replaces_the_checkpoints_that_it_beats(tmp_path, monkeypatch, capsys):
-    """Not those that it equals. epochs_since_best is what --patience looks at."""
+    """Not those that it equals. Patience of two is over after two epochs without a better one."""
     monkeypatch.setattr(run_folder, "draw_curve", lambda *_: b"")
-    header = {"classes": ["a", "b"], "palette": [(0, 0, 0), (1, 1, 1)]}
-    run = run_folder.RunFolder(tmp_path, header, JobRecord({}))
-    saved = []
-    monkeypatch.setattr(run, "save", lambda name, trained: saved.append((name, run.history[-1])))
-    losses, mious = (0.5, 0.5, 0.4, 0.6, 0.4), (0.3, 0.4, 0.4, 0.2, 0.5)
-    since = []
-    for loss, miou in zip(losses, mious, strict=True):
+    resize = Resize((28, 28))
+    untrained = describe_model(ModelConfig("a", "ms", 2, "none"), "", default_classes(2), resize)
+    run = run_folder.RunFolder(tmp_path, untrained, JobRecord({}))
+    losses, mious = (0.5, 0.5, 0.4, 0.6, 0.4, 0.3), (0.3, 0.4, 0.4, 0.2, 0.5, 0.6)
+    best = []
+    for epoch in run.epochs_left(6, patience=2):
+        loss, miou = losses[epoch - 1], mious[epoch - 1]
         scores = {"loss": loss, "pixel_acc": 0.5, "miou": miou}
         valid = {"iou": torch.tensor([miou, miou]), "predicted": torch.ones(2)}
         run.add_epoch(0.1, scores, scores | valid, {})
-        since.append(run.epochs_since_best())
-    epochs = {name: [row["epoch"] for n, row in saved if n == name] for name, _ in saved}
-    assert epochs == {"best_model_loss.pth": [1, 3], "best_model_iou.pth": [1, 2, 5]}
-    assert since == [0, 0, 1, 2, 0]
+        files = ("best_model_loss.pth", "best_model_iou.pth")
+        best.append(tuple(Checkpoint.load(tmp_path / name).epoch for name in files))
+    assert best == [(1, 1), (1, 2), (3, 2), (3, 2)]
+    assert "stopping early" in capsys.readouterr().out
 
 
 def test_a_run_keeps_the_best_epoch_of_the_watched_score(data_dir, in_tmp, capsys):

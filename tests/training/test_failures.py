@@ -9,8 +9,8 @@ from helpers.stubs import fails
 
 import train
 from training import run_folder
-from training.failures import Diverged, check_finite
-from training.optimizers import Updater
+from training.optimizers import ScheduledOptimizer
+from training.run_folder import Diverged, check_finite
 
 
 def test_a_loss_or_weight_that_is_not_finite_is_named():
@@ -35,7 +35,7 @@ def test_a_step_that_spoils_the_weights_leaves_the_files(
 ):
     """Two steps make an epoch. The loss of the step itself is finite."""
     monkeypatch.setattr(run_folder, "draw_curve", lambda *_: b"")
-    step, steps = Updater.step, []
+    step, steps = ScheduledOptimizer.step, []
 
     def spoiling(self):
         step(self)
@@ -43,7 +43,7 @@ def test_a_step_that_spoils_the_weights_leaves_the_files(
         if len(steps) == spoilt:
             self.optimizer.param_groups[0]["params"][0].data.fill_(math.nan)
 
-    monkeypatch.setattr(Updater, "step", spoiling)
+    monkeypatch.setattr(ScheduledOptimizer, "step", spoiling)
     argv = ["--data", data_dir, *TINY, "--batch", 4, "--lr", 0.01, "--epochs", 3, *flags]
     message = fails(capsys, train.main, *argv)
     assert message.startswith("error: epoch 2: ")

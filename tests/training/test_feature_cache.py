@@ -21,13 +21,13 @@ from data.layouts import find_splits
 from data.survey import load_data
 from data.transforms import Resize, fit_image, fit_target
 from datasets import build_loaders, preview_batch
-from engine import EpochProgress, EvaluationSettings, evaluate, train_one_epoch
+from engine import EpochTotals, evaluate, train_one_epoch
 from losses import Criterion
 from model import HEAD_CLASSES, SegmentationModel
 from training import feature_cache, feature_room
 from training.feature_cache import FeatureSettings, cached_loaders, cached_valid_loader
 from training.feature_store import FileStore, TensorSpec
-from training.optimizers import OptimizerSettings, Updater, build_optimizer
+from training.optimizers import OptimizerSettings, build_optimizer
 from utils import InputError
 
 CPU = torch.device("cpu")
@@ -40,7 +40,7 @@ def image_loaders(data_dir, augment=None, resize=RESIZE, batch=4, seed=0, worker
     with main_first():
         data = load_data(find_splits(data_dir, (None,) * 4, None, None))
     augment = augment or build_augment("scale", resize, seed)
-    return build_loaders(data, resize, augment, batch, workers, seed)
+    return build_loaders(data, resize, augment, batch, workers, seed)[:2]
 
 
 class Counting(SegmentationModel):
@@ -64,7 +64,9 @@ class Counting(SegmentationModel):
 def cached(data_dir, views=1, model=None, settings=None, amp=None, **how):
     loaders = image_loaders(data_dir, **how)
     settings = replace(SETTINGS, **settings or {})
-    return cached_loaders(model or Counting(), loaders, views, settings, CPU, amp)
+    model = model or Counting()
+    model.amp = amp
+    return cached_loaders(model, loaders, views, settings)
 
 
 def computed(data_dir, views=1, **how):
@@ -123,15 +125,15 @@ def test_views_take_turns(data_dir, in_tmp):
 @pytest.mark.parametrize("views", [0, 1])
 def test_validation_scores_are_exactly_those_without(data_dir, in_tmp, views, amp, head):
     model = Counting(head)
-    criterion = Criterion(model.output_stride)
+    model.amp = amp
+    settings = Criterion(model.upsample), RESIZE, 2
     loaders = image_loaders(data_dir, batch=2)
-    settings = EvaluationSettings(2, RESIZE, CPU, criterion, amp)
-    expected = evaluate(model, loaders[1], settings)
+    expected = evaluate(model, loaders[1], *settings)
     if views:
-        valid = cached_loaders(model, loaders, views, SETTINGS, CPU, amp)[1]
+        valid = cached_loaders(model, loaders, views, SETTINGS)[1]
     else:
-        valid = cached_valid_loader(model, loaders[1], CPU, amp)
-    scores = evaluate(model.head, valid, settings)
+        valid = cached_valid_loader(model, loaders[1])
+    scores = evaluate(model, valid, *settings)
     assert scores["loss"] == expected["loss"]
     assert scores["miou"] == expected["miou"]
     assert torch.equal(scores["predicted"], expected["predicted"])
@@ -169,13 +171,10 @@ def test_without_augmentation_the_head_is_the_same(data_dir, in_tmp):
         loader = image_loaders(data_dir, NoAugment())[0]
         if use_cache:
             loader = cached(data_dir, 1, model, augment=NoAugment())[0]
-        updater = Updater(build_optimizer(model, OptimizerSettings(lr=0.01)))
+        optimizer = build_optimizer(model, OptimizerSettings(lr=0.01), 1)
         for epoch in range(1, 5):
-            loader.batch_sampler.epoch = epoch
-            network = model.head if use_cache else model
-            train_one_epoch(
-                network, loader, updater, Criterion(model.output_stride), EpochProgress(2), CPU
-            )
+            loader.batch_sampler.set_epoch(epoch)
+            train_one_epoch(model, loader, Criterion(model.upsample), optimizer, EpochTotals(2))
         heads.append(model.head.state_dict())
     untrained = Counting().head.state_dict()
     for name, value in heads[0].items():
@@ -270,7 +269,7 @@ def test_out_of_memory_is_one_line(data_dir, in_tmp, monkeypatch):
 def test_a_run_that_was_killed_is_resumed(data_dir, in_tmp, limit, kept):
     loaders = image_loaders(data_dir, batch=4)
     with pytest.raises(KeyboardInterrupt):
-        cached_loaders(Counting(limit=limit), loaders, 2, SETTINGS, CPU)
+        cached_loaders(Counting(limit=limit), loaders, 2, SETTINGS)
     assert computed(data_dir, 2, batch=4) == 2 * TRAIN + VALID - kept
     assert computed(data_dir, 2) == 0
 
@@ -345,16 +344,16 @@ def test_files_of_another_format_or_library_are_computed_anew(data_dir, in_tmp, 
 
 def test_masks_that_are_read_differently_are_computed_anew(data_dir, in_tmp):
     loaders = image_loaders(data_dir)
-    cached_loaders(Counting(), loaders, 1, SETTINGS, CPU)
+    cached_loaders(Counting(), loaders, 1, SETTINGS)
     for loader in loaders:
         loader.dataset.encoding = replace(loader.dataset.encoding, values={0: 1, 1: 0})
-    train, _ = cached_loaders(Counting(), loaders, 1, SETTINGS, CPU)
+    train, _ = cached_loaders(Counting(), loaders, 1, SETTINGS)
     assert len(list(Path("outputs/features").iterdir())) == 2
     assert torch.equal(train.dataset[0][1], loaders[0].dataset[TRAIN][1])
     for number, change in enumerate(({"others": 1}, {"colours": {(1, 2, 3): 1}}), 3):
         for loader in loaders:
             loader.dataset.encoding = replace(loader.dataset.encoding, **change)
-        cached_loaders(Counting(), loaders, 1, SETTINGS, CPU)
+        cached_loaders(Counting(), loaders, 1, SETTINGS)
         assert len(list(Path("outputs/features").iterdir())) == number
 
 
@@ -448,19 +447,11 @@ def test_a_disk_that_fills_up_meanwhile_is_one_line(tmp_path):
 # -- room ------------------------------------------------------------------------------------------
 
 
-def test_without_room_the_views_that_fit_are_named(data_dir, in_tmp, monkeypatch):
-    train, valid = 2 * 8 * 6 + 28 * 42, 4 * 8 * 6  # bytes of a picture
-    for disk, memory in ((0, 2), (2, 0), (2, 1)):
-        room = [TRAIN * train * views + VALID * valid for views in (disk, memory)]
+def test_without_room_on_disk_and_in_memory_it_is_told(data_dir, in_tmp, monkeypatch):
+    bytes_needed = TRAIN * 3 * (2 * 8 * 6 + 28 * 42) + VALID * 4 * 8 * 6
+    for room in ((bytes_needed - 1, 0), (0, bytes_needed - 1)):
         set_room(monkeypatch, *room)
-        with pytest.raises(
-            InputError, match=r"--cache-features 3 needs .*; pass --cache-features 2"
-        ):
-            cached(data_dir, 3)
-    almost = TRAIN * train + VALID * valid - 1
-    for room in ((almost, 0), (0, almost)):
-        set_room(monkeypatch, *room)
-        with pytest.raises(InputError, match=r"0.0 GB.*; leave out --cache-features, or make room"):
+        with pytest.raises(InputError, match=r"--cache-features 3 needs .*; pass a smaller number"):
             cached(data_dir, 3)
     assert not Path("outputs/features").exists()
 
@@ -469,7 +460,7 @@ def test_what_is_on_the_disk_needs_no_room(data_dir, in_tmp, monkeypatch):
     cached(data_dir, 2)
     set_room(monkeypatch, 0, 0)
     assert computed(data_dir, 2) == 0
-    with pytest.raises(InputError, match="pass --cache-features 2"):
+    with pytest.raises(InputError, match="pass a smaller number"):
         cached(data_dir, 3)
 
 
@@ -494,16 +485,16 @@ def test_a_full_disk_leaves_the_memory(data_dir, in_tmp, monkeypatch, capsys):
 def test_validation_features_alone_leave_no_file(data_dir, in_tmp, monkeypatch):
     loader = image_loaders(data_dir)[1]
     model = Counting()
-    valid = cached_valid_loader(model, loader, CPU)
+    valid = cached_valid_loader(model, loader)
     assert model.seen == VALID
     assert sum(len(kept) for kept, _ in valid) == VALID
     assert model.seen == VALID
     assert not Path("outputs/features").exists()
     num_bytes = VALID * 4 * 8 * 6 / feature_room.MEMORY_FRACTION_UNASKED
     monkeypatch.setattr(feature_room, "free_memory", lambda: num_bytes)
-    assert cached_valid_loader(model, loader, CPU) is not None
+    assert cached_valid_loader(model, loader) is not loader
     monkeypatch.setattr(feature_room, "free_memory", lambda: num_bytes - 4)
-    assert cached_valid_loader(model, loader, CPU) is None
+    assert cached_valid_loader(model, loader) is loader
 
 
 def test_a_containers_limit_counts(tmp_path, monkeypatch):
@@ -529,7 +520,7 @@ def work(number, data_dir, folder):
     model = Counting(seconds=0.2 * number)  # the first waits for what the second computes
     train, valid = cached(data_dir, 2, model, batch=2)
     train, valid = list(train), list(valid)
-    in_memory = cached_valid_loader(Counting(), image_loaders(data_dir, batch=2)[1], CPU)
+    in_memory = cached_valid_loader(Counting(), image_loaders(data_dir, batch=2)[1])
     result = {
         "seen": model.seen,
         "train": train,

@@ -11,7 +11,13 @@ import train
 from config import WEIGHT_DECAY
 from model import LinearHead, SegmentationModel, TokenHead
 from networks.vit import DinoVisionTransformer
-from training.optimizers import OptimizerSettings, Updater, build_optimizer, build_schedule
+from training.optimizers import (
+    OptimizerSettings,
+    ScheduledOptimizer,
+    build_adamw,
+    build_optimizer,
+    build_schedule,
+)
 from utils import InputError
 
 LR, BACKBONE_LR, LAYER_DECAY = 1e-2, 1e-3, 0.5
@@ -38,7 +44,7 @@ def loss_of(model: nn.Module) -> torch.Tensor:
 def settings(model: SegmentationModel) -> dict[str, tuple[float, float]]:
     """Learning rate and weight decay by a parameter's name."""
     names = {parameter: name for name, parameter in model.named_parameters()}
-    optimizer = build_optimizer(model, SETTINGS)
+    optimizer = build_adamw(model, SETTINGS)
     return {
         names[parameter]: (group["lr"], group["weight_decay"])
         for group in optimizer.param_groups
@@ -75,11 +81,11 @@ def test_a_frozen_backbone_is_not_in_the_optimiser():
 
 def test_only_the_unfrozen_blocks_move():
     model = vit_model()
-    model.set_up_training(2, False, False)
+    model.set_up_training(2, False, False, None)
     before = copy.deepcopy(model.state_dict())
-    updater = Updater(build_optimizer(model, replace(SETTINGS, layer_decay=1.0)))
-    updater.backward(loss_of(model))
-    updater.step()
+    optimizer = build_optimizer(model, replace(SETTINGS, layer_decay=1.0), 1)
+    optimizer.backward(loss_of(model))
+    optimizer.step()
     moved = {name for name, value in model.state_dict().items() if (value != before[name]).any()}
     moving = ("blocks.1.", "blocks.2.", "norm.")
     expected = {n for n in before if n.startswith(tuple(f"backbone.{m}" for m in moving))}
@@ -88,7 +94,7 @@ def test_only_the_unfrozen_blocks_move():
 
 def test_more_blocks_than_there_are_cannot_be_unfrozen():
     with pytest.raises(InputError, match=r"--unfreeze-blocks.*this backbone has 3 blocks"):
-        vit_model().set_up_training(4, False, False)
+        vit_model().set_up_training(4, False, False, None)
 
 
 @pytest.mark.parametrize("chunks", [0, 3])
@@ -96,7 +102,7 @@ def test_activations_computed_again_give_the_same_gradients(chunks):
     gradients, kept = [], []
     for again in (False, True):
         model = vit_model(chunks, head=LinearHead).train()
-        model.set_up_training(None, again, False)
+        model.set_up_training(None, again, False, None)
         sizes = []
         with torch.autograd.graph.saved_tensors_hooks(
             lambda tensor, sizes=sizes: sizes.append(tensor.numel()) or tensor,
@@ -164,8 +170,9 @@ def test_rates_fall_to_zero_at_the_end_of_the_last_epoch():
     ],
 )
 def test_the_flags_of_the_recipe(flags, expected):
-    args = train.get_args_parser().parse_args(flags.split())
-    train.check_flags(args, 1)
+    parser = train.get_args_parser()
+    args = parser.parse_args(flags.split())
+    train.check_flags(parser, args, 1)
     assert train.optimizer_settings(args) == OptimizerSettings(1e-3, 1e-4, **expected)
 
 
@@ -183,8 +190,9 @@ def test_the_flags_of_the_recipe(flags, expected):
     ],
 )
 def test_flags_that_would_do_nothing_are_refused(flags, message):
+    parser = train.get_args_parser()
     with pytest.raises(InputError, match=message):
-        train.check_flags(train.get_args_parser().parse_args(flags.split()), 1)
+        train.check_flags(parser, parser.parse_args(flags.split()), 1)
 
 
 def test_a_cosine_to_other_epochs_cannot_be_resumed(data_dir, in_tmp, capsys):
@@ -196,7 +204,7 @@ def test_a_cosine_to_other_epochs_cannot_be_resumed(data_dir, in_tmp, capsys):
 
 def test_every_group_follows_the_schedule():
     model = vit_model()
-    optimizer = build_optimizer(model, SETTINGS)
+    optimizer = build_adamw(model, SETTINGS)
     build_schedule(optimizer, OptimizerSettings(warmup_epochs=3), 1)
     assert optimizer.param_groups[0]["lr"] == LR / 4
     assert {g["lr"] for g in optimizer.param_groups[1:]} == {
@@ -207,7 +215,7 @@ def test_every_group_follows_the_schedule():
 def test_a_gradient_is_clipped_after_it_is_unscaled():
     parameter = nn.Parameter(torch.zeros(2))
     optimizer = torch.optim.SGD([parameter], 1.0)
-    updater = Updater(optimizer, None, torch.device("cpu"), torch.float16, clip_grad=1.0)
+    updater = ScheduledOptimizer(optimizer, amp=torch.float16, clip_grad=1.0)
     updater.backward((parameter * torch.tensor([0.3, 0.4])).sum())
     updater.step()  # a norm of a half stays
     torch.testing.assert_close(parameter.detach(), torch.tensor([-0.3, -0.4]))
@@ -216,7 +224,7 @@ def test_a_gradient_is_clipped_after_it_is_unscaled():
     torch.testing.assert_close(parameter.detach(), torch.tensor([-0.9, -1.2]))
 
 
-def steps_in_half(updater: Updater, model: nn.Module, count: int) -> list[float]:
+def steps_in_half(updater: ScheduledOptimizer, model: nn.Module, count: int) -> list[float]:
     losses = []
     for _ in range(count):
         with torch.autocast("cpu", torch.float16):
@@ -227,10 +235,10 @@ def steps_in_half(updater: Updater, model: nn.Module, count: int) -> list[float]
     return losses
 
 
-def half_updater(model: nn.Module) -> Updater:
-    optimizer = build_optimizer(model, replace(SETTINGS, layer_decay=1.0))
-    schedule = build_schedule(optimizer, OptimizerSettings(milestones=[2]), 2)
-    updater = Updater(optimizer, schedule, torch.device("cpu"), torch.float16, clip_grad=1.0)
+def half_updater(model: nn.Module) -> ScheduledOptimizer:
+    model.amp = torch.float16
+    settings = replace(SETTINGS, layer_decay=1.0, milestones=[2], clip_grad=1.0)
+    updater = build_optimizer(model, settings, 2)
     updater.scaler.set_growth_interval(3)
     return updater
 

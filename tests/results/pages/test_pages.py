@@ -177,8 +177,7 @@ def test_the_best_epoch_is_that_of_the_watched_score(tmp_path, watch, best):
     ]  # fmt: skip
     absent = EPOCHS[0] | {"iou_absent": None}
     history = [absent | dict(zip(columns, row, strict=True)) for row in rows]
-    page = RunPage(tmp_path, CLASSES, [], "", {}, history)
-    page.watch = Watch(watch)
+    page = RunPage(tmp_path, CLASSES, [], "", {}, history, Watch(watch))
     text = write(page)
     assert f"<dd>{best} of 4</dd>" in text
     table = text[text.index("The numbers</summary>") : text.index("</details>")]
@@ -267,7 +266,7 @@ def test_worst_pictures_that_are_at_hand_are_not_read_again(tmp_path):
         image = np.full((60, 80, 3), 20 * i, np.uint8)
         labels = target.copy()
         labels[:, : 6 * (i + 1)] = 1
-        pictures.add(labels, target, image)
+        pictures.add(pairs[i], labels, target, image)
     pictures.draw()
     assert [entry.name for entry in pictures.pictures] == [f"{i}.png" for i in range(11, 5, -1)]
     for entry, i in zip(pictures.pictures, range(11, 5, -1), strict=True):
