@@ -1,8 +1,4 @@
-"""Signals that ask a process to end: Ctrl-C, SIGTERM, and SIGHUP of a terminal that was closed.
-
-What takes time is imported where it is used: scripts use this file before their other imports, and
-until then Ctrl-C prints a traceback.
-"""
+"""Signals that ask a process to end: Ctrl-C, SIGTERM, and SIGHUP of a terminal that was closed."""
 
 import _thread
 import atexit
@@ -14,7 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from multiprocessing import Event
 from types import FrameType
+
+import cv2
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
@@ -36,12 +35,6 @@ class Stopped(Exception):
     def __init__(self, message: str, number: int):
         super().__init__(message)
         self.number = number
-
-
-def end_at_interrupt() -> None:
-    """Let Ctrl-C end the process without a traceback, until other handlers are installed."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class SignalCounter:
@@ -154,16 +147,12 @@ def worker_init() -> Callable[[int], None]:
     Ctrl-C, SIGHUP and a cluster's SIGTERM reach the workers too, but the main process still needs
     them to finish the step. At its end it sends SIGTERM to those that are left and waits for them.
     """
-    from multiprocessing import Event
-
     ending = Event()
     atexit.register(ending.set)
     return partial(_init_worker, ending.is_set)
 
 
 def _init_worker(is_ending: Callable[[], bool], _: int) -> None:
-    import cv2
-
     cv2.setNumThreads(0)  # the workers are the parallelism
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -61,12 +61,6 @@ def test_a_signal_within_a_destructor_is_not_lost(capfd):
     assert capfd.readouterr().err.strip() == "ended by SIGTERM"
 
 
-def test_scripts_come_to_handle_ctrl_c_at_once():
-    slow = {"multiprocessing", "traceback", "tempfile", "numpy", "torch"}
-    done = run(f"import common.signals; print({slow} & sys.modules.keys())", before=PATH)
-    assert (done.stdout, done.stderr) == ("set()\n", "")
-
-
 def test_an_object_that_a_signal_left_half_built_says_nothing(monkeypatch):
     class HalfBuilt:
         def __init__(self):
