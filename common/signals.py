@@ -1,10 +1,8 @@
 """Signals that ask a process to end: Ctrl-C, SIGTERM, and SIGHUP of a terminal that was closed."""
 
-import _thread
 import atexit
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -92,36 +90,8 @@ def raised_signals() -> Iterator[None]:
             os._exit(128 + number)
         raise Interrupted(number)
 
-    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
-        # Python drops what a signal raises in a destructor: raise it again a moment later.
-        if isinstance(unraisable.exc_value, Interrupted):
-            counter.count = 0
-            again = threading.Timer(0.1, send_to_main_thread, [unraisable.exc_value.number])
-            again.daemon = True
-            again.start()
-        elif counter.count == 0:  # else of an object that the signal left half-built
-            usual_hook(unraisable)
-
-    usual_hook, sys.unraisablehook = sys.unraisablehook, hook
-    try:
-        with SignalCounter(react) as counter:
-            yield
-    except Interrupted as error:
-        import traceback
-
-        while error:  # so that destructors run while the hook is ours
-            traceback.clear_frames(error.__traceback__)
-            error = error.__context__
-        raise
-    finally:
-        sys.unraisablehook = usual_hook
-
-
-def send_to_main_thread(number: int) -> None:
-    if hasattr(signal, "pthread_kill"):  # ends a wait of the thread, too
-        signal.pthread_kill(threading.main_thread().ident, number)
-    else:
-        _thread.interrupt_main(number)
+    with SignalCounter(react):
+        yield
 
 
 @contextmanager

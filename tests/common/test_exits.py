@@ -1,6 +1,5 @@
 """How scripts end: signals, closed pipes, consoles that lack letters."""
 
-import gc
 import os
 import signal
 import subprocess
@@ -43,38 +42,6 @@ def test_a_signal_cleans_up_and_gives_the_shells_exit_code(name, capfd):
     assert cleaned
     said = capfd.readouterr().err.strip()
     assert said == ("interrupted" if number == signal.SIGINT else f"ended by {number.name}")
-
-
-def test_a_signal_within_a_destructor_is_not_lost(capfd):
-    class Slow:
-        def __del__(self):
-            signal.raise_signal(signal.SIGTERM)
-
-    def main():
-        thing = Slow()
-        del thing
-        time.sleep(5)
-
-    started = time.monotonic()
-    assert code_of(main) == 143
-    assert time.monotonic() - started < 4
-    assert capfd.readouterr().err.strip() == "ended by SIGTERM"
-
-
-def test_an_object_that_a_signal_left_half_built_says_nothing(monkeypatch):
-    class HalfBuilt:
-        def __init__(self):
-            signal.raise_signal(signal.SIGTERM)
-            self.file = None
-
-        def __del__(self):
-            self.file.close()
-
-    said = []
-    monkeypatch.setattr(sys, "unraisablehook", said.append)
-    assert code_of(HalfBuilt) == 143
-    gc.collect()
-    assert said == []
 
 
 def test_errors_and_wishes_to_stop_are_lines(capfd):
