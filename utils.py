@@ -119,8 +119,6 @@ def output_folder(name: str) -> Path:
     for path in (Path(name), PureWindowsPath(name)):  # "C:x" and "\\x" lead out on Windows
         if path.anchor or ".." in path.parts:
             raise InputError(f"--out-dir {name}: give a name below {OUTPUTS}/")
-    if os.name == "nt" and not is_windows_name(name):
-        raise InputError(f"--out-dir {name}: Windows takes no such name; use letters, digits, - _")
     folder = OUTPUTS / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -128,15 +126,6 @@ def output_folder(name: str) -> Path:
         raise InputError(f"{folder}: cannot make this folder ({error.strerror})") from error
     remove_leftovers(folder)
     return folder
-
-
-def is_windows_name(path: str) -> bool:
-    """Whether Windows takes each part of a relative path: no device's name, no < > : " | ? *."""
-    device = r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?$"
-    return not any(
-        re.match(device, part) or re.search(r'[<>:"|?*\x00-\x1f]|[ .]$', part)
-        for part in PureWindowsPath(path).parts
-    )
 
 
 def write_atomically(path: Path, content: bytes, durable: bool = False) -> None:
