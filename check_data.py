@@ -1,10 +1,5 @@
 """Report on a data set: what it holds, and what is wrong with it."""
 
-if __name__ == "__main__":  # before the imports, which take seconds
-    from common.signals import end_at_interrupt
-
-    end_at_interrupt()
-
 import argparse
 from collections.abc import Sequence
 

@@ -1,10 +1,5 @@
 """Write a trained model as one file for ONNX Runtime or torch.export, checked against torch."""
 
-if __name__ == "__main__":  # before the imports, which take seconds
-    from common.signals import end_at_interrupt
-
-    end_at_interrupt()
-
 import argparse
 import math
 import os

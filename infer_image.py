@@ -1,10 +1,5 @@
 """Segment pictures with a trained checkpoint or a published head."""
 
-if __name__ == "__main__":  # before the imports, which take seconds
-    from common.signals import end_at_interrupt
-
-    end_at_interrupt()
-
 import argparse
 import sys
 import time

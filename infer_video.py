@@ -1,10 +1,5 @@
 """Segment a video with a trained checkpoint or a published head."""
 
-if __name__ == "__main__":  # before the imports, which take seconds
-    from common.signals import end_at_interrupt
-
-    end_at_interrupt()
-
 import argparse
 from collections.abc import Sequence
 

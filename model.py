@@ -1,10 +1,5 @@
 """A ViT backbone, a small head, and the model that joins them for images of any size."""
 
-if __name__ == "__main__":  # before the imports, which take seconds
-    from common.signals import end_at_interrupt
-
-    end_at_interrupt()
-
 import argparse
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext

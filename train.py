@@ -1,10 +1,5 @@
 """Train a segmentation head on a DINOv2 or other ViT backbone."""
 
-if __name__ == "__main__":  # before the imports, which take seconds
-    from common.signals import end_at_interrupt
-
-    end_at_interrupt()
-
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict

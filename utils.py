@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path, PureWindowsPath
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import psutil
@@ -80,53 +80,20 @@ def amp_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16
 
 
-def progress(
-    items: Iterable[T], name: str, total: int | None = None
-) -> "tqdm[T] | ProgressLines[T]":
+def progress(items: Iterable[T] | None, name: str, total: int | None = None) -> "tqdm[T]":
     """The items, with a progress bar on a terminal, else with a line each minute.
 
     Under torchrun the main process alone shows it.
     """
     hidden = os.environ.get("RANK", "0") != "0"
-    if hidden or sys.stderr.isatty():
+    if sys.stderr.isatty():
         return tqdm(items, name, total, leave=False, dynamic_ncols=True, disable=hidden)
-    return ProgressLines(items, name, total)
-
-
-class ProgressLines(Generic[T]):
-    """As much of tqdm as is used here, for log files: a line each minute, in place of a bar."""
-
-    def __init__(self, items: Iterable[T], name: str, total: int | None):
-        self._items, self._name, self.n = items, name, 0
-        self.total = len(items) if total is None and hasattr(items, "__len__") else total
-        self._started = self._told = time.monotonic()
-
-    def __iter__(self) -> Iterator[T]:
-        for item in self._items:
-            yield item
-            self.update()
-
-    def __enter__(self) -> "ProgressLines[T]":
-        return self
-
-    def __exit__(self, *_) -> None:
-        pass
-
-    def write(self, line: str) -> None:
-        print(line, flush=True)
-
-    def update(self, count: int = 1) -> None:
-        self.n += count
-        now = time.monotonic()
-        if now - self._told < SECONDS_PER_LINE:
-            return
-        self._told = now
-        minutes = (now - self._started) / 60
-        line = f"{self._name}: {self.n} done in {minutes:.0f} min"
-        if self.total:
-            left = minutes * (self.total - self.n) / self.n
-            line = line.replace("done", f"of {self.total} done") + f", about {left:.0f} min left"
-        print(line, file=sys.stderr, flush=True)
+    left = ", about {remaining} left" if total or hasattr(items, "__len__") else ""
+    line = f"{{desc}}: {{n_fmt}} of {{total_fmt}} done in {{elapsed}}{left}\n"
+    return tqdm(
+        items, name, total, leave=False, disable=hidden, bar_format=line,
+        delay=SECONDS_PER_LINE, mininterval=SECONDS_PER_LINE, miniters=1,
+    )  # fmt: skip
 
 
 class InputError(Exception):
@@ -152,8 +119,6 @@ def output_folder(name: str) -> Path:
     for path in (Path(name), PureWindowsPath(name)):  # "C:x" and "\\x" lead out on Windows
         if path.anchor or ".." in path.parts:
             raise InputError(f"--out-dir {name}: give a name below {OUTPUTS}/")
-    if os.name == "nt" and not is_windows_name(name):
-        raise InputError(f"--out-dir {name}: Windows takes no such name; use letters, digits, - _")
     folder = OUTPUTS / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -161,15 +126,6 @@ def output_folder(name: str) -> Path:
         raise InputError(f"{folder}: cannot make this folder ({error.strerror})") from error
     remove_leftovers(folder)
     return folder
-
-
-def is_windows_name(path: str) -> bool:
-    """Whether Windows takes each part of a relative path: no device's name, no < > : " | ? *."""
-    device = r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?$"
-    return not any(
-        re.match(device, part) or re.search(r'[<>:"|?*\x00-\x1f]|[ .]$', part)
-        for part in PureWindowsPath(path).parts
-    )
 
 
 def write_atomically(path: Path, content: bytes, durable: bool = False) -> None:

@@ -1,10 +1,5 @@
 """Time training and inference, relative to the backbone's forward pass and the usual loop."""
 
-if __name__ == "__main__":  # before the imports, which take seconds
-    from common.signals import end_at_interrupt
-
-    end_at_interrupt()
-
 import argparse
 import json
 from collections.abc import Callable, Sequence

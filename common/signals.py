@@ -1,20 +1,17 @@
-"""Signals that ask a process to end: Ctrl-C, SIGTERM, and SIGHUP of a terminal that was closed.
+"""Signals that ask a process to end: Ctrl-C, SIGTERM, and SIGHUP of a terminal that was closed."""
 
-What takes time is imported where it is used: scripts use this file before their other imports, and
-until then Ctrl-C prints a traceback.
-"""
-
-import _thread
 import atexit
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from multiprocessing import Event
 from types import FrameType
+
+import cv2
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
@@ -36,12 +33,6 @@ class Stopped(Exception):
     def __init__(self, message: str, number: int):
         super().__init__(message)
         self.number = number
-
-
-def end_at_interrupt() -> None:
-    """Let Ctrl-C end the process without a traceback, until other handlers are installed."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class SignalCounter:
@@ -99,36 +90,8 @@ def raised_signals() -> Iterator[None]:
             os._exit(128 + number)
         raise Interrupted(number)
 
-    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
-        # Python drops what a signal raises in a destructor: raise it again a moment later.
-        if isinstance(unraisable.exc_value, Interrupted):
-            counter.count = 0
-            again = threading.Timer(0.1, send_to_main_thread, [unraisable.exc_value.number])
-            again.daemon = True
-            again.start()
-        elif counter.count == 0:  # else of an object that the signal left half-built
-            usual_hook(unraisable)
-
-    usual_hook, sys.unraisablehook = sys.unraisablehook, hook
-    try:
-        with SignalCounter(react) as counter:
-            yield
-    except Interrupted as error:
-        import traceback
-
-        while error:  # so that destructors run while the hook is ours
-            traceback.clear_frames(error.__traceback__)
-            error = error.__context__
-        raise
-    finally:
-        sys.unraisablehook = usual_hook
-
-
-def send_to_main_thread(number: int) -> None:
-    if hasattr(signal, "pthread_kill"):  # ends a wait of the thread, too
-        signal.pthread_kill(threading.main_thread().ident, number)
-    else:
-        _thread.interrupt_main(number)
+    with SignalCounter(react):
+        yield
 
 
 @contextmanager
@@ -154,16 +117,12 @@ def worker_init() -> Callable[[int], None]:
     Ctrl-C, SIGHUP and a cluster's SIGTERM reach the workers too, but the main process still needs
     them to finish the step. At its end it sends SIGTERM to those that are left and waits for them.
     """
-    from multiprocessing import Event
-
     ending = Event()
     atexit.register(ending.set)
     return partial(_init_worker, ending.is_set)
 
 
 def _init_worker(is_ending: Callable[[], bool], _: int) -> None:
-    import cv2
-
     cv2.setNumThreads(0)  # the workers are the parallelism
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -1,10 +1,5 @@
 """Draw the demo's data set and video, or train the tiny backbone's weights (`--pretrain`)."""
 
-if __name__ == "__main__":  # before the imports, which take seconds
-    from common.signals import end_at_interrupt
-
-    end_at_interrupt()
-
 from collections.abc import Sequence
 from pathlib import Path
 

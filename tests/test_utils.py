@@ -14,7 +14,6 @@ from data import scans
 from data.pairs import Pair
 from utils import (
     InputError,
-    is_windows_name,
     output_folder,
     remove_leftovers,
     temporary_folder,
@@ -94,10 +93,3 @@ def test_names_that_lead_out_of_outputs_on_any_system_are_refused(in_tmp, name):
     with pytest.raises(InputError, match="give a name below outputs/"):
         output_folder(name)
     assert list(in_tmp.iterdir()) == []
-
-
-def test_names_that_windows_takes(in_tmp):
-    for name in ("", "a", "runs/2026-11-21", "console", "a.b/COM", "nullify.txt"):
-        assert is_windows_name(name)
-    for name in ("CON", "aux.txt", "a/nul", "com1", "a:b", "a?", "b ", "a./b", "x|y", "tab\t"):
-        assert not is_windows_name(name)

@@ -12,7 +12,8 @@ from inference.windows import Prediction
 from results.pages.html import Page
 from results.pages.layers import layers_path, url, write_layers
 from results.picture_files import CONTACT_SHEET, ENDINGS, result_paths
-from results.tables import ResultsTable, class_fractions, picture_key, printable
+from results.tables import ResultsTable, class_fractions, picture_key
+from utils import printable
 
 
 @dataclass(frozen=True)
