@@ -48,7 +48,6 @@ from training.optimizers import OptimizerSettings, build_optimizer
 from training.run_folder import RunFolder, describe_model
 from training.run_info import (
     record_job,
-    replace_earlier_run,
     write_final_scores,
     write_run_facts,
 )  # fmt: skip
@@ -192,10 +191,7 @@ def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.
             model, (train_loader, valid_loader), args.cache_features, settings
         )
     saver = Checkpointer(run, model, optimizer, totals, 60 * args.save_every)
-    if last:
-        saver.resume(*last)
-    else:
-        replace_earlier_run(run.folder)
+    saver.start(last)
     network = DistributedDataParallel(model) if world_size() > 1 else model
     scored = (test_loader or valid_loader).dataset
     too_large = smaller(args.batch, args.grad_accum, resize.image_size)

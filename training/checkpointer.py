@@ -16,6 +16,7 @@ from engine import EpochTotals
 from model import SegmentationModel
 from training.optimizers import ScheduledOptimizer
 from training.run_folder import RunFolder, check_finite
+from training.run_info import replace_earlier_run
 from utils import InputError
 
 CONTINUE, SAVE, STOP = range(3)  # what to do between two batches
@@ -85,8 +86,12 @@ class Checkpointer:
     def _place(self) -> str:
         return f"{len(self.run.history)} epochs and {self.totals.batches} batches"
 
-    def resume(self, path: Path, last: Checkpoint) -> None:
-        """Continue as if the run had never stopped. last: of `path`, as find_last gave it."""
+    def start(self, found: tuple[Path, Checkpoint] | None) -> None:
+        """Continue as if the run had never stopped, or start anew. found: what find_last gave."""
+        if found is None:
+            replace_earlier_run(self.run.folder)
+            return
+        path, last = found
         check_weights(path, last.model_state_dict, self.model.trained())
         self.model.load_trained(last.model_state_dict)
         try:
