@@ -207,9 +207,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         seconds = partial(script_seconds, "infer_video.py", video, *flags)
         add_runtime_jobs(bench, workload, count, seconds)
     minutes = expected_minutes(bench, workload, args.rounds)
-    print(
-        f"{len(bench.jobs)} jobs, {args.rounds} rounds and one to warm up: about {minutes:.0f} min"
-    )
+    rounds = f"{args.rounds} rounds and one to warm up"
+    print(f"{len(bench.jobs)} jobs, {rounds}: about {minutes:.0f} min", flush=True)
     bench.run(args.rounds)
 
     figures = report(bench, num_train, num_valid)

@@ -150,6 +150,6 @@ def machine(device: torch.device) -> str:
     bfloat16 = "with" if cpu_computes_in(torch.bfloat16) else "without"
     instructions = f"{torch.backends.cpu.get_cpu_capability()} {bfloat16} bfloat16"
     return (
-        f"{chip or platform.machine()} ({device}), CPU {instructions}, {torch.get_num_threads()} CPU threads, "
-        f"torch {torch.__version__}, {time.strftime('%Y-%m-%d')}"
+        f"{chip or platform.machine()} ({device}), CPU {instructions}, "
+        f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}"
     )
