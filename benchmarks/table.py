@@ -151,5 +151,6 @@ def machine(device: torch.device) -> str:
     instructions = f"{torch.backends.cpu.get_cpu_capability()} {bfloat16} bfloat16"
     return (
         f"{chip or platform.machine()} ({device}), CPU {instructions}, "
-        f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}"
+        f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}, "
+        f"{time.strftime('%Y-%m-%d')}"
     )
