@@ -84,7 +84,7 @@ def get_args_parser() -> Parser:
         help="minutes between two saves of last.pth within an epoch")
     add_shared(group, "--device", "--runtime")
     group.add_argument("--amp", action="store_true",
-        help="mixed precision: bfloat16, or float16 on chips without it")
+        help="mixed precision: bfloat16, or float16 on GPUs without it; a CPU without: float32")
     add_shared(group, "--compile", "--workers", "--seed")
     group.add_argument("--deterministic", action="store_true",
         help="bit-identical results on CUDA too, slower; a CPU always gives them")

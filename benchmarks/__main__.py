@@ -143,7 +143,7 @@ def add_jobs(bench: Bench, workload: Workload, batch_size: int) -> None:
 def expected_minutes(bench: Bench, workload: Workload, rounds: int) -> float:
     """Of all rounds, from one timed forward pass: what follows the backbone takes little."""
     started = time.perf_counter()
-    workload.extract()
+    workload.extract()[0, 0, 0, 0].item()  # waits for a GPU
     seconds = (time.perf_counter() - started) / workload.batch_size
     pictures = sum(
         job.pictures for job in bench.jobs.values() if not job.name.startswith(("head", "cached"))
