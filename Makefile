@@ -1,6 +1,6 @@
 # `make demo` trains and runs on drawn scenes; `make test` runs the suite and the linter;
-# `make reproduce` scores the published heads. Each makes .venv first if it is not there;
-# PYTHON is the interpreter to make it with.
+# `make reproduce` scores the published heads. Each makes .venv first if it is not there, with the
+# versions of constraints.txt; PYTHON is the interpreter to make it with.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +8,7 @@ BIN := .venv/bin
 VOC := input/VOC2012
 ADE := input/ADEChallengeData2016
 
-.PHONY: demo test format reproduce
+.PHONY: demo test format reproduce newest lowest constraints
 
 demo: .venv/.demo-ready
 	$(BIN)/python -m demo
@@ -44,12 +44,28 @@ format: .venv/.test-ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-.venv/.demo-ready: requirements.txt
+# The other ends of the ranges, into a new .venv: `make newest test`, `make lowest test`.
+newest: requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --upgrade -r requirements-dev.txt
+	touch .venv/.demo-ready .venv/.test-ready
+
+lowest: requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --resolution lowest-direct \
+		-r requirements-dev.txt
+	touch .venv/.demo-ready .venv/.test-ready
+
+constraints: .venv/.test-ready
+	$(BIN)/python .ci/constraints.py
+
+.venv/.demo-ready: requirements.txt constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet -r requirements.txt -c constraints.txt
 	touch $@
 
-.venv/.test-ready: requirements.txt requirements-dev.txt
+.venv/.test-ready: requirements.txt requirements-dev.txt constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt -c constraints.txt
 	touch $@

@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{num_done} of {len(names)} pictures segmented, results in {folder}")
         if len(todo) < len(names):
             print(f"{len(names) - len(todo)} were there already")
-        print(watch.summary(num_done, "pictures"))
+        print(watch.summary(num_done, "pictures", predictor.compile_seconds))
     if failures:
         sys.exit("\n".join(f"error: {failure}" for failure in failures))
 

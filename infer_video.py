@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 break
         page.interrupted = signals.number is not None
     print(results.summary())
-    print(watch.summary(results.num_frames, "frames"))
+    print(watch.summary(results.num_frames, "frames", predictor.compile_seconds))
     if signals.number is not None:
         raise Stopped(f"stopped after {results.num_frames} frames, which are kept", signals.number)
 

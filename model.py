@@ -149,22 +149,33 @@ class SegmentationModel(nn.Module):
             self.backbone.compile()
         self.amp = amp
 
-    def use_runtime(self, name: str, dtype: torch.dtype = torch.float32) -> bool:
+    def use_runtime(
+        self, name: str, dtype: torch.dtype = torch.float32, auto_after: int = 0
+    ) -> bool:
         """Let OpenVINO run the backbone, whose weights must no longer change; returns whether.
 
-        name: "torch", "openvino", or "auto" for OpenVINO on a CPU where it is installed.
+        name: "torch", "openvino", or "auto" for OpenVINO on a CPU where it is installed and faster.
         dtype: of OpenVINO's arithmetic; features stay float32.
+        auto_after: images of a size that "auto" lets torch run first, so that a short job need not
+            wait for the compiler.
         """
         device, is_optional = self.device, name == "auto"
         if is_optional:
             usable = device.type == "cpu" and dtype in openvino_runtime.PRECISIONS
-            name = "openvino" if usable and openvino_runtime.is_installed() else "torch"
+            name = "openvino" if usable and openvino_runtime.pays() else "torch"
         if name == "torch":
             return False
         if device.type != "cpu":
             raise InputError("--runtime openvino runs on a CPU; pass --device cpu")
-        self._runtime = openvino_runtime.OpenVinoBackbone(self.backbone, dtype, is_optional)
+        self._runtime = openvino_runtime.OpenVinoBackbone(
+            self.backbone, dtype, is_optional, auto_after if is_optional else 0
+        )
         return True
+
+    @property
+    def compile_seconds(self) -> float:
+        """Spent so far on compiling the backbone for OpenVINO."""
+        return getattr(self._runtime, "compile_seconds", 0.0)
 
     def train(self, mode: bool = True) -> "SegmentationModel":
         super().train(mode)

@@ -27,6 +27,7 @@ from inference.refinement import refined_strips
 from inference.windows import Prediction, View, ViewLogits, WindowsDoNotFit, run_windows, strips
 from model import SegmentationModel, build_model
 from networks.backbones import check_compiler, trusted_source
+from networks.openvino_runtime import WORTH_COMPILING
 from networks.resampling import to_labels
 from networks.weights import fingerprint
 from utils import InputError, select_dtype
@@ -66,6 +67,11 @@ class Predictor:
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
                 self._use_less_memory(count, side)
+
+    @property
+    def compile_seconds(self) -> float:
+        """Spent so far on compiling the model for OpenVINO."""
+        return getattr(self.model, "compile_seconds", 0.0)
 
     def _use_less_memory(self, count: int, side: int) -> None:
         """Halve the batch of `count` windows, or else the window, whose longer side is `side`."""
@@ -156,7 +162,7 @@ def load_predictor(
     if isinstance(module, OnnxModel):
         module.check_size(protocol)
     if isinstance(module, SegmentationModel):
-        if module.to(device).use_runtime(options.runtime, dtype):
+        if module.to(device).use_runtime(options.runtime, dtype, WORTH_COMPILING):
             dtype = torch.float32  # of the head
     elif options.runtime == "openvino":
         raise InputError(f"--runtime openvino: {model} runs in torch only; leave the flag out")

@@ -46,8 +46,13 @@ def select_device(name: str = "auto") -> torch.device:
 
 
 def select_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The floating-point type of that name, after a small computation on the device with it."""
+    """The floating-point type of that name, after a small computation on the device with it.
+
+    On a CPU without its arithmetic it is float32, and a line says so.
+    """
     dtype = getattr(torch, name)
+    if device.type == "cpu" and not cpu_computes_in(dtype):
+        return _float32_instead_of(name)
     try:
         x = torch.ones(1, 2, 8, 8, dtype=dtype, device=device)
         x = F.layer_norm(F.conv2d(x, x, padding=4), (9,))
@@ -58,6 +63,25 @@ def select_dtype(name: str, device: torch.device) -> torch.dtype:
             f"--dtype {name} cannot run on {device} ({reason}); use float32"
         ) from error
     return dtype
+
+
+def cpu_computes_in(dtype: torch.dtype) -> bool:
+    """Whether torch has fast matrix products of a type on this CPU.
+
+    Where the instructions are missing, bfloat16 and float16 take some 5 to 25 times as long as
+    float32.
+    """
+    if dtype == torch.float32:
+        return True
+    name = {torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+    # A private name: where it is missing, float32 is the safe answer.
+    supported = getattr(torch.ops.mkldnn, f"_is_mkldnn_{name}_supported", None)
+    return supported is not None and supported()
+
+
+def _float32_instead_of(name: str) -> torch.dtype:
+    print(f"this CPU has no arithmetic for {name}: computing in float32, which is faster here")
+    return torch.float32
 
 
 def seed_everything(seed: int) -> None:
@@ -73,8 +97,14 @@ def make_deterministic() -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def amp_dtype(device: torch.device) -> torch.dtype:
-    """The type for mixed precision: bfloat16 where the chip has it, else float16."""
+def amp_dtype(device: torch.device) -> torch.dtype | None:
+    """The type for mixed precision: bfloat16 where the chip has it, else float16.
+
+    None on a CPU without bfloat16, for computing in float32; a line says so.
+    """
+    if device.type == "cpu" and not cpu_computes_in(torch.bfloat16):
+        _float32_instead_of("bfloat16")
+        return None
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.float16
     return torch.bfloat16

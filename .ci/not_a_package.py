@@ -9,8 +9,8 @@ from typing import NoReturn
 
 MESSAGE = (
     "dinov2-segmentation is a folder of scripts, not a package: clone it, run `python -m pip "
-    "install -r requirements.txt` and start the scripts by their path; from other programs use "
-    "torch.hub.load with source='local'"
+    "install -r requirements.txt -c constraints.txt` and start the scripts by their path; from "
+    "other programs use torch.hub.load with source='local'"
 )
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,7 +23,14 @@ from model import build_model
 from networks.weights import fingerprint
 from training.feature_cache import FeatureSettings
 from training.run_folder import describe_model
-from utils import amp_dtype, output_folder, seed_everything, select_device, write_atomically
+from utils import (
+    amp_dtype,
+    cpu_computes_in,
+    output_folder,
+    seed_everything,
+    select_device,
+    write_atomically,
+)
 
 RECIPE_EPOCHS = 65  # of the articles' person segmentation
 INFERRED_BATCHES = 8  # at least, as the stages of a script overlap only over many batches
@@ -127,11 +135,28 @@ def add_jobs(bench: Bench, workload: Workload, batch_size: int) -> None:
     bench.add("cached evaluation", num_valid, workload.evaluate_cached)
 
 
+def expected_minutes(bench: Bench, workload: Workload, rounds: int) -> float:
+    """Of all rounds, from one timed forward pass: what follows the backbone takes little."""
+    started = time.perf_counter()
+    workload.extract()[0, 0, 0, 0].item()  # waits for a GPU
+    seconds = (time.perf_counter() - started) / workload.batch_size
+    pictures = sum(
+        job.pictures for job in bench.jobs.values() if not job.name.startswith(("head", "cached"))
+    )
+    return (rounds + 1) * pictures * seconds / 60
+
+
 def add_runtime_jobs(bench: Bench, workload: Workload, count: int, video_seconds: Callable) -> None:
-    """The forward pass, the features and a video of `count` frames, by each runtime of a CPU."""
+    """The forward pass, the features and a video of `count` frames, by each runtime of a CPU.
+
+    But for number types that the CPU has no arithmetic for, with a line for each.
+    """
     num_features = workload.pictures + len(workload.loaders[1].dataset)
     for runtime, dtype in RUNTIMES:
         name = f"{runtime} {str(dtype).removeprefix('torch.')}"
+        if not cpu_computes_in(dtype):
+            print(f"left out: {name}, for which this CPU has no arithmetic")
+            continue
         repeated = workload.num_batches * workload.batch_size
         forward, features = workload.jobs_by(runtime, dtype)
         bench.add(f"forward, {name}", repeated, forward)
@@ -176,6 +201,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.runtimes:
         seconds = partial(script_seconds, "infer_video.py", video, *flags)
         add_runtime_jobs(bench, workload, count, seconds)
+    minutes = expected_minutes(bench, workload, args.rounds)
+    rounds = f"{args.rounds} rounds and one to warm up"
+    print(f"{len(bench.jobs)} jobs, {rounds}: about {minutes:.0f} min", flush=True)
     bench.run(args.rounds)
 
     figures = report(bench, num_train, num_valid)

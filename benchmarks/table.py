@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 import psutil
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from utils import progress
+from utils import cpu_computes_in
 
 SAMPLE_EVERY = 0.02  # seconds between two samples of the memory
 
@@ -42,10 +43,13 @@ class Bench:
     def add(self, name: str, pictures: int, run: Callable[[], float | None]) -> None:
         self.jobs[name] = Job(name, pictures, run)
 
-    def run(self, rounds: int) -> None:
-        """Run one round to warm up, then the rounds that are counted."""
+    def run(self, rounds: int, quiet: bool = False) -> None:
+        """Run one round to warm up, then the rounds that are counted.
+
+        quiet: do not print each job's time as soon as it is known.
+        """
         turns = [(number, job) for number in range(rounds + 1) for job in self.jobs.values()]
-        for number, job in progress(turns, "Benchmark"):
+        for number, job in turns:
             with self._peak_memory(job):
                 self._synchronize()
                 started = time.perf_counter()
@@ -54,6 +58,9 @@ class Bench:
                 seconds = own_seconds or time.perf_counter() - started
             if number:
                 job.seconds.append(seconds / job.pictures)
+            if not quiet:
+                turn = f"round {number} of {rounds}" if number else "warm-up"
+                print(f"{turn}: {job.name} {seconds / job.pictures:.4f} s per picture", flush=True)
 
     def _synchronize(self) -> None:
         if self.device.type in ("cuda", "mps"):
@@ -113,8 +120,12 @@ def _watch_memory(job: Job, ended: threading.Event) -> None:
 
 
 def count_flops(function: Callable[[], object]) -> int:
-    """Floating-point operations of matrix products and attention; a multiply-add counts two."""
-    with FlopCounterMode(display=False) as counter:
+    """Floating-point operations of matrix products and attention; a multiply-add counts two.
+
+    Attention is computed as two products meanwhile: the counter does not know all of its kernels,
+    those of CPUs not at all.
+    """
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         function()
     return counter.get_total_flops()
 
@@ -130,13 +141,16 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
         torch.matmul(a, b, out=c)
 
     bench.add("product", 1, multiply)
-    bench.run(rounds=5)
+    bench.run(rounds=5, quiet=True)
     return 2 * side**3 / min(bench.jobs["product"].seconds)
 
 
 def machine(device: torch.device) -> str:
     chip = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    bfloat16 = "with" if cpu_computes_in(torch.bfloat16) else "without"
+    instructions = f"{torch.backends.cpu.get_cpu_capability()} {bfloat16} bfloat16"
     return (
-        f"{chip or platform.machine()} ({device}), {torch.get_num_threads()} CPU threads, "
-        f"torch {torch.__version__}, {time.strftime('%Y-%m-%d')}"
+        f"{chip or platform.machine()} ({device}), CPU {instructions}, "
+        f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}, "
+        f"{time.strftime('%Y-%m-%d')}"
     )

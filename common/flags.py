@@ -93,7 +93,8 @@ def add_used_model(group) -> None:
         help="average with the prediction of the mirrored picture; default: as the model was "
         "published, else no")
     group.add_argument("--dtype", default="float32", choices=DTYPES,
-        help="number type that the model computes in; the 16-bit ones halve its memory")
+        help="number type that the model computes in; the 16-bit ones halve its memory; on a CPU "
+        "without their arithmetic: float32")
 
 
 def add_image_size(group, default: tuple[int, int] | None, note: str = "") -> None:
@@ -118,8 +119,9 @@ SHARED = {
         "help": "seed for shuffling, augmentation and head initialisation"},
     "--device": {"default": "auto", "help": "auto (cuda, else mps, else cpu) or a name"},
     "--runtime": {"default": "torch", "choices": RUNTIMES,
-        "help": "what runs a frozen backbone: torch; openvino, faster on a CPU, if installed; "
-        "auto: openvino where it is installed and the device is a CPU"},
+        "help": "what runs a frozen backbone: torch; openvino, if installed, on a CPU; auto: "
+        "openvino on a CPU with AVX-512, where it is faster, once enough pictures have been seen "
+        "to be worth its time to compile"},
     "--compile": {"action": "store_true", "help": "compile the backbone with torch.compile"},
     "--workers": {"type": number(0, 1024, whole=True), "default": min(8, (os.cpu_count() or 1) - 1),
         "help": "processes that load pictures; 0: load them in the main process"},
@@ -228,7 +230,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         help="minutes between two saves of last.pth within an epoch")
     add_shared(group, "--device", "--runtime")
     group.add_argument("--amp", action="store_true",
-        help="mixed precision: bfloat16, or float16 on chips without it")
+        help="mixed precision: bfloat16, or float16 on GPUs without it; a CPU without: float32")
     add_shared(group, "--compile", "--workers", "--seed")
     group.add_argument("--deterministic", action="store_true",
         help="bit-identical results on CUDA too, slower; a CPU always gives them")

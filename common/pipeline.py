@@ -110,11 +110,15 @@ class Stopwatch:
                 return
             yield item
 
-    def summary(self, count: int, unit: str) -> str:
-        """One line: count, seconds, rate, and the share of the time that each stage worked."""
+    def summary(self, count: int, unit: str, compiling: float = 0.0) -> str:
+        """One line: count, seconds, rate, and the share of the time that each stage worked.
+
+        compiling: seconds of it that went into compiling the model.
+        """
         wall = time.perf_counter() - self._started
         shares = ", ".join(f"{name} {part / wall:.0%}" for name, part in self.seconds.items())
+        compiled = f" ({compiling:.1f} s of them to compile the model)" if compiling else ""
         return (
-            f"{count} {unit} in {wall:.2f} s, {count / wall:.2f} {unit} per second; "
+            f"{count} {unit} in {wall:.2f} s{compiled}, {count / wall:.2f} {unit} per second; "
             f"busy meanwhile: {shares}"
         )

@@ -5,7 +5,9 @@ OpenVINO is an optional dependency: `pip install openvino`.
 
 import logging
 import sys
+import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -18,6 +20,9 @@ from networks.positions import constant_positions
 from utils import InputError
 
 KEPT_SIZES = 4  # compiled models; each holds a copy of the weights
+# Images of one size after which compiling for them has been worth its time, by the figures in
+# docs/benchmarks.md.
+WORTH_COMPILING = 32
 # Largest distance from torch's features, as a share of their norm.
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
@@ -29,6 +34,14 @@ def is_installed() -> bool:
     return find_spec("openvino") is not None
 
 
+def pays() -> bool:
+    """Whether OpenVINO is installed, and faster than torch on this kind of CPU.
+
+    It was measured to be so on CPUs with AVX-512, and not on those with AVX2 alone.
+    """
+    return is_installed() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
 class OpenVinoBackbone:
     """Calls like the backbone: images (B, 3, H, W) float32 to a tuple of one map (B, L*D, h, w).
 
@@ -38,6 +51,10 @@ class OpenVinoBackbone:
         backbone: frozen, on the CPU, in float32. Its forward gives a tuple of L maps (B, D, h, w).
         dtype: float32, or bfloat16 for faster and coarser arithmetic.
         is_optional: go on in torch, and say so, in place of raising an error when called.
+        after: images of a size that torch computes before a model is compiled for that size.
+
+    Attributes:
+        compile_seconds: spent on compiling and comparing.
 
     Raises InputError where OpenVINO is missing or cannot convert the backbone, or where its
     features are not torch's.
@@ -48,6 +65,7 @@ class OpenVinoBackbone:
         backbone: nn.Module,
         dtype: torch.dtype = torch.float32,
         is_optional: bool = False,
+        after: int = 0,
     ):
         if not is_installed():
             raise InputError("--runtime openvino needs OpenVINO: pip install openvino")
@@ -57,13 +75,17 @@ class OpenVinoBackbone:
         self.dtype = dtype
         self._is_optional = is_optional
         self._failed = False
+        self._after = after
+        self._seen: Counter[tuple[int, int]] = Counter()
+        self.compile_seconds = 0.0
         self._compiled: dict[tuple[int, int], Infer] = {}  # the one used last comes last
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> tuple[Tensor]:
-        if self._failed:
-            return self.backbone(images)
+    def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
         size = tuple(images.shape[-2:])
+        if self._failed or self._seen[size] < self._after:
+            self._seen[size] += len(images)
+            return self._by_torch(images)
         infer = self._compiled.pop(size, None)
         if infer is None:
             if len(self._compiled) == KEPT_SIZES:
@@ -75,11 +97,16 @@ class OpenVinoBackbone:
                     raise
                 print(f"going on in torch: {error}", file=sys.stderr)
                 self._failed = True
-                return self.backbone(images)
+                return self._by_torch(images)
         self._compiled[size] = infer
         return (torch.cat([torch.from_numpy(infer(image[None].numpy())) for image in images]),)
 
+    def _by_torch(self, images: Tensor) -> tuple[Tensor, ...]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            return tuple(maps.float() for maps in self.backbone(images))
+
     def _compile(self, size: tuple[int, int], image: Tensor) -> Infer:
+        started = time.perf_counter()
         infer = compile_backbone(self.backbone, size, self.dtype)
         expected = torch.cat(self.backbone(image), dim=1)
         found = torch.from_numpy(infer(image.numpy()))
@@ -89,6 +116,7 @@ class OpenVinoBackbone:
                 f"--runtime openvino gives other features than torch (distance {distance:.1e}, "
                 f"at most {TOLERANCES[self.dtype]:.0e} is accepted); use --runtime torch"
             )
+        self.compile_seconds += time.perf_counter() - started
         return infer
 
 

@@ -15,6 +15,7 @@ import pytest
 from helpers.basics import REPO
 from helpers.stubs import StubPredictor, fails
 from helpers.videos import FPS, grey_frames, make_video, noise_frames, read, sound_packets
+from helpers.waiting import LIMIT
 
 import infer_video
 from common import signals
@@ -222,24 +223,23 @@ def test_an_error_in_any_stage_comes_out_and_leaves_no_file(stub, in_tmp, monkey
 def test_ctrl_c_leaves_what_was_done(in_tmp):
     make_video(in_tmp / "in.mp4", grey_frames(30) * 20, sound="aac")
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import os, sys; sys.path.insert(0, sys.argv[1])\n"
         "import infer_video; from helpers.stubs import StubPredictor\n"
-        "stub = StubPredictor(seconds=0.02)\n"
-        "infer_video.load_predictor = lambda *a, **k: print('started', flush=True) or stub\n"
+        "stub = StubPredictor()\n"
+        "predict = stub.predict\n"
+        "def predict_or_stop(images, keep):\n"
+        "    if stub.num_images == 60: os.kill(os.getpid(), 2)\n"
+        "    return predict(images, keep)\n"
+        "stub.predict = predict_or_stop\n"
+        "infer_video.load_predictor = lambda *a, **k: stub\n"
         "infer_video.main(['--input', 'in.mp4', '--save', 'overlay,csv'])\n"
     )
-    process = subprocess.Popen(
+    done = subprocess.run(
         [sys.executable, "-c", code, str(REPO / "tests")],
-        env=os.environ | {"PYTHONPATH": str(REPO)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    process.stdout.readline()
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    error = process.communicate(timeout=30)[1].decode()
-    assert process.returncode == 130
-    assert "Traceback" not in error
+        env=os.environ | {"PYTHONPATH": str(REPO)}, capture_output=True, timeout=LIMIT,
+    )  # fmt: skip
+    assert done.returncode == 130, done.stderr
+    assert b"Traceback" not in done.stderr
     _, times = read(results(in_tmp) / "in.mp4")
     assert 0 < len(times) < 600
     assert times == [Fraction(i) / FPS for i in range(len(times))]

@@ -55,7 +55,7 @@ def test_padding_is_cropped_not_squeezed():
     logits = torch.arange(46.0).reshape(1, 1, 46, 1)
     column = upsample(logits, (640, 14), output_stride=Fraction(14))[0, 0, :, 7]
     full = nn.functional.interpolate(logits, size=(644, 14), mode="bilinear")[0, 0, :, 7]
-    assert torch.equal(column, full[2:642])
+    torch.testing.assert_close(column, full[2:642])  # two kernels, which round differently
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,22 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
+import torch
 from helpers.basics import leftover_of
 
 from data import scans
 from data.pairs import Pair
 from utils import (
     InputError,
+    amp_dtype,
+    cpu_computes_in,
     output_folder,
     remove_leftovers,
+    select_dtype,
     temporary_folder,
     temporary_path,
     write_atomically,
@@ -93,3 +98,26 @@ def test_names_that_lead_out_of_outputs_on_any_system_are_refused(in_tmp, name):
     with pytest.raises(InputError, match="give a name below outputs/"):
         output_folder(name)
     assert list(in_tmp.iterdir()) == []
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+def test_a_cpu_without_the_arithmetic_computes_in_float32_and_says_so(name, monkeypatch, capsys):
+    monkeypatch.setattr("utils.cpu_computes_in", lambda dtype: dtype == torch.float32)
+    assert select_dtype("float32", CPU) is torch.float32
+    assert capsys.readouterr().out == ""
+    assert select_dtype(name, CPU) is torch.float32
+    assert f"no arithmetic for {name}: computing in float32" in capsys.readouterr().out
+    assert amp_dtype(CPU) is None
+    assert "no arithmetic for bfloat16" in capsys.readouterr().out
+
+
+def test_a_cpu_is_asked_for_its_arithmetic(monkeypatch):
+    assert cpu_computes_in(torch.float32)
+    for answer in (False, True):
+        operators = SimpleNamespace(_is_mkldnn_bf16_supported=lambda answer=answer: answer)
+        monkeypatch.setattr(torch.ops, "mkldnn", operators)
+        assert cpu_computes_in(torch.bfloat16) is answer
+        assert not cpu_computes_in(torch.float16)  # this torch cannot tell

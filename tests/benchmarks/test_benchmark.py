@@ -79,7 +79,7 @@ def test_the_table_divides_by_the_limit_and_by_the_usual(timed):
     assert lines[4].startswith("| train step | 3.0000 | 3.000 | 0.67x |")
 
 
-def test_jobs_run_in_turn_and_the_first_round_only_warms_up():
+def test_jobs_run_in_turn_and_the_first_round_only_warms_up(capsys):
     order, bench = [], Bench(CPU)
     bench.add("a", 2, lambda: order.append("a"))
     bench.add("b", 4, lambda: order.append("b") or 8.0)  # seconds that it measured itself
@@ -88,6 +88,9 @@ def test_jobs_run_in_turn_and_the_first_round_only_warms_up():
     assert len(bench.jobs["a"].seconds) == 2
     assert bench.jobs["b"].seconds == [2.0, 2.0]
     assert bench.jobs["a"].peak_bytes > 1e6  # however short it was
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "warm-up: b 2.0000 s per picture"
+    assert lines[5] == "round 2 of 2: b 2.0000 s per picture"
 
 
 def test_operations_are_counted_with_attention():
@@ -108,10 +111,15 @@ def test_one_run_prints_one_table_and_writes_it(in_tmp, capsys, monkeypatch):
         return 3.0
 
     monkeypatch.setattr(benchmark, "script_seconds", script_seconds)
-    monkeypatch.setattr(benchmark, "RUNTIMES", (("torch", torch.bfloat16),))
+    runtimes = (("torch", torch.bfloat16), ("torch", torch.float16))
+    monkeypatch.setattr(benchmark, "RUNTIMES", runtimes)
+    monkeypatch.setattr(benchmark, "cpu_computes_in", lambda dtype: dtype != torch.float16)
     benchmark.main([*TINY, "--json", "--runtimes"])
     assert calls == ["infer_image.py", "infer_video.py", "infer_video.py"] * 2
     out = capsys.readouterr().out
+    assert out.count("left out: ") == 1
+    assert "left out: torch float16, for which this CPU has no arithmetic" in out
+    assert out.index("17 jobs, 1 rounds and one to warm up: about ") < out.index("warm-up: ")
     assert "| picture folder | 0.1875 |" in out  # 3 s for 16
     assert "usual recipe / recipe with 4 cached views: " in out
     content = json.loads((in_tmp / "outputs" / "benchmark" / "benchmark.json").read_text())

@@ -165,7 +165,8 @@ def test_an_empty_share_weighs_nothing(monkeypatch):
 def test_one_process_writes_and_speaks(folder):
     _, (first, second) = results(folder, "ms-2")
     assert "TRAINING COMPLETE" in first
-    assert second == ""
+    # Some releases of torch tell there how the processes met.
+    assert [line for line in second.splitlines() if not line.startswith("[Gloo]")] == []
 
 
 @pytest.mark.parametrize("name", DEATHS)

@@ -5,6 +5,7 @@ import signal
 from multiprocessing import get_context
 
 import pytest
+from helpers.waiting import LIMIT
 
 from common.lock import sole_writer
 from utils import InputError
@@ -23,7 +24,7 @@ def holder(tmp_path):
     ready = context.Event()
     process = context.Process(target=hold, args=(tmp_path, ready), daemon=True)
     process.start()
-    assert ready.wait(20)
+    assert ready.wait(LIMIT)
     yield process
     process.kill()
     process.join()

@@ -134,18 +134,12 @@ BOMB = zipped({"PennFudanPed/0": bytes(2 * 10**6)}, compression=zipfile.ZIP_DEFL
 
 
 @pytest.mark.parametrize(
-    "content",
-    [
-        zipped(FILES | {"../owned": b""}),
-        zipped(FILES | {"PennFudanPed/../../owned": b""}),
-        zipped(FILES | {"/tmp/owned": b""}),
-        zipped(FILES | {"C:\\owned": b""}),
-    ],
+    "name", ["../owned", "PennFudanPed/../../owned", "/tmp/owned", "C:\\owned"]
 )
-def test_no_file_of_a_zip_leaves_its_folder(tmp_path, content):
+def test_no_file_of_a_zip_leaves_its_folder(tmp_path, name):
     archive = tmp_path / "input" / "data.zip"
     archive.parent.mkdir()
-    archive.write_bytes(content)
+    archive.write_bytes(zipped(FILES | {name: b""}))
     unpack(archive, "PennFudanPed", tmp_path / "input" / "PennFudanPed")
     below = names_below(tmp_path)
     assert all(name.startswith("input/PennFudanPed/") or name == "input/data.zip" for name in below)
@@ -166,6 +160,8 @@ def test_no_file_of_a_zip_leaves_its_folder(tmp_path, content):
         (zipped({"Other/a": b""}), "no folder PennFudanPed/ in it"),
         (zip_link(), "no folder PennFudanPed/ in it"),  # written as a plain file
     ],
+    # An archive holds the time it was made at, which differs between the processes of one run.
+    ids=lambda value: value if isinstance(value, str) else "archive",
 )
 def test_an_archive_that_means_harm_leaves_nothing(tmp_path, monkeypatch, content, words):
     monkeypatch.setattr(downloads, "MAX_BYTES", 10**6)

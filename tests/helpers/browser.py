@@ -8,7 +8,6 @@ import select
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +15,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from helpers.waiting import LIMIT, wait_until
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
     "--disable-background-networking --disable-component-update --remote-debugging-pipe "
     "--allow-pre-commit-input --force-color-profile=srgb --hide-scrollbars"
 ).split()
-SECONDS = 20  # that anything may take
 
 
 def find_chromium() -> str | None:
@@ -62,7 +62,7 @@ class Browser:
 
     def _read(self) -> dict:
         while b"\0" not in self._unread:
-            ready, _, _ = select.select([self._answers], [], [], SECONDS)
+            ready, _, _ = select.select([self._answers], [], [], LIMIT)
             if not ready:
                 raise TimeoutError("Chromium does not answer")
             self._unread += os.read(self._answers, 1 << 20)
@@ -106,10 +106,7 @@ class Browser:
 
     def until(self, condition: str) -> None:
         """Wait until a JavaScript expression is true."""
-        limit = time.monotonic() + SECONDS
-        while not self.run(f"Boolean({condition})"):
-            assert time.monotonic() < limit, condition
-            time.sleep(0.02)
+        wait_until(lambda: self.run(f"Boolean({condition})"), lambda: condition)
 
     def press(self, key: str) -> None:
         """Press a key by its name in JavaScript."""

@@ -9,9 +9,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this file is the script
+
+from helpers.waiting import wait_until
 
 
 class Forks:
@@ -42,12 +45,13 @@ class Forks:
         self.start(*argv, setup=setup)
         return self.end()
 
-    def wait_for(self, condition: Callable[[str], bool], seconds: float = 20) -> None:
+    def wait_for(self, condition: Callable[[str], bool]) -> None:
         """Until the condition holds of what the process has said."""
-        limit = time.monotonic() + seconds
-        while not condition(self.output.read_text() if self.output.is_file() else ""):
-            assert time.monotonic() < limit, self.output.read_text()
-            time.sleep(0.005)
+
+        def said() -> str:
+            return self.output.read_text() if self.output.is_file() else ""
+
+        wait_until(lambda: condition(said()), said)
 
     def wait_for_epochs(self, count: int) -> None:
         """Until so many have begun, or the run is over."""

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
@@ -21,12 +22,11 @@ import torch._dynamo  # imported by the optimiser, which would take each process
 import datasets
 import train
 from common import checkpoints
+from helpers.waiting import LIMIT
 from losses import Criterion
 from training import run_folder
 from training.optimizers import ScheduledOptimizer
 from utils import InputError
-
-SECONDS = 60  # within which the death of one process must end the others
 
 
 def signal_at_call(owner, name: str, call: int, number: int) -> None:
@@ -114,7 +114,7 @@ def leave_with(argv: list[str]) -> None:
 
 def wait_for(children: dict[int, int]) -> dict[int, int]:
     """Exit codes by rank, without those that had to be killed."""
-    codes, end = {}, time.monotonic() + SECONDS
+    codes, end = {}, time.monotonic() + LIMIT
     while children and time.monotonic() < end:
         child, status = os.waitpid(-1, os.WNOHANG)
         if child:

@@ -15,6 +15,7 @@ class StubPredictor:
     seconds: that each picture takes.
     """
 
+    compile_seconds = 0.0
     classes = Classes(("dark", "bright"), ((0, 0, 0), (200, 40, 0)))
 
     def __init__(self, seconds: float = 0.0):

@@ -230,7 +230,8 @@ def test_the_config_beside_the_weights_changes_the_prediction(weights, tmp_path,
 
 
 @pytest.mark.parametrize(("dtype", "atol"), [("bfloat16", 0.05), ("float16", 0.01)])
-def test_sixteen_bit_numbers(weights, dtype, atol):
+def test_sixteen_bit_numbers(weights, dtype, atol, monkeypatch):
+    monkeypatch.setattr("utils.cpu_computes_in", lambda dtype: True)
     views = []
     for name in ("float32", dtype):
         predictor = load_predictor(weights, CPU, PredictorOptions(dtype=name, image_size=(64, 64)))
@@ -257,6 +258,7 @@ def test_other_models_compute_in_sixteen_bits_too(dtype):
 
 
 def test_a_type_that_the_device_lacks_is_refused(monkeypatch):
+    monkeypatch.setattr("utils.cpu_computes_in", lambda dtype: True)
     assert select_dtype("bfloat16", CPU) is torch.bfloat16
 
     def lacking(*args):
@@ -270,7 +272,8 @@ def test_a_type_that_the_device_lacks_is_refused(monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_float16_that_overflows_is_said(weights):
+def test_float16_that_overflows_is_said(weights, monkeypatch):
+    monkeypatch.setattr("utils.cpu_computes_in", lambda dtype: True)
     state = load_tensors(weights)["state_dict"]
     torch.save(state | {"backbone.norm1.bias": torch.full((32,), 6e4)}, weights)
     predictor = load_predictor(weights, CPU, PredictorOptions(dtype="float16", image_size=(64, 64)))

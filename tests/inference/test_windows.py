@@ -117,7 +117,8 @@ def test_slide_with_one_window_equals_whole(stretch):
     image = picture(height=50, width=50)
     slide = Protocol(ShortSide(42), crop=42, stride=28, stretch=stretch)
     whole = Protocol(ShortSide(42), stretch=stretch)
-    assert np.array_equal(probabilities(slide, image), probabilities(whole, image))
+    # Two ways to resize, whose rounding differs.
+    assert np.abs(probabilities(slide, image) - probabilities(whole, image)).max() < 1e-3
 
 
 def test_fine_grids_are_resized_in_blocks(monkeypatch):

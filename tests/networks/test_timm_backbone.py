@@ -78,7 +78,7 @@ def test_maps_are_those_of_timms_own_function():
     own = timm.create_model("test_vit", num_classes=0, dynamic_img_size=True).eval()
     own.load_state_dict(backbone.state_dict())
     expected = own.get_intermediate_layers(images, n=[4, 5], reshape=True, norm=True)
-    assert all(torch.equal(a, b) for a, b in zip(maps, expected, strict=True))
+    torch.testing.assert_close(tuple(maps), tuple(expected))  # timm may fuse what we do not
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_validation_sees_the_position_table_that_was_just_trained():
             fresh = tiny()
             fresh.load_state_dict(vit.state_dict())
             assert torch.equal(shown, fresh(images))
-        vit(images).square().sum().backward()
+        vit(images)[:, 0].backward()  # a normalised sum is constant: without a gradient
         optimizer.step()
 
 
@@ -101,8 +101,8 @@ def test_kept_position_tables_stay_within_their_bytes(monkeypatch):
 
 def test_the_position_table_gets_a_gradient_when_trained():
     vit = tiny()
-    vit(torch.randn(1, 3, 28, 42)).sum().backward()
-    assert vit.pos_embed.grad.abs().sum() > 0
+    vit(torch.randn(1, 3, 28, 42))[:, 0].backward()
+    assert vit.pos_embed.grad.abs().max() > 1e-4  # more than rounding leaves of a zero
     assert vit._resized_positions == {}
 
 

@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from helpers.waiting import LIMIT
 
 from data.labels.classes import ADE20K, PERSON, Classes
 from results import legend
@@ -124,10 +125,10 @@ def test_contact_sheet_holds_every_picture():
 def test_absurd_names_are_drawn_fast(name):
     classes = Classes(("a",) * 9 + (name,), tuple((20 * k, 90, 90) for k in range(10)))
     labels = np.full((200, 300), 9, np.uint8)
-    start = time.perf_counter()
+    start = time.monotonic()
     assert overlay(grey(200, 300), labels, classes).shape == (200, 300, 3)
     contact_sheet([grey(20, 20)], [name])
-    assert time.perf_counter() - start < 3
+    assert time.monotonic() - start < LIMIT
 
 
 @pytest.mark.parametrize("width", range(5, 120, 7))

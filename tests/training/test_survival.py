@@ -15,6 +15,7 @@ import pytest
 import torch
 from helpers.basics import draw_data_set
 from helpers.forked import Forks
+from helpers.waiting import LIMIT, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -86,10 +87,8 @@ def assert_same_results(a, b):
 
 def assert_nothing_left(forks, pid):
     assert not list(forks.folder.rglob("*.part"))
-    limit = time.monotonic() + 10  # workers look every 5 seconds whether their parent lives
-    while members(pid):
-        assert time.monotonic() < limit, "workers are left"
-        time.sleep(0.1)
+    # Workers look every 5 seconds whether their parent lives.
+    wait_until(lambda: not members(pid), lambda: "workers are left")
 
 
 def members(group):
@@ -210,7 +209,7 @@ def test_a_second_signal_ends_at_once(forks, command):
     slow = (
         "import time\n"
         "from training import optimizers\n"
-        "optimizers.ScheduledOptimizer.step = lambda self: time.sleep(60)"
+        f"optimizers.ScheduledOptimizer.step = lambda self: time.sleep({LIMIT})"
     )
     pid = forks.start(*command("second", "--workers", "2"), setup=slow)
     forks.wait_for_epochs(1)

@@ -4,7 +4,6 @@ import ast
 import json
 import os
 import re
-import time
 from pathlib import Path
 
 import numpy as np
@@ -120,12 +119,15 @@ def test_no_page(tmp_path):
 
 
 def test_a_page_is_written_anew_only_as_often_as_its_cost_allows(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(html.time, "monotonic", lambda: clock[0])
+
     class Slow(Page):
         count = 0
 
         def text(self, state):
             self.count += 1
-            time.sleep(0.02)
+            clock[0] += 0.02
             return state
 
     page = Slow(tmp_path)
@@ -134,7 +136,7 @@ def test_a_page_is_written_anew_only_as_often_as_its_cost_allows(tmp_path, monke
             page.update()
         assert page.count == 1
         monkeypatch.setattr(html, "LARGEST_SHARE", 10)
-        time.sleep(0.01)
+        clock[0] += 0.01
         page.update()
         assert page.count == 2
     assert page.path.read_text() == "complete"
