@@ -187,7 +187,7 @@ def test_one_name_in_two_folders_or_formats_gives_two_results(stub, in_tmp):
         Image.fromarray(draw_pair(0, 20, 20)[0]).save(in_tmp / name)
     run("--input", "x", "y")
     assert len(overlays(in_tmp)) == 6
-    names = output_names(find_pictures(["x", "y"])).values()
+    names = output_names(find_pictures(["x", "y"]), in_tmp, {}).values()
     assert len({str(name).lower() for name in names}) == 6
 
 
@@ -253,7 +253,7 @@ def test_an_input_is_never_overwritten(stub, photos, in_tmp, capsys):
     Image.open(photos / "a.png").save(folder / "a.png")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     message = fails(capsys, infer_image.main, "--input", folder)
-    assert "a_overlay.jpg is an input and would be overwritten" in message
+    assert "contact_sheet.jpg is an input and would be overwritten" in message
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
