@@ -9,7 +9,7 @@ import argparse
 import sys
 import time
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +25,7 @@ from common.parser import Kinds, Parser
 from common.pipeline import Stopwatch, overlapping
 from config import PICTURE_KINDS, PredictorOptions
 from inference.windows import Prediction
-from predictor import Predictor, list_models, load_predictor
+from predictor import KEPT, Predictor, list_models, load_predictor
 from results.pages.gallery import InferencePage
 from results.picture_files import (
     check_no_input_is_lost,
@@ -63,7 +63,7 @@ def segment(
     paths: Sequence[Path],
     predictor: Predictor,
     batch_size: int,
-    keep: Sequence[str],
+    keep: Collection[str],
     watch: Stopwatch,
     problems: dict[Path, str],
 ) -> Iterator[tuple[Path, np.ndarray, Prediction]]:
@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         problems: dict[Path, str] = {}
         print(f"model loaded in {time.perf_counter() - started:.1f} s")
         watch = Stopwatch("decode", "model", "drawing and saving")
-        keep = (*args.save, "confidence")
+        keep = {"confidence", *args.save} & set(KEPT)
         facts = {"model": args.model, "device": str(device)}
         page = InferencePage(table, classes, names, problems, facts, not args.no_page)
         segmented = segment(mine, predictor, args.batch, keep, watch, problems)

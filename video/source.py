@@ -34,7 +34,7 @@ def open_source(source: str) -> InputContainer:
     elif not os.path.isfile(source):
         found = "is a folder" if os.path.isdir(source) else "does not exist"
         if found != "is a folder" and os.path.exists(source):
-            found = "is a pipe or a device, which cannot be read twice: save it to a file first"
+            found = "is a pipe or a device, which cannot be read twice"
         raise InputError(f"{source} {found}; give a video file, a webcam's number or an address")
     try:
         return av.open(name, metadata_errors="replace", **options)
