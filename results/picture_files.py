@@ -102,19 +102,19 @@ def output_names(
     for path, below in pictures.items():
         plain, long = below.with_suffix(""), below.with_name(below.name.replace(".", "_"))
         usual = long if stems[_folded(plain)] > 1 else plain
-        own = earlier.get(picture_key(path))
         candidates = chain([usual], (_numbered(usual, number) for number in count(2)))
-        names[path] = next(
-            (name for name in (plain, long) if printable(name.as_posix()) == own),
-            next(
-                name
-                for name in candidates
-                if printable(name.as_posix()) == own
-                or (_folded(name) not in used and not _is_taken(folder / name))
-            ),
-        )
+        free = (n for n in candidates if _folded(n) not in used and not _is_taken(folder / n))
+        own = _own_name((plain, long), earlier.get(picture_key(path), ""))
+        names[path] = own or next(free)
         used.add(_folded(names[path]))
     return names
+
+
+def _own_name(usual: Iterable[Path], earlier: str) -> Path | None:
+    """The path of an earlier result; None if its name, read from a file, is of another picture."""
+    number = re.search(r"_(\d{1,9})$", earlier)
+    names = [*usual, *(_numbered(name, int(number[1])) for name in usual if number)]
+    return next((name for name in names if printable(name.as_posix()) == earlier), None)
 
 
 def _is_taken(target: Path) -> bool:

@@ -83,11 +83,16 @@ def video_stream(container: InputContainer, source: str) -> av.VideoStream:
     name = container.format.name
     if name in ("image2", "tty") or name.endswith("_pipe"):
         raise InputError(f"{public_name(source)} {_about_pictures(source)}")
-    stream = container.streams.best("video")
-    if stream is None or stream.disposition.value & COVER:
+    streams = [s for s in container.streams.video if not s.disposition.value & COVER]
+    if not streams:
         raise InputError(
             f"{public_name(source)} has no video stream; give a file that has pictures"
         )
+    ends = [stated_end(container, s) for s in streams]
+    longest = max((end for end in ends if end), default=0)
+    moving = [s for s, end in zip(streams, ends, strict=True) if not end or 2 * end > longest]
+    best = container.streams.best("video")
+    stream = next((s for s in moving if best is not None and s.index == best.index), moving[0])
     if stream.codec_context is None:
         raise InputError(
             f"{public_name(source)}: its video codec is unknown here; convert it to H.264 first"
