@@ -126,6 +126,7 @@ class VideoReader:
         self.is_trimmed = start > 0
         if self.is_trimmed and not self.is_live and not self._times.is_counted:
             seek(self._container, self.start_time)
+            self._times.packets = self._packets  # not those of the beginning that were looked at
         self._stated_end = end = stated_end(self._container, self._stream)
         self.num_frames = self._stream.frames or None
         if end and (self.is_trimmed or duration or not self.num_frames):

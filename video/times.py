@@ -43,7 +43,8 @@ class FrameTimes:
         self._by_clock = not has_times and live
         self.base = CLOCK_BASE if self._by_clock else stream.time_base
         self._opened, self._number, self._delay, self._first_dts = time.monotonic(), 0, None, None
-        self._shift = self._earlier_shift = self._last = Fraction(0)
+        self._shift = self._earlier_shift = Fraction(0)
+        self._last = None
         if self._by_clock:
             packets = self._stamped(packets)
         stated = stream.average_rate if has_times else stream.codec_context.framerate
@@ -77,6 +78,7 @@ class FrameTimes:
         if ticks is None:
             return None
         begin = ticks * self.base + self._shift
+        self._last = begin if self._last is None else self._last
         back = begin - self._shift + self._earlier_shift  # as before a single time that was wrong
         if begin < self._last - JUMP:
             self._earlier_shift = self._shift

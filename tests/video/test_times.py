@@ -61,6 +61,16 @@ def test_rates_are_those_of_the_frames(tmp_path, name, codec, capsys):
     )
 
 
+@pytest.mark.parametrize("start", [0.5, 1.5, 4])
+def test_a_part_of_a_recording_without_a_rate(tmp_path, start):
+    ticks = jittering(tmp_path / "in.webm", "libvpx", count=150)
+    times = read(tmp_path / "in.webm", start=start, duration=0.3)[1]
+    with VideoReader(tmp_path / "in.webm") as whole:
+        origin = whole.start_time
+    shown = [tick / 1000 for tick in ticks if start <= tick / 1000 - float(origin) < start + 0.3]
+    assert [float(time) for time in times] == pytest.approx([t - shown[0] for t in shown], abs=0.01)
+
+
 def test_key_frames_come_every_two_seconds_whatever_the_file_states(tmp_path):
     jittering(tmp_path / "in.webm", "libvpx", count=180)
     rewritten(tmp_path / "in.webm", tmp_path / "out.mp4")
