@@ -37,7 +37,9 @@ def open_source(source: str) -> InputContainer:
             found = "is a pipe or a device, which cannot be read twice"
         raise InputError(f"{source} {found}; give a video file, a webcam's number or an address")
     try:
-        return av.open(name, metadata_errors="replace", **options)
+        # Where time begins anew, FFmpeg would add the 26 hours after which a counter overflows.
+        plain = {"correct_ts_overflow": "0"}
+        return av.open(name, metadata_errors="replace", options=plain, **options)
     except (av.FFmpegError, OSError) as error:
         raise InputError(
             f"{public_name(source)} cannot be opened as a video ({reason(error)}); {remedy}"
