@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -15,11 +15,12 @@ from common import distributed
 from common.exits import exits_cleanly
 from common.flags import add_inference_flags, predictor_options
 from common.job_record import JobRecord, record_files
+from common.lock import sole_writer
 from common.parser import Kinds, Parser
 from common.pipeline import Stopwatch, overlapping
 from config import PICTURE_KINDS, PredictorOptions
 from inference.windows import Prediction
-from predictor import Predictor, list_models, load_predictor
+from predictor import KEPT, Predictor, list_models, load_predictor
 from results.pages.gallery import InferencePage
 from results.picture_files import (
     check_no_input_is_lost,
@@ -31,7 +32,7 @@ from results.picture_files import (
     still_to_do,
     write_contact_sheet,
 )
-from results.tables import ResultsTable
+from results.tables import ResultsTable, earlier_names, keep_names
 from utils import InputError, output_folder, progress
 
 
@@ -57,7 +58,7 @@ def segment(
     paths: Sequence[Path],
     predictor: Predictor,
     batch_size: int,
-    keep: Sequence[str],
+    keep: Collection[str],
     watch: Stopwatch,
     problems: dict[Path, str],
 ) -> Iterator[tuple[Path, np.ndarray, Prediction]]:
@@ -87,6 +88,17 @@ def job_record(model: str, options: PredictorOptions, alpha: float) -> JobRecord
     return JobRecord(settings, model, {}, *record_files(paths))
 
 
+def names_of_results(
+    pictures: Mapping[Path, Path], folder: Path, kinds: Sequence[str]
+) -> dict[Path, Path]:
+    """See output_names; they are kept in the folder for later starts."""
+    earlier = earlier_names(folder)
+    names = output_names(pictures, folder, earlier)
+    check_no_input_is_lost(names, folder, kinds)
+    keep_names(folder, names, earlier)
+    return names
+
+
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     args = get_args_parser().parse_args(argv)
@@ -95,24 +107,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     pictures = find_pictures(args.input)
     folder = output_folder(args.out_dir)
-    check_no_input_is_lost(output_names(pictures), folder, args.save)
     started = time.perf_counter()
-    with distributed.session(args.device) as device:
+    with distributed.session(args.device) as device, sole_writer(folder):
+        names = distributed.from_main(lambda: names_of_results(pictures, folder, args.save))
         with distributed.main_first():  # what has to be downloaded is so once
             options = predictor_options(args)
             predictor = load_predictor(args.model, device, options)
         classes = predictor.classes
         record = job_record(args.model, options, args.alpha)
         table = ResultsTable(folder, classes, args.skip_existing, record)
-        names = distributed.from_main(lambda: output_names(pictures, table.names))
-        check_no_input_is_lost(names, folder, args.save)
         todo = distributed.from_main(lambda: still_to_do(names, table, folder, args.save))
         mine = todo[distributed.rank() :: distributed.world_size()]
 
         problems: dict[Path, str] = {}
         print(f"model loaded in {time.perf_counter() - started:.1f} s")
         watch = Stopwatch("decode", "model", "drawing and saving")
-        keep = (*args.save, "confidence")
+        keep = {"confidence", *args.save} & set(KEPT)
         facts = {"model": args.model, "device": str(device)}
         page = InferencePage(table, classes, names, problems, facts, not args.no_page)
         segmented = segment(mine, predictor, args.batch, keep, watch, problems)

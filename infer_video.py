@@ -12,7 +12,7 @@ from config import VIDEO_KINDS
 from inference.frames import Smoother, map_frames
 from predictor import list_models, load_predictor
 from results.pages.video import VideoPage
-from results.video_files import VideoResults, Window, draw_frame
+from results.video_files import VideoResults, draw_frame
 from utils import InputError, output_folder, progress, select_device
 from video.reader import VideoReader
 
@@ -59,7 +59,6 @@ def get_args_parser() -> argparse.ArgumentParser:
         help="quality, 0 (lossless) to 51 (worst), of libx264, libx265 and libsvtav1; "
         "other codecs are given a bit rate")
     kept.add_argument("--codec", default="libx264", help="FFmpeg's name of the encoder")
-    kept.add_argument("--show", action="store_true", help="show the frames in a window too")
     return parser
 # fmt: on
 
@@ -77,7 +76,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     classes = predictor.classes
     folder = output_folder(args.out_dir)
 
-    drawings = (*args.save, "overlay") if args.show else args.save
     watch = Stopwatch("decode", "model", "drawing", "encode")
     predict = watch.timed("model", predictor.predict)
     draw = watch.timed("drawing", draw_frame)
@@ -90,12 +88,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         overlapping(
             watch.watch("decode", reader),
             lambda frames: map_frames(frames, predict, args.batch, args.every, smoother),
-            lambda maps: ((m, draw(m, classes, drawings, args.alpha)) for m in maps),
+            lambda maps: ((m, draw(m, classes, args.save, args.alpha)) for m in maps),
             ahead=args.batch,
             stop=lambda: signals.number is not None,
         ) as drawn_frames,
         VideoResults(folder, reader, classes, args.save, args.crf, args.codec) as results,
-        Window(args.show) as window,
         progress(None, "Segmenting", reader.num_frames) as bar,
     ):
         for mapped, drawn in drawn_frames:
@@ -103,13 +100,13 @@ def main(argv: Sequence[str] | None = None) -> None:
                 results.write(mapped, drawn)
                 page.add(results.paths, mapped)
             bar.update()
-            if window.show(drawn):
-                break
-        page.interrupted = signals.number is not None
+        page.interrupted = signals.number is not None or bool(reader.lost)
     print(results.summary())
     print(watch.summary(results.num_frames, "frames", predictor.compile_seconds))
     if signals.number is not None:
         raise Stopped(f"stopped after {results.num_frames} frames, which are kept", signals.number)
+    if reader.lost:
+        raise InputError(f"{reader.name}: {reader.lost}; what came before is kept")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,6 @@ from data.labels.classes import Classes
 from data.transforms import Resize
 from inference import published_mask2former as published
 from inference.onnx_model import EXPORTED, OnnxModel, load_onnx
-from inference.pictures import check_pictures
 from inference.protocol import OwnSize, Protocol
 from inference.published_heads import OfficialHead, find_head, list_heads, load_head_weights
 from inference.published_mask2former import check_m2f_options, is_m2f, load_m2f
@@ -33,6 +33,26 @@ from networks.weights import fingerprint
 from utils import InputError, select_dtype
 
 SMALLEST_WINDOW = 112  # pixels; smaller windows would show the model too little of the picture
+KEPT = Prediction._fields[1:]  # what predict gives if it is asked for it
+
+
+@contextmanager
+def usual_torch_state() -> Iterator[None]:
+    """In the with-block torch computes as it does by itself, whatever the caller has set.
+
+    That is autocast, the default type and the default device.
+    """
+    dtype = torch.get_default_dtype()
+    with ExitStack() as stack:
+        for device_type in ("cpu", "cuda", "mps"):
+            if torch.is_autocast_enabled(device_type):
+                stack.enter_context(torch.autocast(device_type, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        if dtype != torch.float32:
+            stack.callback(torch.set_default_dtype, dtype)
+            torch.set_default_dtype(torch.float32)
+        yield
 
 
 @dataclass
@@ -51,13 +71,14 @@ class Predictor:
     paper_miou: float | None = None  # percent, as published with the model
     refine: bool = False
 
-    def predict(self, images: Sequence[np.ndarray], keep: Collection[str] = ()) -> list[Prediction]:
+    def predict(self, images: Iterable[np.ndarray], keep: Collection[str] = ()) -> list[Prediction]:
         """Segment RGB pictures (H, W, 3) uint8. keep: "confidence", "probabilities" or both.
 
         Out of memory: halves the batch, then the windows, for this and all further calls, and says
         so on stderr. Raises InputError if that is not enough, or for other arrays.
         """
-        check_pictures(images)
+        images, keep = list(images), {keep} if isinstance(keep, str) else set(keep)
+        _check(images, keep)
         with out_of_memory("pass a smaller --imgsz, or segment smaller pictures"):
             while True:
                 try:
@@ -92,6 +113,7 @@ class Predictor:
         print(f"out of memory: {change}", file=sys.stderr, flush=True)
 
     @torch.inference_mode()
+    @usual_torch_state()
     def _predict(self, images: Sequence[np.ndarray], keep: Collection[str]) -> list[Prediction]:
         passes = self.protocol.passes()
         views = [View(image, *one, self.protocol) for image in images for one in passes]
@@ -136,6 +158,21 @@ class Loaded(NamedTuple):
     paper_miou: float | None = None
 
 
+def _check(images: Sequence[np.ndarray], keep: Collection[str]) -> None:
+    """Raise InputError unless these are pictures and kinds of result that predict knows."""
+    if unknown := sorted(keep - set(KEPT)):
+        raise InputError(f"predict: keep={unknown[0]!r} is unknown; known: {', '.join(KEPT)}")
+    for number, image in enumerate(images):
+        is_array = isinstance(image, np.ndarray)
+        if not is_array or image.dtype != np.uint8 or image.shape[2:] != (3,) or not image.size:
+            found = f"{image.dtype} {image.shape}" if is_array else f"a {type(image).__name__}"
+            raise InputError(
+                f"predict: picture {number} is {found}, expected a list of RGB (H, W, 3) uint8, "
+                "0 to 255; convert each, as (255 * image).astype(np.uint8) does for 0 to 1"
+            )
+
+
+@usual_torch_state()
 def load_predictor(
     model: str | Path, device: torch.device, options: PredictorOptions | None = None
 ) -> Predictor:

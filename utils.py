@@ -5,6 +5,7 @@ import platform
 import random
 import re
 import secrets
+import shlex
 import shutil
 import sys
 import time
@@ -133,7 +134,38 @@ class InputError(Exception):
         # A DataLoader puts the traceback of its worker before the message.
         if message.startswith("Caught ") and "Traceback" in message:
             message = re.split(r"\n[\w.]+: ", message)[-1].strip()
-        super().__init__(message)
+        super().__init__(without_secrets(message))
+
+
+def public_name(source: str) -> str:
+    """What people may see of a source: an address without user, password, query; a path as it is.
+
+    Everything that is printed or written names a source by this function.
+    """
+    scheme, mark, rest = source.partition("://")
+    return f"{scheme}://{_host_and_path(rest)}" if mark else source
+
+
+def without_secrets(text: str) -> str:
+    """The text with the public name of each address in it."""
+    address = r"(\w[\w+.-]*://)((?:[^/?#\n]*@)?\S*)"
+    return re.sub(address, lambda found: found[1] + _host_and_path(found[2]), text)
+
+
+def command_line() -> str:
+    """The command that runs, as one would type it but for the secrets of addresses."""
+    return shlex.join(["python", Path(sys.argv[0]).name, *map(public_name, sys.argv[1:])])
+
+
+def _host_and_path(rest: str) -> str:
+    """host:port/path of what follows `://`; parts of the path that hold settings are left out."""
+    host = re.split(r"[/?#]", rest)[0]
+    # A password may hold any sign: if the host looks like "user:pass", the user's part is longer.
+    if "@" in host or re.search(r":(?!\d*$)", re.sub(r"^\[.*\]", "", host)):
+        rest = rest.rpartition("@")[2]
+    path = re.split(r"[?#;&]|%3[bf]|%26", rest, maxsplit=1, flags=re.IGNORECASE)[0]
+    path = path.rpartition("@")[2]
+    return "/".join(part for part in path.split("/") if not re.search("=|%3[dD]", part))
 
 
 def first_of(items: Sequence[str], count: int = 8) -> str:

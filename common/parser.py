@@ -7,7 +7,7 @@ from math import inf, nan
 from typing import NoReturn
 
 from config import MAX_IMAGE_SIDE, VERSION
-from utils import InputError
+from utils import InputError, without_secrets
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
                 raise InputError(f"{flag} {reason}")
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} (--help shows all flags)\n")
+        self.exit(2, f"error: {without_secrets(message)} (--help shows all flags)\n")
 
 
 # -- value types -----------------------------------------------------------------------------------

@@ -26,8 +26,9 @@ from data.images import (
 from data.labels.classes import Classes
 from inference.windows import Prediction
 from results.overlays import contact_sheet, overlay
-from results.tables import RECORD, RESULTS_CSV, ResultsTable, picture_key
+from results.tables import NAMES, RECORD, RESULTS_CSV, ResultsTable, picture_key
 from utils import InputError, printable, write_atomically
+from video.source import is_film
 
 ENDINGS = {
     "overlay": "_overlay.jpg",
@@ -56,43 +57,68 @@ def find_pictures(sources: Sequence[str] | None) -> dict[Path, Path]:
 
 def _expand(source: str) -> list[tuple[Path, Path]]:
     path = Path(source)
-    if path.is_file():
+    if os.path.isfile(source):
         return [(path, Path(path.name))]
-    if path.is_dir():
+    if os.path.isdir(source):
         root, paths = path, list_images(path)
-    elif WILDCARDS.search(source):  # matches of "a/**/b*.png" keep their path below a
-        root = Path(WILDCARDS.split(source)[0] + "_").parent
-        paths = list(filter(is_picture, map(Path, sorted(glob(source, recursive=True)))))
+    elif WILDCARDS.search(source) and not os.path.exists(source):
+        root, paths = _matches(path)
     else:
-        raise InputError(f"{source}: no such file or folder; --input wants pictures")
+        found = "a pipe or a device" if os.path.exists(source) else "no such file or folder"
+        raise InputError(f"{source}: {found}; --input wants pictures")
     if not paths:
         raise InputError(f"{source}: no pictures in it ({' '.join(sorted(IMAGE_SUFFIXES))})")
     return [(p, p.relative_to(root)) for p in paths]
 
 
+def _matches(pattern: Path) -> tuple[Path, list[Path]]:
+    """The folder before the first wildcard, and the pictures that match, alone or in a folder.
+
+    Brackets of a folder that exists are no wildcards: its files match "trip [2024]/*.jpg".
+    """
+    root = Path(pattern.anchor)
+    rest = list(pattern.parts[len(root.parts) :])
+    while os.path.isdir(root / rest[0]) or not WILDCARDS.search(rest[0]):
+        root /= rest.pop(0)
+    found = [root / name for name in sorted(glob(str(Path(*rest)), root_dir=root, recursive=True))]
+    paths = [path for path in found if is_picture(path)]
+    if not paths:
+        paths = [path for folder in found if folder.is_dir() for path in list_images(folder)]
+    return root, list(dict.fromkeys(paths))
+
+
 def output_names(
-    pictures: Mapping[Path, Path], kept: Mapping[str, str] | None = None
+    pictures: Mapping[Path, Path], folder: Path, earlier: Mapping[str, str]
 ) -> dict[Path, Path]:
     """The result's unique path relative to the output folder, without extension, per picture.
 
     Sub-folders are kept. Pictures that differ only in their extension keep it in the name; pictures
-    of one name from several sources are numbered. kept: names of earlier results by `picture_key`,
-    which only their own pictures may take again.
+    of one name from several sources are numbered. earlier: names of results by `picture_key`, which
+    their own pictures take again. Names of other files in the folder are never taken.
     """
-    kept = kept or {}
     stems = Counter(_folded(below.with_suffix("")) for below in pictures.values())
-    names, used = {}, {name.casefold() for name in kept.values()}
+    names, used = {}, {earlier[key] for path in pictures if (key := picture_key(path)) in earlier}
+    used = {name.casefold() for name in used}
     for path, below in pictures.items():
         plain, long = below.with_suffix(""), below.with_name(below.name.replace(".", "_"))
         usual = long if stems[_folded(plain)] > 1 else plain
-        own = kept.get(picture_key(path))
         candidates = chain([usual], (_numbered(usual, number) for number in count(2)))
-        names[path] = next(
-            (name for name in (plain, long) if printable(name.as_posix()) == own),
-            next(c for c in candidates if printable(c.as_posix()) == own or _folded(c) not in used),
-        )
+        free = (n for n in candidates if _folded(n) not in used and not _is_taken(folder / n))
+        own = _own_name((plain, long), earlier.get(picture_key(path), ""))
+        names[path] = own or next(free)
         used.add(_folded(names[path]))
     return names
+
+
+def _own_name(usual: Iterable[Path], earlier: str) -> Path | None:
+    """The path of an earlier result; None if its name, read from a file, is of another picture."""
+    number = re.search(r"_(\d{1,9})$", earlier)
+    names = [*usual, *(_numbered(name, int(number[1])) for name in usual if number)]
+    return next((name for name in names if printable(name.as_posix()) == earlier), None)
+
+
+def _is_taken(target: Path) -> bool:
+    return any(map(os.path.lexists, result_paths(target, ENDINGS).values()))
 
 
 def _numbered(name: Path, number: int) -> Path:
@@ -126,7 +152,8 @@ def check_no_input_is_lost(
     """Raise InputError if a file that is going to be written would overwrite an input picture."""
     inputs = {path.resolve() for path in names}
     written = [p for name in names.values() for p in result_paths(folder / name, kinds).values()]
-    for path in (*written, *(folder / name for name in (RESULTS_CSV, RECORD, CONTACT_SHEET))):
+    written += [folder / name for name in (RESULTS_CSV, RECORD, NAMES, CONTACT_SHEET)]
+    for path in written:
         if path.resolve() in inputs:
             raise InputError(
                 f"{path} is an input and would be overwritten; choose another --out-dir"
@@ -156,12 +183,20 @@ def read_pictures(
 
 
 def _read(path: Path) -> np.ndarray:
-    image = read_image(path)
+    try:
+        image = read_image(path)
+    except InputError as error:
+        if is_film(path):
+            raise InputError(f"{path} is a film; it goes to infer_video.py") from error
+        raise
     if max(image.shape) > MAX_SIDE:
         raise InputError(f"{path}: wider or higher than {MAX_SIDE} pixels; cut it into tiles")
     if (count := num_frames(path)) > 1:
+        others = {".gif": "; infer_video.py takes all", ".png": "; infer_video.py takes all"}
         print(
-            f"{path}: only the first of its {count} frames or pages is segmented", file=sys.stderr
+            f"{path}: only the first of its {count} frames or pages is segmented"
+            f"{others.get(path.suffix.lower(), '')}",
+            file=sys.stderr,
         )
     return image
 

@@ -2,8 +2,9 @@
 
 import csv
 import io
+import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from data.labels.classes import Classes, count_pixels
 from inference.windows import Prediction
 from utils import InputError, printable, temporary_path, write_atomically
 
-RESULTS_CSV, RECORD = "results.csv", "results.json"
+RESULTS_CSV, RECORD, NAMES = "results.csv", "results.json", "names.json"
 
 
 def picture_key(path: Path | str) -> str:
@@ -42,6 +43,26 @@ def changed(path: Path) -> int:
     with suppress(OSError):
         return path.stat().st_mtime_ns
     return 0
+
+
+def earlier_names(folder: Path) -> dict[str, str]:
+    """Names of the results of all earlier starts into a folder, by `picture_key`."""
+    names = {}
+    with suppress(OSError, ValueError, csv.Error):  # of a start that wrote no names.json
+        _, *rows = csv.reader((folder / RESULTS_CSV).open(newline="", encoding="utf-8"))
+        names = {picture_key(row[0]): row[1] for row in rows}
+    with suppress(OSError, ValueError, TypeError, AttributeError):
+        kept = json.loads((folder / NAMES).read_bytes())
+        names |= {key: name for key, name in kept.items() if isinstance(name, str)}
+    return names
+
+
+def keep_names(folder: Path, names: Mapping[Path, Path], earlier: Mapping[str, str]) -> None:
+    """Write the names of this start beside those of earlier ones."""
+    ours = {picture_key(path): printable(name.as_posix()) for path, name in names.items()}
+    if not ours.items() <= earlier.items() or not (folder / NAMES).exists():
+        text = json.dumps(dict(earlier) | ours, indent=0, sort_keys=True, ensure_ascii=False)
+        write_atomically(folder / NAMES, text.encode())
 
 
 class ResultsTable:
@@ -73,11 +94,6 @@ class ResultsTable:
             if difference is not None:
                 write_atomically(self.record_path, record.to_json().encode())
             self._settings_since = changed(self.record_path)
-
-    @property
-    def names(self) -> dict[str, str]:
-        """Names of the results by `picture_key`."""
-        return {key: row[1] for key, row in self.rows.items()}
 
     def _difference(self, record: JobRecord) -> str | None:
         """How the record of an earlier run differs; None where it does not."""

@@ -2,22 +2,22 @@
 
 import os
 import re
-import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
+from glob import escape
+from itertools import count
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from data.labels.classes import Classes
 from inference.frames import MappedFrame
 from results.overlays import class_colours, overlay
 from results.tables import FrameTable, source_of
-from utils import InputError
+from utils import MAX_NAME_BYTES, InputError, public_name
 from video.reader import VideoReader
-from video.writer import VideoWriter, origin, origin_of
+from video.writer import VideoWriter, origin_of
 
 ENDINGS = {
     "overlay": ".mp4",
@@ -25,31 +25,63 @@ ENDINGS = {
     "side-by-side": "_side_by_side.mp4",
     "csv": ".csv",
 }
+# Room for the longest ending, and for date, time and a number.
+MAX_STEM_BYTES = MAX_NAME_BYTES - len("_side_by_side.mp4") - len("_20260131_235959_99")
 
 
 def result_stem(source: str, is_live: bool = False) -> str:
     """A file name without extension for a file, a webcam's number or an address.
 
-    A live source cannot be recorded again: its name has date and time, so that it replaces nothing.
+    It is cut so that all results of the source fit a file system. A live source cannot be recorded
+    again: its name has date and time.
     """
     if source.isdigit() and is_live:
         stem = f"webcam_{source}"
     elif "://" in source:
-        stem = re.sub(r"\W+", "_", source.split("://", 1)[1]).strip("_") or "stream"
+        address = public_name(source).split("://", 1)[1]
+        stem = re.sub(r"\W+", "_", address).strip("_") or "stream"
     else:
         stem = Path(source).stem
+    while len(os.fsencode(stem)) > MAX_STEM_BYTES:
+        stem = stem[:-1]
     return f"{stem}_{time.strftime('%Y%m%d_%H%M%S')}" if is_live else stem
 
 
-def check_no_other_video(paths: Iterable[Path], reader: VideoReader) -> None:
+def result_paths(folder: Path, reader: VideoReader) -> dict[str, Path]:
+    """Where all kinds of results of a source lie; raises InputError if they are of another one.
+
+    What is recorded of a live source gets a name that nothing has.
+    """
+    stem = result_stem(reader.source, reader.is_live)
+    names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
+    for name in names:
+        paths = {kind: folder / f"{name}{ending}" for kind, ending in ENDINGS.items()}
+        free = not any(path.exists() or is_being_written(path) for path in paths.values())
+        if free or not reader.is_live:
+            break
+    for path in paths.values():
+        check_no_other_video(path, reader)
+    return paths
+
+
+def check_no_other_video(path: Path, reader: VideoReader) -> None:
     """Raise InputError if a result would replace that of another video of the same name."""
-    for path in paths:
-        found = origin_of(path) if path.suffix == ".mp4" else source_of(path)
-        if found and found.startswith("made of ") and found != origin(reader):
-            raise InputError(
-                f"{path} is there already, {found}; this is {origin(reader)[len('made of ') :]}: "
-                "choose another --out-dir"
-            )
+    if is_being_written(path):
+        raise InputError(
+            f"{path} is being written by another start: wait for its end, or choose another "
+            "--out-dir"
+        )
+    found = origin_of(path) if path.suffix == ".mp4" else source_of(path)
+    if found and found.startswith(("made of ", "recorded from ")) and found != reader.origin:
+        raise InputError(
+            f"{path} is there already, {found}; this is "
+            f"{reader.origin.removeprefix('made of ')}: choose another --out-dir"
+        )
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether a job that runs has opened a result of that name; see utils.temporary_path."""
+    return any(path.parent.glob(f".{escape(path.name)}.*.part*"))
 
 
 def draw_frame(
@@ -87,15 +119,13 @@ class VideoResults:
         crf: int,
         codec: str,
     ):
-        stem = result_stem(reader.source, reader.is_live)
-        self.paths = {kind: folder / f"{stem}{ENDINGS[kind]}" for kind in kinds}
-        check_no_other_video((folder / f"{stem}{ending}" for ending in ENDINGS.values()), reader)
+        self.paths = {k: p for k, p in result_paths(folder, reader).items() if k in kinds}
         self.num_frames, self.changes, self._last = 0, 0.0, None
         self._classes, self._stack, self._films, self._table = classes, ExitStack(), {}, None
         with self._stack as stack:  # closes the files that are open if the next one fails
             if "csv" in kinds:  # opened first and closed last, so that a failed film removes it
                 self._table = stack.enter_context(
-                    FrameTable(self.paths["csv"], classes, origin(reader))
+                    FrameTable(self.paths["csv"], classes, reader.origin)
                 )
             for kind in kinds:
                 if kind != "csv":
@@ -126,39 +156,3 @@ class VideoResults:
         changes = self.changes / max(1, self.num_frames - 1)
         files = ", ".join(str(path) for path in self.paths.values())
         return f"{files}: {changes:.3%} of the pixels change class from frame to frame"
-
-
-class Window:
-    """Shows frames in a window; if OpenCV cannot open one, prints a line and does nothing."""
-
-    def __init__(self, wanted: bool):
-        self._is_open = wanted and can_open_windows()
-        if wanted and not self._is_open:
-            print(
-                "--show: no window can be opened here (OpenCV has no windows, or no screen); "
-                "the files are still written",
-                file=sys.stderr,
-            )
-
-    def __enter__(self) -> "Window":
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self._is_open:
-            cv2.destroyAllWindows()
-
-    def show(self, drawn: dict[str, np.ndarray]) -> bool:
-        """Show the overlay of draw_frame; returns whether the user pressed q."""
-        if not self._is_open:
-            return False
-        cv2.imshow("segmentation (q: stop)", drawn["overlay"][..., ::-1])
-        return cv2.waitKey(1) & 0xFF == ord("q")
-
-
-def can_open_windows() -> bool:
-    """Whether OpenCV has window support and, on Linux, whether there is a screen."""
-    gui = re.search(r"^\s*GUI:\s*(\S+)", cv2.getBuildInformation(), re.MULTILINE)
-    has_screen = not sys.platform.startswith("linux") or any(
-        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
-    )
-    return gui is not None and gui[1] != "NONE" and has_screen

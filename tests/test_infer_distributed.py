@@ -93,7 +93,7 @@ def test_two_processes_leave_what_one_does(checkpoint, photos, capsys):
     assert [line for line in both.stderr.splitlines() if line.startswith("error: ")] == alone
     assert both.stdout.count("5 of 7 pictures segmented") == 1
     assert files("by_two") == files("by_one")
-    assert len(files("by_one")) == 3 * 5 + 3 + 5  # and one of each picture for the page
+    assert len(files("by_one")) == 3 * 5 + 5 + 5  # and one of each picture for the page
 
 
 def test_a_run_of_one_process_is_ended_by_two_of_which_one_has_nothing_to_do(
@@ -123,4 +123,4 @@ def test_rows_of_a_killed_run_are_those_of_all_processes(tmp_path, monkeypatch):
     again = ResultsTable(tmp_path, PERSON, True, RECORD)
     assert all(name in again for name in names)
     again.finish(least_confident_first=True)  # all are equally sure, so by name
-    assert list(again.names.values()) == ["a", "b", "c", "d"]
+    assert [row[1] for row in again.rows.values()] == ["a", "b", "c", "d"]

@@ -3,12 +3,15 @@
 import csv
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.basics import draw_pair
+from helpers.basics import REPO, draw_pair
 from helpers.stubs import StubPredictor, fails
+from helpers.videos import grey_frames, make_video
 from PIL import Image
 
 import infer_image
@@ -187,7 +190,7 @@ def test_one_name_in_two_folders_or_formats_gives_two_results(stub, in_tmp):
         Image.fromarray(draw_pair(0, 20, 20)[0]).save(in_tmp / name)
     run("--input", "x", "y")
     assert len(overlays(in_tmp)) == 6
-    names = output_names(find_pictures(["x", "y"])).values()
+    names = output_names(find_pictures(["x", "y"]), in_tmp, {}).values()
     assert len({str(name).lower() for name in names}) == 6
 
 
@@ -253,7 +256,7 @@ def test_an_input_is_never_overwritten(stub, photos, in_tmp, capsys):
     Image.open(photos / "a.png").save(folder / "a.png")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     message = fails(capsys, infer_image.main, "--input", folder)
-    assert "a_overlay.jpg is an input and would be overwritten" in message
+    assert "contact_sheet.jpg is an input and would be overwritten" in message
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
@@ -268,6 +271,63 @@ def test_wrong_inputs_are_one_line(stub, photos, in_tmp, capsys):
     assert "no pictures in it" in said("--input", "photos/*.tif")
     (in_tmp / "outputs").write_text("a file in place of the folder")
     assert "cannot make this folder" in said("--input", photos)
+
+
+@pytest.mark.parametrize("pattern", ["runs/*/images", "runs/*", "runs/**", "trip [2024]/*.png"])
+def test_patterns_of_folders_and_brackets_of_one_that_exists(stub, in_tmp, pattern):
+    for name in ("runs/r1/images/a.png", "runs/r2/images/b.png", "trip [2024]/c.png"):
+        (in_tmp / name).parent.mkdir(parents=True)
+        Image.fromarray(draw_pair(0, 20, 20)[0]).save(in_tmp / name)
+    run("--input", pattern)
+    expected = ["r1/images/a", "r2/images/b"] if pattern.startswith("runs") else ["c"]
+    assert overlays(in_tmp) == [f"{name}_overlay.jpg" for name in expected]
+
+
+def test_films_and_pipes_are_told_where_to_go(stub, photos, in_tmp, capsys):
+    film = make_video(in_tmp / "film.mp4", grey_frames(3)).rename(photos / "film.jpg")
+    message = fails(capsys, infer_image.main, "--input", photos)
+    assert f"{film.relative_to(in_tmp)} is a film; it goes to infer_video.py" in message
+    assert len(overlays(in_tmp)) == 3
+    os.mkfifo(in_tmp / "pipe")
+    assert "a pipe or a device" in fails(capsys, infer_image.main, "--input", "pipe")
+
+
+def test_results_of_other_pictures_are_never_replaced(stub, photos, in_tmp):
+    """Cameras name their pictures alike: one start for each folder, and the first one again."""
+    for folder, level in (("A", 30), ("B", 220), ("C", 120)):
+        (in_tmp / folder).mkdir()
+        Image.new("RGB", (40, 30), (level,) * 3).save(in_tmp / folder / "IMG_1.png")
+        run("--input", in_tmp / folder)
+    before = {path: path.read_bytes() for path in results(in_tmp).glob("IMG*")}
+    run("--input", in_tmp / "A")
+    run("--input", photos)
+    run("--input", "B", "A")
+    assert [row["result"] for row in table(in_tmp)] == ["IMG_1", "IMG_1_2"]
+    assert {path: path.read_bytes() for path in results(in_tmp).glob("IMG*")} == before
+    assert len(before) == 3
+    for path in results(in_tmp).glob("*.json"):
+        path.unlink()
+    (results(in_tmp) / "results.csv").unlink()
+    run("--input", in_tmp / "C")  # nothing tells whose files these are
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_a_second_start_into_the_folder_of_one_that_runs_is_refused(stub, photos, in_tmp, capsys):
+    results(in_tmp).mkdir(parents=True)
+    code = "import sys, time; from pathlib import Path; from common.lock import sole_writer\n"
+    code += "with sole_writer(Path(sys.argv[1])): print(flush=True); time.sleep(60)"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, results(in_tmp)],
+        env=os.environ | {"PYTHONPATH": str(REPO)}, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        other.stdout.readline()
+        message = fails(capsys, infer_image.main, "--input", photos)
+    finally:
+        other.kill()
+        other.communicate()
+    assert "is in use by process" in message
+    run("--input", photos)
 
 
 def test_files_that_cannot_be_written_are_a_line_each_and_never_half(stub, photos, in_tmp, capsys):

@@ -9,7 +9,6 @@ import time
 from fractions import Fraction
 
 import av
-import cv2
 import numpy as np
 import pytest
 from helpers.basics import REPO
@@ -165,26 +164,10 @@ def test_codec_and_quality_reach_the_file(stub, in_tmp):
         assert container.streams.video[0].codec_context.name == "mpeg4"
 
 
-def test_a_window_only_where_there_can_be_one(stub, in_tmp, capsys, monkeypatch):
-    source = make_video(in_tmp / "in.mp4", grey_frames(5))
-    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  GUI:                 NONE\n")
-    run(source, "--show")
-    lines = [line for line in capsys.readouterr().err.splitlines() if "--show" in line]
-    assert len(lines) == 1
-    shown = []
-    monkeypatch.setattr(video_files, "can_open_windows", lambda: True)
-    monkeypatch.setattr(cv2, "imshow", lambda name, image: shown.append(image), raising=False)
-    monkeypatch.setattr(cv2, "waitKey", lambda _: ord("q") if len(shown) == 3 else -1)
-    monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
-    run(source, "--show", "--save", "mask")
-    assert len(shown) == 3  # then q was pressed
-    assert len(read(results(in_tmp) / "in_mask.mp4")[1]) == 3
-
-
 def test_an_address_is_read_and_gives_a_file_name(stub, in_tmp):
     source = make_video(in_tmp / "in.mp4", grey_frames(3))
     run(f"file://{source}")
-    assert video_files.result_stem("rtsp://host:8554/a b?x=1") == "host_8554_a_b_x_1"
+    assert video_files.result_stem("rtsp://u:p@host:8554/a b?x=1") == "host_8554_a_b"
     assert video_files.result_stem("0", is_live=True).startswith("webcam_0_20")
     assert len(kept(in_tmp)) == 1
 

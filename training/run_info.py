@@ -3,9 +3,7 @@
 import json
 import math
 import platform
-import shlex
 import subprocess
-import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,7 +14,7 @@ from common.distributed import is_main, world_size
 from common.job_record import JobRecord, record_files
 from config import THIS_REPO
 from datasets import SegmentationDataset
-from utils import write_atomically
+from utils import command_line, write_atomically
 
 PACKAGES = ("torchvision", "albumentations", "opencv-python-headless", "numpy", "pillow")
 
@@ -27,7 +25,7 @@ def write_run_facts(folder: Path, seed: int, device: torch.device, resumed: bool
     Returns the entry of this start.
     """
     facts = {
-        "command": shlex.join(sys.argv),
+        "command": command_line(),
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "versions": {"torch": torch.__version__, **{name: _version(name) for name in PACKAGES}},

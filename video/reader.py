@@ -10,14 +10,22 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from utils import InputError
-from video.source import open_source, read_packets, seek, sound_stream, stated_end, video_stream
+from utils import InputError, public_name
+from video.pictures import ToRGB
+from video.source import (
+    Packets,
+    is_live,
+    is_webcam,
+    open_source,
+    origin,
+    seek,
+    sound_stream,
+    stated_end,
+    video_stream,
+)
+from video.times import FrameTimes
 
-LIVE = ("rtsp:", "rtmp:", "udp:", "rtp:")  # cannot be opened twice, which the sound needs
 MAX_UNTIMED = 64  # frames that wait for the first one with a time
-BT709, BT601, UNSPECIFIED = 1, 6, 2  # FFmpeg's numbers of a matrix, its primaries and its curve
-# swscale's bilinear, full chroma and exact rounding; without them it darkens by 2 levels.
-EXACT = 0x2 | 0x2000 | 0x40000
 
 
 class Frame(NamedTuple):
@@ -33,6 +41,9 @@ class VideoReader:
     reports them, and a video that is shorter than its header says.
 
     Attributes:
+        name: the source, for people: without user, password and query.
+        origin: what results say of their source.
+        is_live: whether the source cannot be read again, such as a camera.
         width, height: pixels of the upright frames.
         fps: frames per second; the mean if the rate varies.
         time_base: seconds; frame times are multiples of it.
@@ -41,36 +52,44 @@ class VideoReader:
         has_audio: whether there is sound that a VideoWriter can keep.
         start_time, end_time: the clip in seconds of the source; end_time None: to the end.
         finished: whether every frame has been read.
+        lost: after the last frame, how the connection to an address ended too early; "" if not.
 
     Raises InputError if the source cannot be opened or has no frame in the clip.
     """
 
     def __init__(self, source: str | Path | int, start: float = 0, duration: float | None = None):
         self.source = str(source)
-        self.finished = False
+        self.name, self.finished, self.lost = public_name(self.source), False, ""
         self._container = open_source(self.source)
         self._stream = video_stream(self._container, self.source)
         self._stream.thread_type = "AUTO"
-        self.fps = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
-        self.time_base = self._stream.time_base
-        self.is_live = self.source.isdigit() or self.source.startswith(LIVE)
+        self.is_live = is_live(self.source, self._container)
+        self.origin = origin(self.source, self._container, self.is_live)
+        self._packets = Packets(self._container, self._stream)
+        self._times = FrameTimes(self._container, self._stream, self._packets, self.is_live)
+        self.fps, self.time_base = self._times.fps, self._times.base
         self.has_audio = not self.is_live and sound_stream(self._container) is not None
         self._set_clip(exact(start), None if duration is None else exact(duration))
         self._num_damaged = self._num_packets = self._num_decoded = self._num_before_key = 0
-        self._has_key, self._first_dts, self._delay, self._last_end = False, None, None, Fraction(0)
+        self._has_key, self._last_end, self._at_end = False, Fraction(0), False
         self._frames = self._read_clip()
         self._next = next(self._frames, None)
         if self._next is None:
+            why = f" ({self._packets.error})" if self._packets.error else ""
             raise InputError(
-                f"{source}: no frame can be decoded from {start} s on"
-                f"{f' for {duration} s' if duration is not None else ''}; "
+                f"{self.name}: no frame can be decoded from {start} s on"
+                f"{f' for {duration} s' if duration is not None else ''}{why}; "
                 "check that it plays and how long it is"
             )
-        self._set_geometry(self._next[0])
+        self._to_rgb = ToRGB(self._next[0], self._stream)
+        self.width, self.height = self._to_rgb.width, self._to_rgb.height
+        self.pixel_aspect = self._to_rgb.pixel_aspect
         if self.is_trimmed or self.is_live:  # no gap before the first frame
             self.start_time = self._next[1]
         if self.is_live and duration is not None:
             self.end_time = self.start_time + exact(duration)
+        if self._times.assumed:
+            self._tell(f"has neither times nor a rate: {self.fps} frames per second are assumed")
 
     def __enter__(self) -> "VideoReader":
         return self
@@ -81,10 +100,21 @@ class VideoReader:
     def __iter__(self) -> Iterator[Frame]:
         while self._next is not None:
             frame, time = self._next
-            yield Frame(self._to_rgb(frame), time - self.start_time, self._last_end - time)
+            num_sizes = len(self._to_rgb.sizes)
+            image = self._to_rgb(frame)
+            if len(self._to_rgb.sizes) > num_sizes:
+                when = f"{float(time - self.start_time):.1f} s"
+                self._tell(
+                    f"has pictures of {frame.width} x {frame.height} from {when} on, which "
+                    f"are fitted into {self.width} x {self.height}"
+                )
+            yield Frame(image, time - self.start_time, self._last_end - time)
             self._next = next(self._frames, None)
         self.finished = True
         self._report_damage()
+
+    def _tell(self, what: str) -> None:
+        print(f"{self.name} {what}", file=sys.stderr)
 
     def _set_clip(self, start: Fraction, duration: Fraction | None) -> None:
         streams = [s for s in (self._stream, sound_stream(self._container)) if s is not None]
@@ -94,34 +124,24 @@ class VideoReader:
         known = duration is not None and not self.is_live  # a live clip begins with its first frame
         self.end_time = self.start_time + duration if known else None
         self.is_trimmed = start > 0
-        if self.is_trimmed:
+        if self.is_trimmed and not self.is_live and not self._times.is_counted:
             seek(self._container, self.start_time)
+            self._times.packets = self._packets  # not those of the beginning that were looked at
         self._stated_end = end = stated_end(self._container, self._stream)
         self.num_frames = self._stream.frames or None
         if end and (self.is_trimmed or duration or not self.num_frames):
             seconds = min(end, self.end_time or end) - self.start_time
             self.num_frames = max(1, round(seconds * self.fps))
 
-    def _set_geometry(self, frame: av.VideoFrame) -> None:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
-        # The pixel (x, y) is shown at (a x + c y, b x + d y).
-        a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist() if matrix else (1, 0, 0, 0, 1)
-        self._transposed = abs(b) > abs(a)
-        flip_x, flip_y = (c < 0, b < 0) if self._transposed else (a < 0, d < 0)
-        self._flips = np.s_[:: -1 if flip_y else 1, :: -1 if flip_x else 1]
-        self._coded_size = frame.width, frame.height
-        self.width, self.height = self._coded_size[:: -1 if self._transposed else 1]
-        aspect = self._stream.sample_aspect_ratio or None
-        self.pixel_aspect = 1 / aspect if aspect and self._transposed else aspect
-
     def _read_clip(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
         """Yield the decoded frames of the clip with their times in seconds of the source."""
         for frame, time in self._timed(self._decode()):
             if self.end_time is not None and time >= self.end_time:
                 return
-            self._last_end = time + ((frame.duration or 0) * self.time_base or 1 / self.fps)
+            self._last_end = time + self._times.length(frame)
             if time >= self.start_time or not self.is_trimmed:
                 yield frame, time
+        self._at_end = True
 
     def _timed(self, frames: Iterator[av.VideoFrame]) -> Iterator[tuple[av.VideoFrame, Fraction]]:
         """Yield frames with their times in seconds of the source.
@@ -130,8 +150,7 @@ class VideoReader:
         """
         untimed, waits = [], True
         for frame in frames:
-            ticks = self._ticks_of(frame)
-            time = None if ticks is None else ticks * self.time_base
+            time = self._times.of(frame)
             if waits and time is None and len(untimed) < MAX_UNTIMED:
                 untimed.append(frame)
                 continue
@@ -152,12 +171,12 @@ class VideoReader:
             yield frame, begin + step * number
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        for packet in chain(read_packets(self._container, self._stream), [None]):  # None: flush
+        for packet in chain(self._times.packets, [None]):  # None: flush
             if packet and packet.is_corrupt:  # decoding it would damage the frames around it
                 self._num_damaged += 1
                 continue
             if packet:
-                self._first_dts = packet.dts if self._first_dts is None else self._first_dts
+                self._times.note(packet)
                 self._num_packets += 1
                 self._has_key |= packet.is_keyframe
                 self._num_before_key += not self._has_key
@@ -168,49 +187,28 @@ class VideoReader:
             self._num_decoded += len(frames)
             yield from frames
 
-    def _ticks_of(self, frame: av.VideoFrame) -> int | None:
-        if self._container.format.name != "avi":
-            return frame.pts
-        # AVI stores only the decoding order: with B-frames, FFmpeg's guessed pts are wrong.
-        if frame.dts is None:
-            return None
-        if self._delay is None:
-            self._delay = frame.dts - (self._first_dts or 0)
-        return frame.dts - self._delay
-
-    def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        width, height = self._coded_size  # a stream may change its size midway
-        untagged = frame.colorspace == UNSPECIFIED
-        image = frame.to_ndarray(
-            format="rgb24",
-            width=width,
-            height=height,
-            src_colorspace=usual_matrix(height) if untagged else int(frame.colorspace),
-            dst_colorspace="DEFAULT",
-            interpolation=EXACT,
-        )
-        if self._transposed:
-            image = image.transpose(1, 0, 2)
-        return np.ascontiguousarray(image[self._flips])
-
     def _report_damage(self) -> None:
         notes = [f"{self._num_damaged} damaged packets left out"] if self._num_damaged else []
         lost = min(self._num_before_key, self._num_packets - self._num_decoded)
         if lost > 0 and not self.is_trimmed and not self.is_live:
             notes.append(f"the first {lost} pictures are lost, as their key frame is missing")
-        end = self._stated_end if self.end_time is None else None
+        end = self._stated_end if self._at_end else None
         if end is not None and end - self._last_end > 3 / self.fps:
             stop, end = float(self._last_end), float(end)
             notes.append(f"the pictures stop at {stop:.1f} of {end:.1f} s")
+            self._note_lost_connection()
+        elif self.is_live or (self._stated_end is None and self._packets.error):
+            self._note_lost_connection()
         if notes:
-            print(f"{self.source} is cut short or damaged: {', '.join(notes)}", file=sys.stderr)
+            self._tell(f"is cut short or damaged: {', '.join(notes)}")
+
+    def _note_lost_connection(self) -> None:
+        if self._at_end and ("://" in self.source or is_webcam(self.source)):
+            why = self._packets.error or "the other side closed it"
+            seconds = float(self._last_end - self.start_time)
+            self.lost = f"connection lost after {seconds:.1f} s ({why})"
 
 
 def exact(seconds: float) -> Fraction:
     """The decimal number as a fraction: 0.1 is 1/10, not the nearest binary number."""
     return Fraction(seconds).limit_denominator(1_000_000)
-
-
-def usual_matrix(height: int) -> int:
-    """The colour matrix that players assume for untagged video of this height in pixels."""
-    return BT709 if height >= 720 else BT601

@@ -1,5 +1,6 @@
 """Copy the sound of a video into an MP4, or encode it as AAC where MP4 cannot hold it."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -9,7 +10,8 @@ from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
 
 from video.reader import VideoReader
-from video.source import open_source, read_packets, seek, sound_stream
+from video.source import Packets, open_source, seek, sound_stream
+from video.times import JUMP
 
 MP4_SOUND = ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac")  # copied, others become AAC
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
@@ -23,6 +25,7 @@ class SoundTrack:
         # A second handle on the file, so that neither sound nor pictures pile up in memory.
         self._input = open_source(reader.source)
         self._source = source = sound_stream(self._input)
+        self._read = Packets(self._input, source)
         if source.codec_context.codec.canonical_name in MP4_SOUND:
             self._stream = output.add_stream_from_template(source)
             self._packets = self._copy()
@@ -55,17 +58,31 @@ class SoundTrack:
 
     def _clip(self) -> Iterator[av.Packet]:
         """Yield the packets of the clip, with times relative to its start."""
-        reader, base, last_pts = self._reader, self._source.time_base, None
+        reader, base, last_pts, joined = self._reader, self._source.time_base, None, 0
         shift = round(reader.start_time / base)
-        for packet in read_packets(self._input, self._source):
+        for packet in self._read:
             pts = packet.dts if packet.pts is None else packet.pts
-            if pts is None or (reader.is_trimmed and pts * base < reader.start_time):
+            if pts is None:
+                continue
+            pts += joined
+            if last_pts is not None and (last_pts - pts) * base > JUMP:  # another recording
+                joined += last_pts + (packet.duration or 1) - pts
+                pts = last_pts + (packet.duration or 1)
+            if reader.is_trimmed and pts * base < reader.start_time:
                 continue
             if reader.end_time is not None and pts * base >= reader.end_time:
                 return
             if last_pts is None or pts > last_pts:  # damaged files jump back in time
                 last_pts, packet.pts, packet.dts = pts, pts - shift, pts - shift
                 yield packet
+        self._tell_of_loss((last_pts or 0) * base)
+
+    def _tell_of_loss(self, end: Fraction) -> None:
+        source = self._source
+        stated = ((source.duration or 0) + (source.start_time or 0)) * source.time_base
+        if self._read.error and end < stated - 1:
+            where = f"{float(end):.1f} of {float(stated):.1f} s ({self._read.error})"
+            print(f"{self._reader.name}: its sound stops at {where}", file=sys.stderr)
 
     def _copy(self) -> Iterator[av.Packet]:
         packets = self._clip()

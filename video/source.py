@@ -1,5 +1,6 @@
-"""Open a video source and find its streams; works on packets, not on frames."""
+"""Open a video source, find its streams, tell whether it is live; works on packets, not frames."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,47 +11,112 @@ import av
 from av.container import InputContainer
 from av.stream import Stream
 
-from utils import InputError
+from utils import InputError, printable, public_name
 
 WEBCAMS = {"linux": ("/dev/video{}", "v4l2"), "darwin": ("{}", "avfoundation")}
-TIMEOUT = 15.0  # seconds to wait for a network address
+OPENING, SILENCE = 15.0, 30.0  # seconds to wait for an address to answer, and for its next picture
+PLAYLISTS = ("hls", "dash", "rtsp", "sdp")  # their size is not that of the film
 COVER = 0x400  # disposition flag of a cover picture in an audio file
 
 
 def open_source(source: str) -> InputContainer:
     """Open a file, a webcam's number or an address; raises InputError if that fails."""
-    path, name, options = Path(source), f"file:{source}", {}
+    name, options = f"file:{source}", {}
     remedy = "expected mp4, mov, mkv, avi, webm or the like, with its header whole"
-    if source.isdigit() and not path.exists():
+    if is_webcam(source):
         if sys.platform not in WEBCAMS:
             raise InputError(f"webcam {source}: webcams are read on Linux and macOS only")
         pattern, options["format"] = WEBCAMS[sys.platform]
         name, remedy = pattern.format(source), "check that this webcam is plugged in and free"
     elif "://" in source:
-        name, options["timeout"] = source, TIMEOUT
+        name, options["timeout"] = source, (OPENING, SILENCE)
         remedy = "check the address, and that something answers there"
-    elif not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
+    elif not os.path.isfile(source):
+        found = "is a folder" if os.path.isdir(source) else "does not exist"
+        if found != "is a folder" and os.path.exists(source):
+            found = "is a pipe or a device, which cannot be read twice"
         raise InputError(f"{source} {found}; give a video file, a webcam's number or an address")
     try:
-        return av.open(name, metadata_errors="replace", **options)
+        # Where time begins anew, FFmpeg would add the 26 hours after which a counter overflows.
+        plain = {"correct_ts_overflow": "0"}
+        return av.open(name, metadata_errors="replace", options=plain, **options)
     except (av.FFmpegError, OSError) as error:
         raise InputError(
-            f"{source} cannot be opened as a video ({error.strerror}); {remedy}"
+            f"{public_name(source)} cannot be opened as a video ({reason(error)}); {remedy}"
         ) from error
 
 
+def is_webcam(source: str) -> bool:
+    return source.isdigit() and not os.path.exists(source)
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, without the address that FFmpeg adds."""
+    if isinstance(error, av.error.ExitError):
+        return "no answer in time"
+    return error.strerror or type(error).__name__
+
+
+def is_live(source: str, container: InputContainer) -> bool:
+    """Whether a source cannot be read again: it has neither a length nor a size."""
+    return not os.path.isfile(source) and not container.duration and not num_bytes(container)
+
+
+def num_bytes(container: InputContainer) -> int | None:
+    """The size of the file behind a container, None where there is none or it is not told."""
+    of_media = container.format.name not in PLAYLISTS
+    return container.size if of_media and container.size > 0 else None
+
+
+def origin(source: str, container: InputContainer, live: bool) -> str:
+    """What is written into results: name and size of their source, which tell two sources apart."""
+    if live:
+        return f"recorded from {printable(public_name(source))}"
+    is_file = os.path.isfile(source)
+    name = printable(Path(source).name if is_file else public_name(source))
+    size = os.path.getsize(source) if is_file else num_bytes(container)
+    if size is None:
+        return f"made of {name}, {container.duration / av.time_base} s"
+    return f"made of {name}, {size} bytes"
+
+
 def video_stream(container: InputContainer, source: str) -> av.VideoStream:
-    """The first stream of moving pictures; raises InputError if none can be decoded."""
+    """The stream of moving pictures that players show; raises InputError if none can be decoded."""
     name = container.format.name
     if name in ("image2", "tty") or name.endswith("_pipe"):
-        raise InputError(f"{source} is not a video; pictures go to infer_image.py")
+        raise InputError(f"{public_name(source)} {_about_pictures(source)}")
     streams = [s for s in container.streams.video if not s.disposition.value & COVER]
     if not streams:
-        raise InputError(f"{source} has no video stream; give a file that has pictures")
-    if streams[0].codec_context is None:
-        raise InputError(f"{source}: its video codec is unknown here; convert it to H.264 first")
-    return streams[0]
+        raise InputError(
+            f"{public_name(source)} has no video stream; give a file that has pictures"
+        )
+    ends = [stated_end(container, s) for s in streams]
+    longest = max((end for end in ends if end), default=0)
+    moving = [s for s, end in zip(streams, ends, strict=True) if not end or 2 * end > longest]
+    best = container.streams.best("video")
+    stream = next((s for s in moving if best is not None and s.index == best.index), moving[0])
+    if stream.codec_context is None:
+        raise InputError(
+            f"{public_name(source)}: its video codec is unknown here; convert it to H.264 first"
+        )
+    return stream
+
+
+def _about_pictures(source: str) -> str:
+    with suppress(OSError), open(source, "rb") as file:
+        header = file.read(21)
+        if header[8:16] == b"WEBPVP8X" and header[20] & 2:  # the flag of animations
+            return "is an animated WebP, which FFmpeg does not read; convert it to GIF or MP4"
+    return "is not a video; pictures go to infer_image.py"
+
+
+def is_film(path: Path) -> bool:
+    """Whether a file can be read by VideoReader."""
+    try:
+        with open_source(str(path)) as container:
+            return video_stream(container, str(path)) is not None
+    except InputError:
+        return False
 
 
 def sound_stream(container: InputContainer) -> av.AudioStream | None:
@@ -77,9 +143,22 @@ def seek(container: InputContainer, time: Fraction) -> None:
         container.seek(max(0, int((time - 1) * av.time_base)))
 
 
-def read_packets(container: InputContainer, stream: Stream) -> Iterator[av.Packet]:
-    """Yield the packets of `stream` that hold data, until the end or a lost connection."""
-    with suppress(av.FFmpegError):
-        for packet in container.demux(stream):
-            if packet.size:
-                yield packet
+class Packets:
+    """Iterates over the packets of `stream` that hold data.
+
+    error: why reading ended before the end of the file, "" if it did not.
+    """
+
+    def __init__(self, container: InputContainer, stream: Stream):
+        self._container, self._stream = container, stream
+        self.error = ""
+
+    def __iter__(self) -> Iterator[av.Packet]:
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.size:
+                    yield packet
+        except av.error.ExitError:
+            self.error = f"no data for {SILENCE:.0f} s"
+        except av.FFmpegError as error:
+            self.error = reason(error)

@@ -11,10 +11,11 @@ import av
 import numpy as np
 
 from common.signals import delayed_signals
-from utils import InputError, printable, temporary_path
+from utils import InputError, temporary_path, without_secrets
 from video.codecs import CRF_CODECS, DEFAULT_CODEC, QUIET, usable_codec
 from video.mp4 import FilmFile, cut_to_whole_fragments, move_index_to_front
-from video.reader import BT709, EXACT, VideoReader, usual_matrix
+from video.pictures import BT709, EXACT, usual_matrix
+from video.reader import VideoReader
 from video.sound import SoundTrack
 
 SECONDS_PER_GROUP = 2  # between key frames; what a killed writer loses at most
@@ -100,11 +101,12 @@ class VideoWriter:
             raise InputError(
                 f"{self.path}: videos are written as MP4; give a name that ends in .mp4"
             )
-        if self.path.is_dir():
+        if os.path.isdir(self.path):
             raise InputError(f"{self.path} is a folder; give the name of a video file")
         source = Path(self._reader.source) if self._reader else None
-        if source and source.exists() and self.path.exists() and self.path.samefile(source):
-            raise InputError(f"{self.path} is the input itself; write to another name")
+        with suppress(OSError):  # one of them does not exist
+            if source and self.path.samefile(source):
+                raise InputError(f"{self.path} is the input itself; write to another name")
         self._part, self._moved = temporary_path(self.path, ".mp4"), temporary_path(self.path)
         with self._explained():
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +134,8 @@ class VideoWriter:
                 self._sound = SoundTrack(self._reader, self._container)
                 self._container.start_encoding()
             except (av.FFmpegError, InputError, ValueError) as error:
-                print(f"{self._reader.source}: its sound is left out ({error})", file=sys.stderr)
+                why = without_secrets(str(error))
+                print(f"{self._reader.name}: its sound is left out ({why})", file=sys.stderr)
                 self._sound = None
                 self._open(height, width, time)  # reopen: a stream cannot be removed
 
@@ -148,7 +151,7 @@ class VideoWriter:
         self._file.truncate()
         self._container = av.open(self._file, "w", format="mp4", container_options=options)
         if self._reader:
-            self._container.metadata["comment"] = origin(self._reader)
+            self._container.metadata["comment"] = self._reader.origin
         self._stream = stream = self._container.add_stream(self._codec, rate=self._fps)
         stream.width, stream.height = width + width % 2, height + height % 2
         stream.pix_fmt = "yuv420p"
@@ -226,16 +229,8 @@ class VideoWriter:
         return ""
 
 
-def origin(reader: VideoReader) -> str:
-    """The comment in a written file: name and size of its source, which tell two sources apart."""
-    path = Path(reader.source)
-    if not path.is_file():
-        return printable(reader.source)
-    return f"made of {printable(path.name)}, {path.stat().st_size} bytes"
-
-
 def origin_of(path: Path) -> str | None:
-    """The comment that `origin` wrote into a file, or None."""
+    """The comment in a file that a VideoWriter wrote, or None."""
     with suppress(av.FFmpegError, OSError, ValueError), av.open(str(path)) as container:
         return container.metadata.get("comment")
     return None

@@ -1,7 +1,6 @@
 """A page as a file: its template, our style and script in it, and when it is written anew."""
 
 import math
-import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from markupsafe import Markup
 from common import distributed
 from common.signals import Stopped
 from config import OUTPUTS
-from utils import CLOCK, InputError, write_atomically
+from utils import CLOCK, InputError, command_line, without_secrets, write_atomically
 
 TEMPLATES = Path(__file__).with_name("templates")
 RUNNING, COMPLETE, INTERRUPTED, FAILED = "running", "complete", "interrupted", "failed"
@@ -61,7 +60,7 @@ class Page:
         state = INTERRUPTED if error or self.interrupted else COMPLETE
         if isinstance(error, Exception) and not isinstance(error, Stopped):
             name = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-            state, self._error = FAILED, f"{name}{error}"
+            state, self._error = FAILED, without_secrets(f"{name}{error}")
         try:
             self._write(state)
         except InputError as problem:
@@ -149,9 +148,3 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {seconds} s"
     return f"{minutes // 60} h {minutes % 60} min"
-
-
-def command_line() -> str:
-    """The command that runs, as one would type it."""
-    name, *arguments = sys.argv
-    return shlex.join(["python", Path(name).name, *arguments])

@@ -3,14 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from data.labels.classes import Classes
 from inference.frames import MappedFrame
-from results.pages.charts import share_chart
+from results.pages.charts import FILM_COLUMNS, share_chart
 from results.pages.gallery import class_entries
 from results.pages.html import Page, duration
 from results.pages.layers import FOLDER, url
@@ -28,8 +28,10 @@ class FilmNumbers:
     """What was counted of one film while it was written; kept as page/NAME.json.
 
     files: names by kind. codec: of the films. size: width, height in pixels. times: seconds at
-    which frames begin, then the end. shares: 0..1 of each frame by class, the last: ignored pixels.
-    model: what segmented it.
+    which columns begin, then the end. shares: 0..1 of each column by class, the last: ignored
+    pixels. frames: in each column but the last, which may have fewer; the number of columns does
+    not grow with the film. least, most: share in one frame, and seconds: seen for, by class. model:
+    what segmented it.
     """
 
     name: str
@@ -40,6 +42,11 @@ class FilmNumbers:
     times: list[float] = field(default_factory=list)
     shares: list[list[float]] = field(default_factory=list)
     model: str = ""
+    frames: int = 1
+    least: list[float] = field(default_factory=list)
+    most: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    in_last: int = 0  # frames in the last column
 
     @property
     def path(self) -> Path:
@@ -48,12 +55,43 @@ class FilmNumbers:
 
     def add(self, start: float, length: float, shares: Sequence[float]) -> None:
         """Append a frame."""
-        self.times[-1:] = [round(start, 4), round(start + length, 4)]
-        self.shares.append([round(share, 5) for share in shares])
+        new, end = np.asarray(shares), start + length
+        seen = length * (new > 0)
+        self.least = new if not len(self.least) else np.minimum(self.least, new)
+        self.most = new if not len(self.most) else np.maximum(self.most, new)
+        self.seconds = seen if not len(self.seconds) else self.seconds + seen
+        if self.in_last == self.frames or not self.shares:
+            if len(self.shares) == 2 * FILM_COLUMNS:
+                self._merge_columns()
+            self.times[-1:] = [start, end]
+            self.shares.append(new)
+            self.in_last = 1
+            return
+        before, self.times[-1] = max(start - self.times[-2], 0), end
+        weight = length / (before + length) if before + length > 0 else 1.0
+        self.shares[-1] = self.shares[-1] + weight * (new - self.shares[-1])
+        self.in_last += 1
+
+    def _merge_columns(self) -> None:
+        """Make one column of each two: means over twice the time."""
+        pairs = np.asarray(self.shares).reshape(len(self.shares) // 2, 2, -1)
+        weights = np.diff(self.times).reshape(-1, 2, 1).clip(1e-9)
+        self.shares = list((pairs * weights).sum(1) / weights.sum(1))
+        self.times, self.frames = self.times[::2], 2 * self.frames
+        self.in_last = self.frames
 
     def write(self, folder: Path) -> None:
-        content = json.dumps(asdict(self), separators=(",", ":"))
+        kept = {
+            "times": _rounded(self.times, 4),
+            "shares": [_rounded(row, 5) for row in self.shares],
+            **{name: _rounded(getattr(self, name), 5) for name in ("least", "most", "seconds")},
+        }
+        content = json.dumps(vars(self) | kept, separators=(",", ":"))
         write_atomically(folder / self.path, content.encode())
+
+
+def _rounded(numbers: Sequence[float], digits: int) -> list[float]:
+    return np.asarray(numbers, np.float64).round(digits).tolist()
 
 
 class VideoPage(Page):
@@ -126,7 +164,7 @@ def _film(numbers: FilmNumbers) -> dict:
     lengths = np.diff(numbers.times)
     names, colours, on = ([entry[key] for entry in numbers.classes] for key in CLASS_KEYS)
     means = lengths @ shares / lengths.sum()
-    seen = [duration(float(seconds)) for seconds in lengths @ (shares > 0)]
+    seen = list(map(duration, numbers.seconds))
     return {
         "name": numbers.name,
         "source": url(films[0]) if films else "",
@@ -138,5 +176,5 @@ def _film(numbers: FilmNumbers) -> dict:
         "names": names,
         "colours": colours,
         "chart": share_chart(numbers.times, shares, on),
-        "rows": list(zip(names, colours, means, shares.min(0), shares.max(0), seen, strict=True)),
+        "rows": list(zip(names, colours, means, numbers.least, numbers.most, seen, strict=True)),
     }

@@ -42,6 +42,8 @@ def make_video(
         stream = output.add_stream(codec, rate=fps, options={"crf": "10", "deadline": "realtime"})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt, stream.bit_rate, stream.gop_size = pix_fmt, 2_000_000, gop
+        if not fps:  # a header that states none
+            stream.codec_context.framerate = Fraction(0)
         time_base = Fraction(1, 1000) if ticks else 1 / fps
         stream.codec_context.time_base = time_base
         audio = output.add_stream(sound, rate=48000, layout="stereo") if sound else None

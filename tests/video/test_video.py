@@ -31,6 +31,7 @@ from video import reader as reader_module
 from video import writer as writer_module
 from video.mp4 import move_index_to_front
 from video.reader import VideoReader
+from video.times import FrameTimes
 from video.writer import VideoWriter
 
 VTEST = Path(__file__).resolve().parents[2] / "shared/data/videos/vtest.avi"
@@ -327,7 +328,7 @@ def test_live_time_begins_with_the_first_frame(tmp_path, monkeypatch):
     ticks = [10_000_000 + 100 * i for i in range(10)]
     source = make_video(tmp_path / "in.mp4", grey_frames(10), ticks=ticks, sound="aac")
     assert read(source)[1][0] > 9000  # sound from 0 on
-    monkeypatch.setattr(reader_module, "LIVE", (str(tmp_path),))
+    monkeypatch.setattr(reader_module, "is_live", lambda *_: True)
     assert read(source, duration=0.5)[1] == [Fraction(i, 10) for i in range(5)]
     with VideoReader(source) as reader:
         assert not reader.has_audio
@@ -673,9 +674,9 @@ def test_encoders_print_no_banner(tmp_path, capfd, codec):
 @pytest.mark.parametrize(("first", "late"), [(3, 0), (3, 200), (20, 0)])  # frames, milliseconds
 def test_frames_before_the_first_time_are_counted_back(tmp_path, monkeypatch, first, late):
     source = make_video(tmp_path / "in.mkv", grey_frames(20))
-    ticks_of, numbers = VideoReader._ticks_of, itertools.count()
+    ticks_of, numbers = FrameTimes._ticks, itertools.count()
     monkeypatch.setattr(
-        VideoReader, "_ticks_of",
+        FrameTimes, "_ticks",
         lambda self, frame: None if next(numbers) < first else ticks_of(self, frame) + late,
     )  # fmt: skip
     assert read(source)[1] == [Fraction(i, 10) + Fraction(late, 1000) for i in range(20)]
@@ -683,9 +684,9 @@ def test_frames_before_the_first_time_are_counted_back(tmp_path, monkeypatch, fi
 
 def test_times_counted_back_never_fall_below_zero(tmp_path, monkeypatch):
     source = make_video(tmp_path / "in.mkv", grey_frames(20))
-    ticks_of, numbers = VideoReader._ticks_of, itertools.count()
+    ticks_of, numbers = FrameTimes._ticks, itertools.count()
     monkeypatch.setattr(
-        VideoReader, "_ticks_of",
+        FrameTimes, "_ticks",
         lambda self, frame: None if next(numbers) < 10 else ticks_of(self, frame) - 900,
     )  # fmt: skip
     times = read(source)[1]

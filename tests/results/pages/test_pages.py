@@ -32,10 +32,10 @@ from inference.frames import MappedFrame
 from results.history import Watch
 from results.pages import dataset, html
 from results.pages.dataset import DatasetPage
-from results.pages.gallery import show_picture
+from results.pages.gallery import class_entries, show_picture
 from results.pages.html import Page
 from results.pages.run import RunPage
-from results.pages.video import VideoPage
+from results.pages.video import FilmNumbers, VideoPage
 from results.pages.worst import WorstPictures
 from utils import InputError
 from video.reader import Frame
@@ -319,3 +319,24 @@ def test_a_name_with_markup_is_in_the_page(tmp_path):
     text = (tmp_path / "gallery" / "index.html").read_text(encoding="utf-8")
     data = re.search(r'gallery-data">(.*?)</script>', text, re.DOTALL)[1]
     assert json.loads(data)["pictures"][0]["name"] == f"sub/{EVIL}"
+
+
+def test_the_numbers_of_a_film_do_not_grow_with_its_length(tmp_path):
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet((1, 1, 1), 5000)
+    shares[:2500, 2] = 0
+    numbers = FilmNumbers(
+        "film", {"overlay": "film.mp4"}, "libx264", class_entries(CLASSES), [4, 3]
+    )
+    for i, row in enumerate(shares):
+        numbers.add(i / 25, 1 / 25, row)
+    numbers.write(tmp_path)
+    (tmp_path / "film.mp4").touch()
+    kept = json.loads((tmp_path / numbers.path).read_text())
+    assert len(kept["shares"]) < 1000
+    assert (kept["times"][0], kept["times"][-1]) == (0, 200)
+    means = np.diff(kept["times"]) @ np.asarray(kept["shares"]) / 200
+    assert means == pytest.approx(shares.mean(0), abs=1e-4)
+    assert kept["least"] == pytest.approx(shares.min(0), abs=1e-5)
+    assert kept["most"] == pytest.approx(shares.max(0), abs=1e-5)
+    assert kept["seconds"] == pytest.approx([200, 200, 100], abs=1e-3)

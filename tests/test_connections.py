@@ -1,0 +1,175 @@
+"""infer_video.py on cameras and addresses: nothing leaks, and what is lost is told."""
+
+import os
+import time
+
+import pytest
+from helpers.cameras import camera, film_server
+from helpers.stubs import StubPredictor, fails
+from helpers.videos import grey_frames, make_video, noise_frames, read
+from PIL import Image
+
+import infer_video
+from results import video_files
+from utils import public_name, without_secrets
+from video import source
+
+
+@pytest.fixture
+def stub(monkeypatch) -> StubPredictor:
+    predictor = StubPredictor()
+    monkeypatch.setattr(infer_video, "load_predictor", lambda *args, **kwargs: predictor)
+    return predictor
+
+
+def results(folder):
+    return folder / "outputs" / "inference_results_video"
+
+
+def films(folder):
+    return sorted(results(folder).glob("*.mp4"))
+
+
+SECRETS = ("S3cret", "T0KEN", "admin")
+
+
+def assert_no_secret(folder, *said):
+    for path in folder.rglob("*"):
+        texts = [str(path.relative_to(folder)).encode()]
+        texts += [path.read_bytes()] if path.is_file() else []
+        assert not [s for s in SECRETS for text in texts if s.encode() in text], path
+    assert not [secret for secret in SECRETS for text in said if secret in text]
+
+
+def test_a_camera_that_closes_is_told_and_recorded_anew(stub, in_tmp, capsys, monkeypatch):
+    for _ in range(2):
+        with camera(fps=30, count=15) as host:
+            address = f"http://admin:S3cret@{host}/video?token=T0KEN"
+            argv = ["--input", address, "--save", "overlay,csv"]
+            monkeypatch.setattr("sys.argv", ["infer_video.py", *argv])
+            message = fails(capsys, infer_video.main, *argv)
+        assert f"http://{host}/video: connection lost after 0." in message
+        assert message.endswith("; what came before is kept")
+    assert [len(read(path)[1]) for path in films(in_tmp)] == [15, 15]
+    assert_no_secret(in_tmp, message)
+    page = (results(in_tmp) / "index.html").read_text(encoding="utf-8")
+    assert f"http://{host}/video" in page
+
+
+@pytest.mark.parametrize("reset", [True, False])
+@pytest.mark.parametrize(("name", "sized"), [("in.ts", False), ("in.ts", True), ("in.mp4", True)])
+def test_a_connection_that_breaks_keeps_the_film_and_is_told(
+    stub, in_tmp, capsys, name, sized, reset
+):
+    options = {"movflags": "+faststart"} if name == "in.mp4" else {}
+    data = make_video(in_tmp / name, noise_frames(40), gop=5, options=options).read_bytes()
+    with film_server(data, 0.7, sized, reset) as host:
+        message = fails(capsys, infer_video.main, "--input", f"http://u:S3cret@{host}/{name}?x=1")
+    assert f"error: http://{host}/{name}: connection lost after 2." in message
+    (film,) = films(in_tmp)
+    assert 15 < len(read(film)[1]) < 40
+    assert_no_secret(results(in_tmp), message)
+
+
+def test_a_film_at_an_address_is_whole_and_keeps_its_sound(stub, in_tmp, capsys):
+    data = make_video(
+        in_tmp / "in.mp4", grey_frames(20), sound="aac", options={"movflags": "+faststart"}
+    ).read_bytes()
+    for sized in (True, False):
+        with film_server(data, sized=sized) as host:
+            argv = ["--input", f"http://{host}/in.mp4?Signature={'T0KEN' * 80}"]
+            infer_video.main(argv)
+            infer_video.main(argv)  # again: its own result
+    assert [len(read(path)[1]) for path in films(in_tmp)] == [20, 20]
+    assert capsys.readouterr().err == ""
+    assert_no_secret(results(in_tmp))
+
+
+def test_another_film_at_the_same_address_does_not_replace_the_first(stub, in_tmp, capsys):
+    address = in_tmp / "address" / "in.mp4"
+    for number in (5, 8):
+        address.parent.mkdir(exist_ok=True)
+        make_video(address, noise_frames(number))
+        if number == 5:
+            infer_video.main(["--input", f"file://{address}"])
+    message = fails(capsys, infer_video.main, "--input", f"file://{address}")
+    assert "is there already, made of file://" in message
+    assert len(read(films(in_tmp)[0])[1]) == 5
+
+
+def test_a_short_silence_is_waited_out_and_a_long_one_is_told(stub, in_tmp, capsys, monkeypatch):
+    monkeypatch.setattr(source, "SILENCE", 0.6)
+    argv = ["--input", "", "--save", "csv"]
+    for silence, rows in ((0.3, 20), (2.0, 10)):
+        with camera(fps=30, count=20, silence=silence) as host:
+            argv[1] = f"http://{host}/{rows}"
+            started = time.monotonic()
+            message = fails(capsys, infer_video.main, *argv)
+            assert ("no data for" in message) == (rows == 10)
+            assert time.monotonic() - started < silence + 2
+        (table,) = results(in_tmp).glob(f"*_{rows}_*.csv")
+        assert len(table.read_text().splitlines()) == rows + 1
+
+
+def test_a_clip_of_a_camera_ends_without_an_error(stub, in_tmp, capsys):
+    with camera(fps=30, count=40) as host:
+        infer_video.main(["--input", f"http://{host}/", "--duration", "0.5"])
+    assert len(films(in_tmp)) == 1
+
+
+@pytest.mark.parametrize("flag", [["--input"], []])
+def test_addresses_that_do_not_answer_are_named_without_secrets(stub, in_tmp, capsys, flag):
+    address = "http://admin:S3cret@127.0.0.1:9/video?token=T0KEN"
+    with pytest.raises(SystemExit) as stop:
+        infer_video.main([*flag, address])
+    said = f"{stop.value.code}{capsys.readouterr().err}"
+    assert "http://127.0.0.1:9/video" in said
+    assert_no_secret(in_tmp, said)
+
+
+@pytest.mark.parametrize(("address", "name"), [
+    ("rtsp://admin:p@ss/w0rd@host/path", "rtsp://host/path"),
+    ("rtsp://admin:pa#ss@host:554/path", "rtsp://host:554/path"),
+    ("rtsp://admin:pa?ss@host/path?x=1#y", "rtsp://host/path"),
+    ("rtsp://host:554/user=admin&password=S3cret&channel=1.sdp", "rtsp://host:554"),
+    ("http://host/a%3Ftoken%3DT0KEN", "http://host/a"),
+    ("http://[::1]:80/a/b.mp4;jsessionid=S3cret/c", "http://[::1]:80/a/b.mp4"),
+    ("srt://host:9000?passphrase=S3cret", "srt://host:9000"),
+    ("rtmp://host/app live=1 pubPasswd=S3cret", "rtmp://host"),
+    ("--input=http://u:S3cret@host/a", "--input=http://host/a"),
+    ("photos/a?b=c", "photos/a?b=c"),
+])  # fmt: skip
+def test_the_public_name_of_a_source(address, name):
+    assert public_name(address) == name
+    text = f"{address.split()[0]} cannot be opened ({address.split()[0]})"
+    assert "S3cret" not in without_secrets(text)
+
+
+@pytest.mark.parametrize("letter", ["v", "視"])
+def test_long_names_are_cut_to_what_fits(stub, in_tmp, letter):
+    name = letter * (250 // len(letter.encode()))
+    made = make_video(in_tmp / "in.mp4", grey_frames(3)).rename(in_tmp / f"{name}.mp4")
+    infer_video.main(["--input", str(made), "--save", "overlay,mask,side-by-side,csv"])
+    assert len(films(in_tmp)) == 3
+    assert all(path.name.startswith(letter * 70) for path in films(in_tmp))
+
+
+def test_what_another_start_writes_is_left_alone(stub, in_tmp, capsys):
+    path = make_video(in_tmp / "in.mp4", grey_frames(3))
+    with (
+        video_files.VideoReader(path) as reader,
+        video_files.VideoResults(results(in_tmp), reader, stub.classes, ["overlay"], 18, "libx264"),
+    ):
+        message = fails(capsys, infer_video.main, "--input", path, "--save", "csv")
+    assert "in.mp4 is being written by another start" in message
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("moving.webp", "is an animated WebP, which FFmpeg does not read"),
+    ("pipe", "is a pipe or a device"),
+])  # fmt: skip
+def test_what_is_no_film_is_named(stub, in_tmp, capsys, name, words):
+    frames = [Image.fromarray(image) for image in grey_frames(3)]
+    frames[0].save(in_tmp / "moving.webp", save_all=True, append_images=frames[1:])
+    os.mkfifo(in_tmp / "pipe")
+    assert words in fails(capsys, infer_video.main, "--input", name)
