@@ -1,14 +1,13 @@
 """What every format is read to: pictures with shapes, the labels, and what is wrong."""
 
-import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from config import SPLIT_WORDS
 from data.annotations.shapes import Annotation, Shape, is_outside
+from data.splits import split_of
 
 
 @dataclass
@@ -80,16 +79,6 @@ class PictureIndex:
 def composed(names: str) -> str:
     """Names of files in Unicode's composed form; macOS stores letters and their accents apart."""
     return unicodedata.normalize("NFC", names)
-
-
-def split_of(path: Path) -> str | None:
-    """The split that a folder's or file's name tells, as in images/val/a.jpg or train2017.json."""
-    for part in reversed(path.parts):
-        words = set(re.findall("[a-z]+", part.lower()))
-        for split, names in SPLIT_WORDS.items():
-            if words & set(names):
-                return split
-    return None
 
 
 def by_falling_area(shapes: Iterable[Shape]) -> list[Shape]:
