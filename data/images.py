@@ -4,7 +4,7 @@ import io
 import os
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,12 +33,16 @@ def is_picture(path: Path) -> bool:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Every picture below a folder, sorted.
+    """Every picture below a folder, sorted."""
+    return sorted(filter(is_picture, walk(folder)))
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Every file below a folder.
 
     Hidden folders and SYSTEM_FOLDERS are left out. Links to folders are followed; a folder that
-    can be reached twice, by a loop say, is listed once.
+    can be reached twice, by a loop say, is visited once.
     """
-    found: list[Path] = []
     seen: set[str] = set()
     for where, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(where)
@@ -48,8 +52,7 @@ def list_images(folder: Path) -> list[Path]:
         seen.add(real)
         shown = [f for f in folders if not f.startswith(".") and f not in SYSTEM_FOLDERS]
         folders[:] = sorted(shown, key=lambda name: os.path.islink(os.path.join(where, name)))
-        found += [path for name in files if is_picture(path := Path(where, name))]
-    return sorted(found)
+        yield from (Path(where, name) for name in files)
 
 
 def _open(path: Path, upright: bool = True) -> Image.Image:
@@ -146,7 +149,7 @@ def read_mask(path: Path) -> tuple[np.ndarray, dict[int, Colour]]:
     """A mask's stored values, and its palette {index: colour}, which is empty without one.
 
     The values are (H, W) integers, or RGB (H, W, 3) uint8; a palette file's are its indices. The
-    EXIF orientation is applied.
+    EXIF orientation is applied. A picture of one colour with transparent parts gives its alpha.
     """
     image = _open(path)
     if image.info["deep"]:
@@ -161,11 +164,21 @@ def read_mask(path: Path) -> tuple[np.ndarray, dict[int, Colour]]:
         return np.array(image, np.uint8), {}
     if image.mode == "F":
         return _whole_numbers(path, np.array(image)), {}
+    image = _alpha_mask(image) or image
     if image.mode == "LA":
         image = image.convert("L")
     elif image.mode != "L" and not image.mode.startswith("I"):
         image = image.convert("RGB")
     return np.array(image), {}
+
+
+def _alpha_mask(image: Image.Image) -> Image.Image | None:
+    """The alpha channel, if it is not opaque and all else is of one colour: it holds the mask."""
+    if image.mode not in ("RGBA", "LA"):
+        return None
+    *colours, (lowest, _) = image.getextrema()
+    is_one_colour = all(low == high for low, high in colours)
+    return image.getchannel("A") if is_one_colour and lowest < 255 else None
 
 
 def _whole_numbers(path: Path, values: np.ndarray) -> np.ndarray:

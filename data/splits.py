@@ -42,3 +42,11 @@ def split_of_name(name: str, strict: bool = True) -> str | None:
     others = {word for word in words if len(word) > 1} - BESIDE_A_SPLIT
     others -= {word for known in SPLIT_WORDS.values() for word in known}
     return found.pop() if len(found) == 1 and not (strict and others) else None
+
+
+def without_split(name: str) -> str:
+    """A folder's name without the split that it states, so that folders of all splits are alike."""
+    if split_of_name(name) is None:
+        return name.lower()
+    known = {word for words in SPLIT_WORDS.values() for word in words}
+    return " ".join(word for w in WORDS.findall(name) if (word := w.lower()) not in known)

@@ -8,14 +8,15 @@ from pathlib import Path
 import yaml
 
 from config import IGNORE_INDEX
-from data.labels.class_entries import FOLDER_KEYS, ClassFile, parse_classes
+from data.labels.class_entries import FOLDER_KEYS, IGNORE_LABEL, ClassFile, parse_classes
 from data.labels.classes import CITYSCAPES_LABEL_IDS, PRESETS, VOC_PALETTE
 from utils import InputError
 
 # Looked for in a data folder; the first one found is used.
 CLASS_FILES = (
     "dataset.yaml", "dataset.yml", "classes.yaml", "classes.json", "id2label.json",
-    "labelmap.txt", "classes.txt", "class_dict.csv", "_classes.csv", "train/_classes.csv",
+    "labelmap.txt", "classes.txt", "class_names.txt", "labels.txt", "class_dict.csv",
+    "_classes.csv", "train/_classes.csv",
 )  # fmt: skip
 
 
@@ -116,6 +117,8 @@ def _parse_text(text: str) -> dict:
     """
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
+    if lines and lines[0] == IGNORE_LABEL:  # labelme counts it as -1
+        lines = lines[1:]
     if not any(line.count(":") >= 3 for line in lines):
         return {"names": lines}
     cells = [[*line.split(":"), ""] for line in lines]

@@ -126,6 +126,12 @@ def test_coco_splits_overlaps_and_folders(tmp_path, in_tmp):
     again, data = targets(tmp_path)
     assert np.array_equal(again["test.jpg"], np.array([1, 0, 2])[found["test.jpg"]])
     write(tmp_path / "classes.txt", "cat\ndog\n")
+    kept, data = targets(tmp_path)
+    assert np.array_equal(kept["test.jpg"], found["test.jpg"])
+    assert "the class file names no background; what no shape covers is class 0" in str(data)
+    (tmp_path / "classes.txt").unlink()
+    content = {"names": ["background", "cat", "dog"], "ignore_classes": "background"}
+    write(tmp_path / "dataset.yaml", content)
     ignored, data = targets(tmp_path)
     assert np.array_equal(ignored["test.jpg"], np.array([255, 0, 1])[found["test.jpg"]])
 
