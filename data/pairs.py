@@ -150,6 +150,12 @@ def is_smaller_copy(mask: tuple[int, int], image: tuple[int, int]) -> bool:
     return least <= most
 
 
+def is_enlarged(pair: Pair) -> bool:
+    """Whether a pair's mask file is a smaller copy, which is read at its image's size."""
+    size = array_size(pair.mask) if is_array(pair.mask) else upright_size(pair.mask)
+    return any(is_smaller_copy(size, whole) for whole in _image_sizes(pair))
+
+
 def _read_mask(pair: Pair) -> tuple[np.ndarray, dict[int, Colour]]:
     """The values and the palette of a pair's mask (see read_mask), or its shapes drawn.
 

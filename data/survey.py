@@ -9,7 +9,7 @@ from config import IGNORE_INDEX
 from data.annotations.shapes import Annotation
 from data.encodings import (
     as_stored,
-    choose_classes,
+    choose_meaning,
     mask_problem,
     mixed_binary_masks,
     reads_colours,
@@ -88,7 +88,8 @@ class SegmentationData:
             f"{_masks_hold(self)}; "
             f"{len(names)} classes{source}: {first_of(names)}"
         )
-        return "\n".join([statement, *(f"warning: {warning}" for warning in self.warnings)])
+        lines = [f"read as: {line}" for line in self.splits.decisions]
+        return "\n".join([statement, *lines, *(f"warning: {line}" for line in self.warnings)])
 
 
 def _masks_hold(data: SegmentationData) -> str:
@@ -126,7 +127,13 @@ def summarise(problems: Sequence[str], total: int) -> str:
 def inspect_data(splits: Splits) -> SegmentationData:
     """Read every file, choose classes and encoding; what is wrong is listed in `problems`."""
     class_file = _class_file(splits)
-    scans = scan_pairs(splits.pairs)
+    if class_file and class_file.merged and not splits.class_file:
+        label = next(iter(class_file.merged))
+        raise InputError(
+            f"{splits.classes}: mask value {label!r} is not a whole number; names are "
+            "labels of annotation files"
+        )
+    splits, scans = _fitting(splits, scan_pairs(splits.pairs))
     problems = [f"{orphan.path}: {orphan.problem}" for orphan in splits.orphans]
     problems += splits.problems + [scan.problem for scan in scans.values() if scan.problem]
     is_binary = class_file is None or (
@@ -135,18 +142,30 @@ def inspect_data(splits: Splits) -> SegmentationData:
     if is_binary and (mixed := mixed_binary_masks(scans)):
         problems.append(mixed)
     try:
-        classes, encoding = choose_classes(class_file, scans.values())
+        meaning = choose_meaning(class_file, scans, splits.is_voc)
     except InputError as error:
         # Masks of colours, then those of large values, are the least like class indices.
         values = {p: (s.needs_colours, max(s.values, default=0)) for p, s in scans.items()}
-        example = max(values, key=values.get)
-        problems.append(f"{error} (see {example.mask})")
+        problems.append(f"{max(values, key=values.get).mask}: {error}")
         unknown = MaskEncoding("values of unknown meaning")
         return SegmentationData(splits, scans, default_classes(2), unknown, problems)
+    encoding = meaning.encoding
+    splits = replace(splits, decisions=[*splits.decisions, *meaning.decisions])
     for pair, scan in scans.items():
         if problem := mask_problem(scan, encoding):
             problems.append(f"{pair.mask}: {problem}")
-    return SegmentationData(splits, scans, classes, encoding, problems)
+    return SegmentationData(splits, scans, meaning.classes, encoding, problems)
+
+
+def _fitting(splits: Splits, scans: dict[Pair, Scan]) -> tuple[Splits, dict[Pair, Scan]]:
+    """The splits without pairs whose sizes differ, if such may be left out, and a note of them."""
+    bad = [pair for pair, scan in scans.items() if scan.is_mismatch]
+    if not (splits.allow_unmatched and bad):
+        return splits, scans
+    kept = {s: [p for p in splits.pairs_of(s) if p not in set(bad)] for s in SPLIT_NAMES}
+    note = f"{len(bad)} pairs whose sizes differ are left out, first: {bad[0].mask}"
+    scans = {pair: scan for pair, scan in scans.items() if not scan.is_mismatch}
+    return replace(splits, **kept, notes=[*splits.notes, note]), scans
 
 
 def _class_file(splits: Splits) -> ClassFile | None:
@@ -175,7 +194,13 @@ def _file_warnings(data: SegmentationData) -> Iterable[str]:
         yield f"{len(long)} pairs have several frames or pages; the first is used, first: {long[0]}"
     lossy = [pair.mask for pair, scan in data.scans.items() if scan.lossy]
     if lossy:
-        yield f"{len(lossy)} masks are JPEG, which changes values at edges, first: {lossy[0]}"
+        yield f"{len(lossy)} masks are JPEG or the like, which changes values at edges, first: {lossy[0]}"
+    smaller = [pair.mask for pair, scan in data.scans.items() if scan.enlarged]
+    if smaller:
+        yield (
+            f"{len(smaller)} masks are smaller copies, enlarged to their pictures' sizes, first: "
+            f"{smaller[0]}"
+        )
     for one, other in combinations(SPLIT_NAMES, 2):
         if twins := identical_images(data, one, other):
             first = " = ".join(map(str, twins[0]))

@@ -38,7 +38,7 @@ class ClassFile:
     ignored to IGNORE_INDEX. others: the class of all values that are not named, or None.
     instances: every value but 0 is class 1. left_out: names of classes of which all is ignored.
     merged: {label of annotation files: name of its class}, of `labels` that are names.
-    keys_for_masks: the keys that speak of mask values, for messages.
+    keys_for_masks: the keys that speak of mask values, for messages. is_preset: of PRESETS.
     """
 
     classes: Classes
@@ -49,6 +49,7 @@ class ClassFile:
     left_out: tuple[str, ...] = ()
     merged: dict[str, str] = field(default_factory=dict)
     keys_for_masks: str = ""
+    is_preset: bool = False
 
 
 def parse_classes(content: object) -> ClassFile:

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -27,7 +28,7 @@ def find_class_file(folder: Path) -> Path | None:
 def read_classes(source: str | Path) -> ClassFile:
     """The classes of a preset's name or of a file; input/README.md lists the keys."""
     if str(source) in PRESETS:
-        return _preset(str(source))
+        return replace(_preset(str(source)), is_preset=True)
     path = Path(source)
     content = load_content(path)
     try:
