@@ -13,7 +13,7 @@ from pathlib import Path
 
 from config import VALID_FRACTION
 from data.annotated import annotated_splits
-from data.evidence import MASK, PHOTO, Twin, find_twins
+from data.evidence import MASK, PHOTO, Twin, find_twins, kind_of
 from data.inventory import Inventory, take_inventory
 from data.labels.class_files import find_class_file, read_folders
 from data.labels.classes import PRESETS
@@ -23,6 +23,7 @@ from data.named_layouts import (
     PENN_FUDAN,
     READERS,
     SHOWN_LAYOUTS,
+    odd_splits,
     refuse_odd_splits,
 )
 from data.names import Side
@@ -184,6 +185,15 @@ def _read_by_evidence(inventory: Inventory) -> Splits | None:
             f"{inventory.root}: {layout}: some of these folders state a split, others none; use "
             "folders called train, val and test for all"
         )
+    used = {path.parent for pair in splits.pairs for path in pair.files}
+    for folder in odd_splits(inventory):
+        files = inventory.by_folder[folder]
+        if folder in used or kind_of(files[0]) == MASK:
+            continue
+        note = f"{folder}: pictures without a folder of masks"
+        if split_of(folder.relative_to(inventory.root) / ".") != "test":
+            raise InputError(f"{note}; add their masks, or move them elsewhere")
+        splits.notes.append(f"{note}; left out")
     line = f"images and masks, told by names, values and sizes: {layout}"
     splits = _by_first_word(replace(splits, decisions=[line, *splits.decisions]))
     listings = find_listings(inventory)

@@ -216,7 +216,14 @@ def apply_listings(splits: Splits, listings: Sequence[Listing], inventory: Inven
         notes.append(f"{left} pairs are in no list of a split; left out, first: {first}")
     files = ", ".join(dict.fromkeys(str(e.path.relative_to(inventory.root)) for e in listings))
     decisions = [*splits.decisions, f"the splits are those of {files}"]
-    return replace(splits, **chosen, orphans=orphans, notes=notes, decisions=decisions)
+    return replace(
+        splits,
+        **chosen,
+        orphans=orphans,
+        notes=notes,
+        decisions=decisions,
+        sources=[*splits.sources, *(each.path for each in listings)],
+    )
 
 
 def _picture(pictures: Names, entry: object) -> Path | None:

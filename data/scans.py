@@ -34,9 +34,10 @@ class Scan:
     pixels of all other values. palette: {index: colour code} of the indices that occur. kind: how
     the mask stores its values. digest: of the image's pixels. turned: "turned" if the image has an
     EXIF rotation, "raw" if the mask fits it only without that. lossy: the mask is a JPEG or the
-    like. spread: the largest difference between the channels of a pixel of the mask. enlarged: the mask
-    is a smaller copy, read at its image's size. frames: or pages of image or mask, the larger number, of which the first is read. problem:
-    why the pair cannot be used; is_mismatch: because its sizes differ.
+    like. spread: the largest difference between the channels of a pixel of the mask. enlarged: the
+    mask is a smaller copy, read at its image's size. frames: or pages of image or mask, the larger
+    number, of which the first is read. problem: why the pair cannot be used; is_mismatch: because
+    its sizes differ.
     """
 
     values: dict[int, int] = field(default_factory=dict)

@@ -141,12 +141,18 @@ def inspect_data(splits: Splits) -> SegmentationData:
     )
     if is_binary and (mixed := mixed_binary_masks(scans)):
         problems.append(mixed)
+    if all(scan.problem for scan in scans.values()):  # nothing to tell the encoding from
+        unknown = MaskEncoding("values of unknown meaning")
+        return SegmentationData(splits, scans, default_classes(2), unknown, problems)
     try:
         meaning = choose_meaning(class_file, scans, splits.is_voc)
     except InputError as error:
         # Masks of colours, then those of large values, are the least like class indices.
         values = {p: (s.needs_colours, max(s.values, default=0)) for p, s in scans.items()}
-        problems.append(f"{max(values, key=values.get).mask}: {error}")
+        first, *more = str(error).split("\n")
+        seen = f" (see {max(values, key=values.get).mask})"
+        first = first.removesuffix(":") + seen + ":" * first.endswith(":")
+        problems.append("\n".join([first, *more]))
         unknown = MaskEncoding("values of unknown meaning")
         return SegmentationData(splits, scans, default_classes(2), unknown, problems)
     encoding = meaning.encoding
@@ -194,7 +200,10 @@ def _file_warnings(data: SegmentationData) -> Iterable[str]:
         yield f"{len(long)} pairs have several frames or pages; the first is used, first: {long[0]}"
     lossy = [pair.mask for pair, scan in data.scans.items() if scan.lossy]
     if lossy:
-        yield f"{len(lossy)} masks are JPEG or the like, which changes values at edges, first: {lossy[0]}"
+        yield (
+            f"{len(lossy)} masks are compressed as JPEG is, which changes values at edges, first: "
+            f"{lossy[0]}"
+        )
     smaller = [pair.mask for pair, scan in data.scans.items() if scan.enlarged]
     if smaller:
         yield (

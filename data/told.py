@@ -93,9 +93,10 @@ def _other_masks(
             other = Side(inventory.root / place, paths)
             if other.where == folder or not _fits(side, other):
                 continue
+            flags = flags_of(inventory.root, [(split, side, other)])
             yield (
                 f"{other.where} holds {len(paths)} masks of these pictures too, which are not "
-                f"used; to take them: {flags_of(inventory.root, [(split, side, other)])}"
+                f"used; to take them: python check_data.py {flags}"
             )
 
 

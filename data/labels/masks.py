@@ -18,7 +18,6 @@ from utils import InputError, first_of
 
 UNKNOWN = -1
 ROUNDING = 3  # of a mixture of two colours
-LEVELS = 16  # values at most that are classes by themselves
 NUMBERS = 2**16  # mask values from here on share one entry of the table
 
 
@@ -26,11 +25,11 @@ NUMBERS = 2**16  # mask values from here on share one entry of the table
 class MaskEncoding:
     """Which class each stored value means. IGNORE_INDEX as a class means ignored.
 
-    values: for single-channel masks; any whole number. colours: for RGB masks; if empty, an RGB mask whose channels
-    are equal is read as single-channel. others: the class of every number that `values` does not
-    name (instance ids), or None if such a number is an error. class_names: for messages. cut: RGB
-    masks are greys, whose green channel is read. nearest: a colour that has no class is read as the
-    nearest that has one, and ignored halfway between two.
+    values: for single-channel masks; any whole number. colours: for RGB masks; if empty, an RGB
+    mask whose channels are equal is read as single-channel. others: the class of every number that
+    `values` does not name (instance ids), or None if such a number is an error. class_names: for
+    messages. cut: RGB masks are greys, whose green channel is read. nearest: a colour that has no
+    class is read as the nearest that has one, and ignored halfway between two.
     """
 
     name: str
@@ -276,26 +275,21 @@ def guess_encoding(
         return BINARY
     labels = values - {IGNORE_INDEX}
     if num_classes is None:
-        num_classes = max(max(labels, default=0) + 1, 2)
-        if _are_far_apart(labels, num_classes):
-            if IGNORE_INDEX in values or len(labels) > LEVELS or min(labels) < 0:
-                _refuse_values(values)
-            return levels_of(labels)
+        num_classes = _count_classes(labels)
     greys = {c[0]: class_id for c, class_id in colours.items() if len(set(c)) == 1}
     if max(labels, default=0) >= num_classes and values <= greys.keys() | {IGNORE_INDEX}:
         return MaskEncoding("the class colours as greys", greys)
     return index_encoding(num_classes)
 
 
-def _are_far_apart(labels: Collection[int], count: int) -> bool:
-    """Whether values are too few or too many to be the indices of `count` classes."""
-    return len(labels) < count / 2 or count >= IGNORE_INDEX
-
-
-def _refuse_values(values: Collection[int]) -> None:
-    shown = first_of([str(value) for value in sorted(values)])
-    raise InputError(
-        f"the masks hold the {len(values)} values {shown}: too few or too many to be class indices; "
-        "give each to a class in a dataset.yaml (classes: {0: {name: ..., labels: [...]}}), or "
-        "write those to leave out as `ignore: [...]` there"
-    )
+def _count_classes(labels: set[int]) -> int:
+    """The number of classes of these indices; a few values far apart are not indices."""
+    count = max(max(labels, default=0) + 1, 2)
+    if len(labels) < count / 2 or count >= IGNORE_INDEX:
+        shown = first_of([str(label) for label in sorted(labels)])
+        raise InputError(
+            f"the masks hold the {len(labels)} values {shown}: too few or too many to be class "
+            "indices; give each to a class in a dataset.yaml (classes: {0: {name: ..., labels: "
+            "[...]}}), those to leave out to `ignore: [...]`"
+        )
+    return count
