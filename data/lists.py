@@ -59,18 +59,20 @@ class Names:
         if isinstance(entry, Mapping):
             entry = next((v for k, v in entry.items() if str(k).startswith("im")), "")
         if isinstance(entry, int) and not self._found.get(str(entry)):
-            found = self._by_number.get(entry, [])
-            return found[0] if len(found) == 1 else None
+            return self._one(self._by_number.get(entry, []), entry)
         # Some lists have a second column, such as the mask; names may have spaces.
         for name in (str(entry), re.split(r"[\s,;]", str(entry).strip(), maxsplit=1)[0]):
             parts = PurePosixPath(_without_suffix(name)).parts
             for k in range(len(parts)):
-                found = self._found.get("/".join(parts[k:]), [])
-                if len(found) == 1:
-                    return found[0]
-                if len(found) > 1:
-                    raise InputError(f"{found[0]} and {found[1]} both have the name {entry}")
+                if found := self._one(self._found.get("/".join(parts[k:]), []), entry):
+                    return found
         return None
+
+    @staticmethod
+    def _one(found: list[Path], entry: object) -> Path | None:
+        if len(found) > 1:
+            raise InputError(f"{found[0]} and {found[1]} both have the name {entry}")
+        return found[0] if found else None
 
 
 def find_listings(inventory: Inventory) -> list[Listing]:

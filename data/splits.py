@@ -49,4 +49,5 @@ def without_split(name: str) -> str:
     if split_of_name(name) is None:
         return name.lower()
     known = {word for words in SPLIT_WORDS.values() for word in words}
-    return " ".join(word for w in WORDS.findall(name) if (word := w.lower()) not in known)
+    words = [word.lower() for word in WORDS.findall(name)]
+    return " ".join(word for word in words if word not in known and len(word) > 1)

@@ -46,7 +46,7 @@ def tell(splits: Splits, inventory: Inventory) -> Splits:
     used = {path for pair in splits.pairs for path in pair.files} | {*splits.sources}
     used |= {orphan.path for orphan in splits.orphans} | {Path(str(splits.classes))}
     left = [path for path in inventory.files if path not in used]
-    rasters = _by_folder(inventory, [path for path in left if path in set(inventory.rasters)])
+    rasters = _by_folder(inventory, [path for path in inventory.rasters if path not in used])
     texts = _by_folder(inventory, [path for path in left if _says_something(inventory, path)])
     notes = [
         f"not used: {first_of(list(map(_shown, groups.items())), SHOWN)}"

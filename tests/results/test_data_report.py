@@ -156,7 +156,9 @@ def test_a_lossy_mask_is_named(root):
         Image.fromarray(255 * np.asarray(Image.open(path))).save(path)
     data = inspect_data(find_splits(root))
     assert "with soft edges, cut at 128" in str(data)
-    assert sum(data.pixels("train")) == sum(s.width * s.height for s in map(Image.open, root.glob("train_masks/*")))
+    assert sum(data.pixels("train")) == sum(
+        s.width * s.height for s in map(Image.open, root.glob("train_masks/*"))
+    )
     assert facts_of(root)["lossy_masks"] == [str(root / "train_masks" / "2.jpg")]
 
 
