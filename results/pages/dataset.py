@@ -136,6 +136,8 @@ class DatasetPage(Page):
         pictures = [self._shown[name][1] for name in shown]
         sizes = _sizes(data.splits.pairs)
         return {
+            "decisions": [data.splits.layout, *data.splits.decisions],
+            "unused": data.splits.unused,
             "problems": [problem_of(line) for line in data.problems + data.warnings],
             "num_errors": len(data.problems),  # the rest are warnings
             "splits": [(split, len(pairs)) for split, pairs in splits],
