@@ -3,8 +3,8 @@
 import base64
 import io
 import json
-from dataclasses import replace
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
