@@ -15,7 +15,9 @@ SHOWN_COLOURS = 5  # in a message
 SHADES = 16  # different values at least between those of two classes, where edges are soft
 SOFT = 0.1  # at most, of a mask's pixels, that are between two class colours
 NEARLY_ALL = 0.9
-NEAR = 16  # by which compression moves a value
+NEAR, APART = 16, 48  # of values: moved by compression; of two classes
+RARE = 0.002  # of the pixels; a class has more
+MAX_PASTED = 32  # colours in an advice
 VOC_CLASSES = 6  # at least, with VOC's colours, to be VOC's classes
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 BORDER = (224, 224, 192)  # VOC's colour of 255
@@ -101,10 +103,10 @@ def _ask_about_colours(
 ) -> None:
     """Raise InputError: RGB masks, whose colours only a class file can explain."""
     shown = ", ".join(str(list(colour)) for colour, _ in colours.most_common(SHOWN_COLOURS))
-    few = [colour for colour, _ in colours.most_common(32)]
-    advice = "list their meaning as LABEL_COLORS_LIST in a dataset.yaml"
-    if len(colours) <= len(few):
-        advice += f":\n{_paste(class_file, few)}"
+    main = _main_colours(colours)
+    advice = (
+        f"list their meaning as LABEL_COLORS_LIST in a dataset.yaml:\n{_paste(class_file, main)}"
+    )
     fitting = [name for name, classes in PRESETS.items() if _fits(classes, colours)]
     if fitting:
         advice = f"they look like those of --classes {fitting[0]}"
@@ -112,6 +114,16 @@ def _ask_about_colours(
         f"{len(coloured)} masks are RGB with {len(colours)} colours (mostly {shown}), and no class "
         f"colours are known; {advice}"
     )
+
+
+def _main_colours(colours: Counter[Colour]) -> list[Colour]:
+    """The frequent colours that lie far apart: those from which the others are shades."""
+    found: list[Colour] = []
+    for colour, count in colours.most_common():
+        is_new = all(max(abs(a - b) for a, b in zip(colour, c, strict=True)) > APART for c in found)
+        if is_new and (count >= RARE * colours.total() or len(colours) <= MAX_PASTED):
+            found.append(colour)
+    return found[:MAX_PASTED]
 
 
 def _paste(class_file: ClassFile | None, colours: Collection[Colour]) -> str:

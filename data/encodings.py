@@ -163,7 +163,7 @@ def _ask_about_255(
 ) -> None:
     """Raise InputError where 255, ignored unless a class file names it, looks like a class.
 
-    It does where it is more than half of all that is not 0, or a mask holds 0 and 255 alone.
+    It does where it is a quarter of all that is not 0, or a mask holds 0 and 255 alone.
     """
     if class_file and (IGNORE_INDEX in class_file.values or class_file.instances):
         return
@@ -177,7 +177,7 @@ def _ask_about_255(
         pixels.update(own)
     is_binary = pixels.keys() <= {0, IGNORE_INDEX} and _is_open(class_file)
     others = pixels.total() - pixels[0] - pixels[IGNORE_INDEX]
-    if not pixels[IGNORE_INDEX] or is_binary or not (alone or pixels[IGNORE_INDEX] > others):
+    if not pixels[IGNORE_INDEX] or is_binary or not (alone or 3 * pixels[IGNORE_INDEX] > others):
         return
     share = pixels[IGNORE_INDEX] / (others + pixels[IGNORE_INDEX])
     question = (

@@ -6,6 +6,7 @@ the files show (evidence.py). One reading is taken and told; two are a question.
 
 import hashlib
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -132,7 +133,8 @@ def _read_by_names(
 
 def _read_below(inventory: Inventory, classes: str | Path | None) -> Splits | None:
     """What names say of the one folder below the root that they say something of."""
-    if any(path.parent == inventory.root for path in inventory.pictures):
+    here = sum(path.parent == inventory.root for path in inventory.pictures)
+    if 10 * here > len(inventory.pictures):
         return None
     fitting: list[tuple[Path, Splits]] = []
     for folder in inventory.folders[:MAX_BELOW]:
@@ -147,7 +149,7 @@ def _read_below(inventory: Inventory, classes: str | Path | None) -> Splits | No
     if len(fitting) > 1:
         ask(
             f"{inventory.root}: {len(fitting)} folders below it hold a data set each; which one?",
-            [f"--data {folder}" for folder, _ in fitting],
+            [f"--data {shlex.quote(str(folder))}" for folder, _ in fitting],
         )
     if not fitting:
         return None
@@ -208,7 +210,8 @@ def _rival(one: Twin, other: Twin) -> bool:
 
 
 def _sides(twins: Sequence[Twin]) -> list[tuple[str, Side, Side]]:
-    return [(twin.split or "train", twin.images, twin.masks) for twin in twins]
+    sides = [(twin.split or "train", twin.images, twin.masks) for twin in twins]
+    return sorted(sides, key=lambda side: SPLIT_NAMES.index(side[0]))
 
 
 def _by_first_word(splits: Splits) -> Splits:

@@ -212,10 +212,9 @@ def apply_listings(splits: Splits, listings: Sequence[Listing], inventory: Inven
             split = None  # in trainval.txt, but in none of train.txt and val.txt
         if split or not states_training:
             chosen[split or "train"].append(pair_of[image])
-    left = len(pair_of) - sum(map(len, chosen.values()))
-    if left:
-        first = next(p for p in pair_of if p not in owner or not owner[p].split)
-        notes.append(f"{left} pairs are in no list of a split; left out, first: {first}")
+    kept = {pair.image for pairs in chosen.values() for pair in pairs}
+    if left := [image for image in pair_of if image not in kept]:
+        notes.append(f"{len(left)} pairs are in no list of a split; left out, first: {left[0]}")
     files = ", ".join(dict.fromkeys(str(e.path.relative_to(inventory.root)) for e in listings))
     decisions = [*splits.decisions, f"the splits are those of {files}"]
     return replace(

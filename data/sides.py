@@ -56,11 +56,14 @@ def pair_sides(images: Side, masks: Side) -> tuple[list[Pair], list[Orphan]]:
     matches = match_names(images, masks)
     pairs = [Pair(image, mask) for image, mask in matches.values() if image and mask]
     if not pairs:
+        both = [path.stem for side in (images, masks) for path in side.files]
+        patterns = [f"{key}.*" for key in derived_names(both)] or ["*_mask.*"]
+        flags = " or ".join(f"--train-masks '{masks.folder / key}'" for key in patterns)
         raise NoFit(
             f"{masks.where}: no mask has the name of an image in {images.where} (such as "
             f"{images.files[0].name} and {masks.files[0].name}); give both the same name; masks "
-            "may end in _mask, _label, _gt and the like, or name a pattern: "
-            f"--train-masks '{masks.folder}/*_mask.*'"
+            f"may end in _mask, _label, _gt and the like; or name images and a pattern of the "
+            f"masks: --train-images {images.where} {flags}"
         )
     orphans = [
         Orphan(image or mask, f"no {'mask' if image else 'image'} of this name in {other.where}")
