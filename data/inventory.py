@@ -45,7 +45,9 @@ class Inventory:
     @cached_property
     def folders(self) -> list[Path]:
         """Every folder below the root that holds something, shallow ones first."""
-        found = {parent for path in self.files for parent in path.parents}
+        found = {
+            folder for place in {p.parent for p in self.files} for folder in (place, *place.parents)
+        }
         below = [folder for folder in found if folder != self.root and self.root in folder.parents]
         return sorted(below, key=lambda folder: (len(folder.parts), folder))
 

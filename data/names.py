@@ -88,7 +88,11 @@ def masks_beside(side: Side) -> set[Path]:
     """The masks in a folder that also holds their images, told by MASK_ENDINGS."""
     names = {path: side.name_of(path) for path in side.files}
     images = {_image_key(name) for name in names.values()}
-    return {p for p, name in names.items() if _mask_key(name, images - {_image_key(name)}) != name}
+    return {
+        path
+        for path, name in names.items()
+        if any(key in images and key != _image_key(name) for key in _mask_keys(name))
+    }
 
 
 def derived_names(stems: Iterable[str]) -> dict[str, set[str]]:
@@ -163,5 +167,8 @@ def _image_key(name: str) -> str:
 
 def _mask_key(name: str, images: Container[str]) -> str:
     """The key of the image that a mask's name belongs to; the name itself if there is none."""
-    shorter = (_image_key(rest) for rest in _without_endings(name, MASK_ENDINGS))
-    return next((key for key in shorter if key in images), name)
+    return next((key for key in _mask_keys(name) if key in images), name)
+
+
+def _mask_keys(name: str) -> list[str]:
+    return [_image_key(rest) for rest in _without_endings(name, MASK_ENDINGS)]
