@@ -49,7 +49,7 @@ class ValueRange:
         shown = min(high, self.high) - max(low, self.low)
         if low == high or NARROW * shown >= max(high - low, self.high - self.low):
             return ""
-        return f"its numbers {low} to {high} are nearly of one colour, as {self} is black to white"
+        return f"its numbers {low} to {high} are little of the {self} that is black to white"
 
     def __str__(self) -> str:
         return f"{self.low} to {self.high}"

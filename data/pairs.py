@@ -15,6 +15,7 @@ from data.images import UPRIGHT, list_images, orientation, read_image, read_mask
 from data.labels.class_entries import ClassFile
 from data.labels.classes import Colour
 from data.labels.masks import MaskEncoding
+from data.numbers import ValueRange
 from data.transforms import Window, tile_windows
 from utils import InputError
 
@@ -29,11 +30,15 @@ TRAIN_IDS, LABEL_IDS = "_labelTrainIds", "_labelIds"
 
 
 class Pair(NamedTuple):
-    """A picture, and its mask: a file, or the shapes to draw it from. window: a part of both."""
+    """A picture, and its mask: a file, or the shapes to draw it from. window: a part of both.
+
+    value_range: of the numbers in pictures of more than 8 bits, the same for a whole data set.
+    """
 
     image: Path
     mask: Path | Annotation
     window: Window | None = None
+    value_range: ValueRange | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -179,7 +184,9 @@ def read_pair(
 
     outside: colour of the pixels of a window that lie beyond the picture.
     """
-    image, mask, palette = read_stored(pair) if pair.window is None else _read_once(pair[:2])
+    image, mask, palette = (
+        read_stored(pair) if pair.window is None else _read_once(pair._replace(window=None))
+    )
     target = encoding.decode(mask, palette)
     if pair.window:
         image = pair.window.of_image(image, outside)
@@ -194,9 +201,9 @@ def read_target(pair: Pair, encoding: MaskEncoding) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _read_once(files: tuple) -> tuple[np.ndarray, np.ndarray, dict[int, Colour]]:
+def _read_once(pair: Pair) -> tuple[np.ndarray, np.ndarray, dict[int, Colour]]:
     """`read_stored` for the windows of one picture, which are read one after another."""
-    return read_stored(Pair(*files))
+    return read_stored(pair)
 
 
 def tile_pairs(pairs: Sequence[Pair], tile: tuple[int, int]) -> list[Pair]:
@@ -234,15 +241,18 @@ def read_stored(pair: Pair) -> tuple[np.ndarray, np.ndarray, dict[int, Colour]]:
     Raises InputError where the mask has an orientation that differs from its picture's.
     """
     mask, palette = _read_mask(pair)
-    image = read_image(pair.image)
+    image = read_image(pair.image, value_range=pair.value_range)
     if image.shape[:2] != mask.shape[:2]:
-        stored = read_image(pair.image, upright=False)
+        stored = read_image(pair.image, upright=False, value_range=pair.value_range)
         if stored.shape[:2] != mask.shape[:2]:
             (height, width), mask_size = image.shape[:2], mask.shape[:2]
             is_turned = mask_size == (width, height)
             advice = "turn it by 90 degrees" if is_turned else "export it again at that size"
+            what = ""
+            if isinstance(pair.mask, Annotation):
+                what, advice = "the file gives ", "export it again with this picture"
             raise SizeMismatch(
-                f"{pair.mask}: {mask_size[1]}x{mask_size[0]} pixels, but its image "
+                f"{pair.mask}: {what}{mask_size[1]}x{mask_size[0]} pixels, but its image "
                 f"{pair.image.name} has {width}x{height}; {advice}"
             )
         image = stored

@@ -14,12 +14,12 @@ from PIL import Image
 
 from config import OUTPUTS
 from data.annotations.shapes import Annotation
-from data.images import UPRIGHT, is_picture, num_frames, orientation, upright_size
+from data.images import UPRIGHT, is_picture, num_frames, number_extremes, orientation, upright_size
 from data.labels.masks import colour_code, count_values, is_grey, used_colours, value_codes
 from data.pairs import Pair, SizeMismatch, read_stored
 from utils import InputError, progress, remove_leftovers, write_atomically
 
-SCAN_VERSION = 3  # of the cache file
+SCAN_VERSION = 4  # of the cache file
 KEPT_VALUES = 4096  # per mask; a lossy one has tens of thousands
 LOSSY_FORMATS = ("JPEG", "MPO", "JPEG2000", "AVIF")
 
@@ -32,8 +32,9 @@ class Scan:
     pixels of all other values. palette: {index: colour code} of the indices that occur. kind: how
     the mask stores its values. digest: of the image's pixels. turned: "turned" if the image has an
     EXIF rotation, "raw" if the mask fits it only without that. lossy: the mask is a JPEG or the
-    like. frames: or pages of image or mask, the larger number, of which the first is read. problem:
-    why the pair cannot be used; is_mismatch: because its sizes differ.
+    like. frames: or pages of image or mask, the larger number, of which the first is read. numbers:
+    (low, high) in a picture of more than 8 bits. problem: why the pair cannot be used; is_mismatch:
+    because its sizes differ.
     """
 
     values: dict[int, int] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class Scan:
     turned: str = ""
     lossy: bool = False
     frames: int = 1
+    numbers: tuple[int, int] | None = None
     problem: str | None = None
     is_mismatch: bool = False
 
@@ -102,7 +104,8 @@ def _load_cache(path: Path) -> dict[str, Scan]:
             for key, fields in content["pairs"].items():
                 for name in ("values", "palette"):
                     fields[name] = {int(k): int(v) for k, v in fields[name].items()}
-                cached[key] = Scan(**fields)
+                numbers = fields.pop("numbers")
+                cached[key] = Scan(**fields, numbers=numbers and tuple(map(int, numbers)))
     return cached
 
 
@@ -138,6 +141,7 @@ def _scan_pair(pair: Pair) -> Scan:
         digest=hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest(),
         turned=_turned(pair.image, image.shape[:2]),
         lossy=lossy,
+        numbers=number_extremes(pair.image),
         frames=max(num_frames(path) for path in pair.files if is_picture(path)),
     )
 

@@ -23,7 +23,10 @@ from data.images import (
     write_mask,
 )
 from data.images import orientation as orientation_of
+from data.layouts import find_splits
 from data.numbers import ValueRange
+from data.pairs import read_pair
+from data.survey import load_data
 from results.overlays import IGNORED_COLOUR
 from results.picture_files import find_pictures
 from utils import InputError
@@ -102,7 +105,7 @@ def test_one_range_keeps_the_brightness_of_each_picture(tmp_path):
     assert read_image(paths[0]).max() > 250
     assert "0 to 1023 became black to white" in range_note(paths[0])
     assert range_note(paths[0], together) == ""
-    assert "nearly of one colour" in range_note(paths[0], ValueRange(0, 65535))
+    assert "0 to 1020 are little of the 0 to 65535" in range_note(paths[0], ValueRange(0, 65535))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -343,3 +346,22 @@ def test_of_an_animated_picture_the_first_frame(tmp_path):
     first.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[second])
     assert num_frames(tmp_path / "phone.jpg") == 1
     assert read_image(tmp_path / "phone.jpg")[3, 4].tolist() == pytest.approx([250, 0, 0], abs=5)
+
+
+def test_a_data_set_has_one_range_that_is_told(tmp_path, in_tmp, monkeypatch):
+    for k, factor in enumerate((4, 16, 16)):
+        for folder, values in (("images", GREY.astype(np.int16) * factor - 1000), ("masks", GREY)):
+            (tmp_path / "d" / folder).mkdir(parents=True, exist_ok=True)
+            noise = np.random.default_rng(k).integers(0, 2, GREY.shape, values.dtype)
+            values = values + noise if folder == "images" else (values > 99).astype(np.uint8)
+            save_tiff(tmp_path / "d" / folder / f"{k}.tif", values)
+    for _ in range(2):  # from files, then from the cache
+        data = load_data(find_splits(tmp_path / "d"))
+        assert f"3 images have more than 8 bits or a sign; their numbers {data.value_range}" in str(
+            data
+        )
+        by_name = {pair.image.name: pair for pair in data.splits.pairs}
+        dark, bright = (read_pair(by_name[f"{k}.tif"], data.encoding)[0] for k in (0, 1))
+        assert np.abs(dark[..., 0] * 4.0 - bright[..., 0]).max() <= 4
+        assert bright.max() > 250
+        monkeypatch.setattr("data.scans.number_extremes", None)
