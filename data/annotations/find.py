@@ -4,19 +4,16 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
 from data.annotations.coco import is_coco, read_coco
 from data.annotations.cvat import load_cvat, read_cvat
 from data.annotations.dataset import AnnotationSet, PictureIndex
 from data.annotations.label_studio import is_label_studio, read_label_studio
 from data.annotations.labelme import is_labelme, read_labelme
 from data.annotations.via import is_via, read_via
-from data.annotations.yolo import SizeOf, is_yolo, read_yolo
+from data.annotations.yolo import SizeOf, load_data_yaml, read_yolo
 from data.labels.class_files import CLASS_FILES, find_class_file, read_classes
 from utils import InputError, progress
 
-YAML_SUFFIXES = (".yaml", ".yml")
 JSON_FORMATS = (
     (is_coco, read_coco), (is_labelme, read_labelme), (is_label_studio, read_label_studio),
 )  # fmt: skip
@@ -76,8 +73,8 @@ def _read_any(
 
 def _yolo_yaml(root: Path) -> tuple[Path, dict] | None:
     """The YAML file in root that names classes and folders of YOLO, and what it holds."""
-    paths = sorted(path for path in root.glob("[!.]*") if path.suffix.lower() in YAML_SUFFIXES)
-    found = {path: content for path in paths if is_yolo(content := _load_yaml(path))}
+    paths = sorted(root.glob("[!.]*"))
+    found = {path: content for path in paths if (content := load_data_yaml(path))}
     usual = [path for path in found if path.stem == "data"]
     if len(found) > 1 and not usual:
         shown = " and ".join(path.name for path in found)
@@ -108,15 +105,8 @@ def _load_json_files(root: Path) -> dict[Path, object]:
     return loaded
 
 
-def _load_yaml(path: Path) -> object:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
-        return None  # as a class file it will be read, and refused, later
-
-
 def _refuse_others(root: Path, files: Mapping[Path, object]) -> None:
-    """Raise InputError if a known format that is not read is here; files: JSON files and content."""
+    """Raise InputError if a known format that is not read is here. files: of JSON."""
     kinds = {path: _kind_of_json(content) for path, content in files.items()}
     for path in _files(root, "*.xml")[:SHOWN]:
         if b"<annotation" in path.read_bytes()[:4096]:

@@ -5,7 +5,8 @@ pictures without regions. Polylines are closed; points are left out. The class i
 that the annotator chose.
 """
 
-from collections import Counter
+import json
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote
@@ -95,24 +96,23 @@ def _class_attribute(
 
     Raises InputError where several could be it and neither agree nor are told apart by the classes.
     """
-    values: dict[str, set[str]] = {}
+    values: dict[str, list[str]] = defaultdict(list)
     for region in regions:
         for name, value in region.items():
-            values.setdefault(name, set()).add(value)
-    counts = Counter(name for region in regions for name in region)
-    most = max(counts.values(), default=0)
-    few = [name for name, seen in values.items() if len(seen) <= FEW and counts[name] == most]
-    few = [n for n in few if len(values[n]) < most or most < 3] or few or list(values)  # no numbers
-    if named := [name for name in values if values[name] <= set(classes)]:
+            values[name].append(value)
+    kinds = {name: set(seen) for name, seen in values.items()}
+    few = [name for name, seen in kinds.items() if len(seen) <= min(FEW, len(values[name]) - 1)]
+    few = few or list(values)  # with a value of its own in each region none is likelier
+    if named := [name for name, seen in kinds.items() if seen <= set(classes)]:
         few = named
     if len(few) < 2 or all(len({r.get(name) for name in few}) == 1 for r in regions):
         return few[0] if few else None
-    shown = "; ".join(f"{name}: {first_of(sorted(values[name]), 4)}" for name in few)
-    first = ", ".join(sorted(values[few[0]]))
+    shown = "; ".join(f"{name}: {first_of(sorted(kinds[name]), 4)}" for name in few)
+    names = json.dumps(["background", *sorted(kinds[few[0]])], ensure_ascii=False)
     raise InputError(
         f"{next(iter(files))}: its regions have {len(few)} attributes that could be the class "
-        f"({shown}); write the values of one of them into {root / 'dataset.yaml'}, such as\n"
-        f"names: [background, {first}]"
+        f"({shown}); write the values of one of them into {root / 'dataset.yaml'}, such as "
+        f"`names: {names}`"
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from config import SPLIT_WORDS
 from data.annotations.dataset import AnnotationSet, as_id, split_of
@@ -21,10 +22,17 @@ from utils import InputError
 SizeOf = Callable[[Path], tuple[int, int]]  # a picture's upright (H, W)
 
 
-def is_yolo(content: object) -> bool:
-    """Whether a YAML file is a data.yaml: names, and where the pictures of a split are."""
+def load_data_yaml(path: Path) -> dict | None:
+    """What a data.yaml of any name holds: class names and the pictures of a split; else None."""
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        return None
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return None  # as a class file it will be read, and refused, later
     words = {word for names in SPLIT_WORDS.values() for word in names}
-    return isinstance(content, Mapping) and "names" in content and bool(words & content.keys())
+    is_one = isinstance(content, Mapping) and "names" in content and words & content.keys()
+    return content if is_one else None
 
 
 def read_yolo(
@@ -80,12 +88,14 @@ def _split_pictures(
                         f"{path}: {other} and {entry} both lead to {folder}; correct the paths, so "
                         "that no picture is in two splits"
                     )
-                if split == "train" and split_of(folder.relative_to(root)) in ("valid", "test"):
-                    raise InputError(
-                        f"{path}: {entry} is to be trained on, but {folder} is a folder of another "
-                        "split; correct the path or rename the folder"
-                    )
                 splits[image] = split
+    for image, split in splits.items():
+        own = split_of(image.parent.relative_to(root))
+        if split == "train" and own in ("valid", "test"):
+            raise InputError(
+                f"{path}: {entry_of[image]} is to be trained on, but {image.parent} is a folder of "
+                "another split; correct the path or rename the folder"
+            )
     return splits
 
 
