@@ -39,10 +39,9 @@ def read_coco(root: Path, files: Mapping[Path, dict], pictures: PictureIndex) ->
     """
     files = dict(sorted(files.items(), key=lambda item: not _is_first_choice(item[0])))
     found = AnnotationSet(f"COCO ({next(iter(files)).relative_to(root)})")
-    owners: dict[Path, Path] = {}
     for path, content in files.items():
         try:
-            _read_file(found, path, content, pictures, owners)
+            _read_file(found, path, content, pictures)
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise InputError(f"{path}: not a COCO file (near {error})") from error
     return found
@@ -52,17 +51,10 @@ def _is_first_choice(path: Path) -> bool:
     return path.name.startswith("instances_")
 
 
-def _read_file(
-    found: AnnotationSet,
-    path: Path,
-    content: dict,
-    pictures: PictureIndex,
-    owners: dict[Path, Path],
-) -> None:
+def _read_file(found: AnnotationSet, path: Path, content: dict, pictures: PictureIndex) -> None:
     images, unmatched = _pictures_of(path, content["images"], pictures)
-    others = {owners[picture] for picture in images.values() if picture in owners}
-    is_double = images and all(map(owners.__contains__, images.values()))
-    if is_double and not _is_first_choice(path) and all(map(_is_first_choice, others)):
+    others = {found.files.get(picture) for picture in images.values()}
+    if others and not _is_first_choice(path) and all(o and _is_first_choice(o) for o in others):
         found.notes.append(f"{path} is left out: {min(others).name} lists its pictures too")
         return
     found.unmatched += unmatched
@@ -71,15 +63,9 @@ def _read_file(
         image_id = as_id(image["id"])
         if (picture := images.get(image_id)) is None:
             continue
-        if picture in owners:
-            problem = f"image {image_id}: {picture} is already annotated in {owners[picture]}"
-            found.problems.append((path, problem))
-            continue
-        owners[picture] = path
         split = pictures.split_of(picture, path.relative_to(pictures.root))
-        found.annotations.append(
-            Annotation(picture, path, split, _size(image), shapes[image_id], small_on_top=True)
-        )
+        size, parts = _size(image), shapes[image_id]
+        found.add(Annotation(picture, path, split, size, parts, small_on_top=True))
 
 
 def _pictures_of(

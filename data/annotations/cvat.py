@@ -58,11 +58,10 @@ def load_cvat(paths: Sequence[Path]) -> dict[Path, Element]:
 def read_cvat(root: Path, files: Mapping[Path, Element], pictures: PictureIndex) -> AnnotationSet:
     """The pictures of CVAT's files; the split is told by their `subset`, files and folders."""
     found = AnnotationSet(f"CVAT XML ({next(iter(files)).relative_to(root)})")
-    owners: dict[Path, Path] = {}
     kinds: Counter[str] = Counter()
     for path, top in files.items():
         for image in top.iter("image"):
-            _read_image(found, path, image, pictures, owners, kinds)
+            _read_image(found, path, image, pictures, kinds)
     found.add_labels(sorted({s.label for a in found.annotations for s in a.shapes}))
     for kind, count in kinds.items():
         what = f"drawn as {DRAWN[kind]}" if kind in DRAWN else "left out"
@@ -75,7 +74,6 @@ def _read_image(
     path: Path,
     image: Element,
     pictures: PictureIndex,
-    owners: dict[Path, Path],
     kinds: Counter[str],
 ) -> None:
     statements = path.relative_to(pictures.root), Path(image.get("subset") or "")
@@ -85,10 +83,6 @@ def _read_image(
     except ValueError as error:
         found.unmatched.append((path, f"image {image.get('id')}: {error}"))
         return
-    if picture in owners:
-        found.problems.append((path, f"{picture} is already annotated in {owners[picture]}"))
-        return
-    owners[picture] = path
     shapes = []
     for number, entry in enumerate(image, 1):
         if entry.tag in LEFT_OUT or entry.tag in DRAWN:
@@ -105,7 +99,7 @@ def _read_image(
     except (KeyError, ValueError):
         size = None
     split = pictures.split_of(picture, *statements)
-    found.annotations.append(Annotation(picture, path, split, size, ordered))
+    found.add(Annotation(picture, path, split, size, ordered))
 
 
 def _shape(entry: Element) -> Shape:

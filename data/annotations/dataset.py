@@ -17,16 +17,27 @@ from utils import InputError
 class AnnotationSet:
     """What annotation files say of a data set.
 
-    layout: the format, and an example of a file. labels: in the order of their ids. unmatched:
+    layout: the format, and an example of a file. files: {picture: the file that annotates it}.
+    labels: in the order of their ids. unmatched:
     (file, what it lacks) of files without a partner. problems: (file, what is wrong with it).
     """
 
     layout: str
     annotations: list[Annotation] = field(default_factory=list)
+    files: dict[Path, Path] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
     unmatched: list[tuple[Path, str]] = field(default_factory=list)
     problems: list[tuple[Path, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def add(self, annotation: Annotation) -> None:
+        """Add a picture's annotation; a second one of the same picture is a problem."""
+        image, file = annotation.image, annotation.file
+        if image in self.files:
+            self.problems.append((file, f"{image} is already annotated in {self.files[image]}"))
+            return
+        self.files[image] = file
+        self.annotations.append(annotation)
 
     def add_labels(self, labels: Iterable[str]) -> None:
         self.labels += [label for label in dict.fromkeys(labels) if label not in self.labels]

@@ -37,12 +37,11 @@ def read_label_studio(
         return None
     found = AnnotationSet(f"Label Studio ({next(iter(files)).relative_to(root)})")
     labels: set[str] = set()
-    owners: dict[Path, str] = {}
     left_out: dict[str, list[str]] = defaultdict(list)  # by the reason
     for path, tasks in files.items():
         for task in tasks:
             try:
-                labels |= _read_task(found, path, task, regions, pictures, owners, left_out)
+                labels |= _read_task(found, path, task, regions, pictures, left_out)
             except (LookupError, TypeError, AttributeError) as error:
                 raise InputError(
                     f"{path}: not Label Studio's list of tasks (near {error})"
@@ -59,7 +58,6 @@ def _read_task(
     task: Mapping,
     regions: Mapping[str, Sequence[Path]],
     pictures: PictureIndex,
-    owners: dict[Path, str],
     left_out: Mapping[str, list[str]],
 ) -> set[str]:
     """Add the picture of a task with its regions, one a file; returns the task's labels."""
@@ -73,10 +71,9 @@ def _read_task(
     if not any(not done.get("was_cancelled") for done in task["annotations"]):
         left_out["as nobody has done them"].append(f"{name} ({image.name})")
         return set()
-    if image in owners:
-        left_out["as others have their pictures"].append(f"{name}, as {owners[image]} is read")
+    if image in found.files:
+        left_out["as others have their pictures"].append(name)
         return set()
-    owners[image] = name
     labels, files = _labels(task), regions.get(number, ())
     if labels and not files:
         found.problems.append(
@@ -94,7 +91,7 @@ def _read_task(
     with suppress(InputError):  # a damaged file is a problem when it is drawn
         size = upright_size(shapes[0].path) if shapes else None
     split = pictures.split_of(image, path.relative_to(pictures.root))
-    found.annotations.append(Annotation(image, path, split, size, shapes, small_on_top=True))
+    found.add(Annotation(image, path, split, size, shapes, small_on_top=True))
     return labels
 
 

@@ -28,7 +28,6 @@ def read_labelme(root: Path, files: Mapping[Path, dict], pictures: PictureIndex)
     """The pictures of labelme files; the split is told by their folders."""
     found = AnnotationSet(f"labelme ({next(iter(files)).relative_to(root)})")
     labels: set[str] = set()
-    owners: dict[Path, Path] = {}
     for path, content in files.items():
         split = split_of(path.parent.relative_to(root))
         try:
@@ -36,10 +35,6 @@ def read_labelme(root: Path, files: Mapping[Path, dict], pictures: PictureIndex)
         except ValueError as error:
             found.unmatched.append((path, str(error)))
             continue
-        if image in owners:
-            found.problems.append((path, f"{image} is already annotated in {owners[image]}"))
-            continue
-        owners[image] = path
         shapes = []
         for number, entry in enumerate(content["shapes"], 1):
             try:
@@ -50,9 +45,9 @@ def read_labelme(root: Path, files: Mapping[Path, dict], pictures: PictureIndex)
         size = (content.get("imageHeight"), content.get("imageWidth"))
         known = size if all(isinstance(side, int) and side > 0 for side in size) else None
         split = pictures.split_of(image, path.parent.relative_to(root))
-        found.annotations.append(Annotation(image, path, split, known, shapes))
+        found.add(Annotation(image, path, split, known, shapes))
     found.add_labels(sorted(labels))
-    without = [path for path in pictures.pictures if path not in owners]
+    without = [path for path in pictures.pictures if path not in found.files]
     found.unmatched += [(path, "no annotation of this name") for path in without]
     return found
 

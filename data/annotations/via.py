@@ -44,10 +44,9 @@ def read_via(
         entries = [(path, e) for path in files for e in _pictures_in(files[path]).values()]
         attribute = _class_attribute(root, files, list(_attributes(entries)), classes)
         labels: set[str] = set()
-        owners: dict[Path, Path] = {}
         left_out: Counter[str] = Counter()
         for path, entry in entries:
-            _read_picture(found, path, entry, pictures, owners, attribute, left_out)
+            _read_picture(found, path, entry, pictures, attribute, left_out)
         for annotation in found.annotations:
             labels |= {shape.label for shape in annotation.shapes}
     except (TypeError, KeyError, AttributeError) as error:
@@ -121,7 +120,6 @@ def _read_picture(
     path: Path,
     entry: Mapping,
     pictures: PictureIndex,
-    owners: dict[Path, Path],
     attribute: str | None,
     left_out: Counter[str],
 ) -> None:
@@ -132,10 +130,6 @@ def _read_picture(
     except ValueError as error:
         found.unmatched.append((path, str(error)))
         return
-    if image in owners:
-        found.problems.append((path, f"{image} is already annotated in {owners[image]}"))
-        return
-    owners[image] = path
     shapes = []
     for number, region in enumerate(_regions(entry), 1):
         kind = region["shape_attributes"].get("name")
@@ -150,7 +144,7 @@ def _read_picture(
         except (ValueError, KeyError, TypeError) as error:
             found.problems.append((path, f"{image.name}: region {number}: {error}"))
     split = pictures.split_of(image, statement)
-    found.annotations.append(Annotation(image, path, split, None, shapes))
+    found.add(Annotation(image, path, split, None, shapes))
 
 
 def _shape(label: str, kind: str, shape: Mapping) -> Shape:

@@ -50,7 +50,7 @@ def read_yolo(
         else:
             labels = path
             without.append(image)
-        found.annotations.append(Annotation(image, labels, split, size, shapes, small_on_top=True))
+        found.add(Annotation(image, labels, split, size, shapes, small_on_top=True))
     if without:
         found.notes.append(
             f"{len(without)} pictures have no label file, which means background in YOLO's format, "
