@@ -15,6 +15,7 @@ from data.images import UPRIGHT, orientation, read_image, read_mask, upright_siz
 from data.labels.class_entries import ClassFile
 from data.labels.classes import Colour
 from data.labels.masks import MaskEncoding
+from data.numbers import ValueRange
 from data.transforms import Window, tile_windows
 from utils import InputError
 
@@ -24,11 +25,15 @@ LEAVE_OUT = "--allow-unmatched leaves it out"
 
 
 class Pair(NamedTuple):
-    """A picture, and its mask: a file, or the shapes to draw it from. window: a part of both."""
+    """A picture, and its mask: a file, or the shapes to draw it from. window: a part of both.
+
+    value_range: of the numbers in pictures of more than 8 bits, the same for a whole data set.
+    """
 
     image: Path
     mask: Path | Annotation
     window: Window | None = None
+    value_range: ValueRange | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -94,7 +99,9 @@ def read_pair(
 
     outside: colour of the pixels of a window that lie beyond the picture.
     """
-    image, mask, palette = read_stored(pair) if pair.window is None else _read_once(pair[:2])
+    image, mask, palette = (
+        read_stored(pair) if pair.window is None else _read_once(pair._replace(window=None))
+    )
     target = encoding.decode(mask, palette)
     if pair.window:
         image = pair.window.of_image(image, outside)
@@ -109,9 +116,9 @@ def read_target(pair: Pair, encoding: MaskEncoding) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _read_once(files: tuple) -> tuple[np.ndarray, np.ndarray, dict[int, Colour]]:
+def _read_once(pair: Pair) -> tuple[np.ndarray, np.ndarray, dict[int, Colour]]:
     """`read_stored` for the windows of one picture, which are read one after another."""
-    return read_stored(Pair(*files))
+    return read_stored(pair)
 
 
 def tile_pairs(pairs: Sequence[Pair], tile: tuple[int, int]) -> list[Pair]:
@@ -187,9 +194,9 @@ def read_stored(pair: Pair) -> tuple[np.ndarray, np.ndarray, dict[int, Colour]]:
     Raises InputError where the mask has an orientation that differs from its picture's.
     """
     mask, palette = _read_mask(pair)
-    image = read_image(pair.image)
+    image = read_image(pair.image, value_range=pair.value_range)
     if image.shape[:2] != mask.shape[:2]:
-        stored = read_image(pair.image, upright=False)
+        stored = read_image(pair.image, upright=False, value_range=pair.value_range)
         if stored.shape[:2] != mask.shape[:2]:
             raise SizeMismatch(_mismatch(pair, mask.shape[:2], image.shape[:2]))
         image = stored

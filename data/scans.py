@@ -14,7 +14,7 @@ from PIL import Image
 
 from config import OUTPUTS
 from data.annotations.shapes import Annotation
-from data.images import UPRIGHT, is_picture, num_frames, orientation, upright_size
+from data.images import UPRIGHT, is_picture, num_frames, number_extremes, orientation, upright_size
 from data.labels.masks import colour_code, count_values, is_grey, used_colours, value_codes
 from data.pairs import Pair, SizeMismatch, is_array, is_enlarged, read_stored
 from utils import InputError, progress, remove_leftovers, write_atomically
@@ -36,8 +36,8 @@ class Scan:
     EXIF rotation, "raw" if the mask fits it only without that. lossy: the mask is a JPEG or the
     like. spread: the largest difference between the channels of a pixel of the mask. enlarged: the
     mask is a smaller copy, read at its image's size. frames: or pages of image or mask, the larger
-    number, of which the first is read. problem: why the pair cannot be used; is_mismatch: because
-    its sizes differ.
+    number, of which the first is read. numbers: (low, high) in a picture of more than 8 bits.
+    problem: why the pair cannot be used; is_mismatch: because its sizes differ.
     """
 
     values: dict[int, int] = field(default_factory=dict)
@@ -50,6 +50,7 @@ class Scan:
     spread: int = 0
     enlarged: bool = False
     frames: int = 1
+    numbers: tuple[int, int] | None = None
     problem: str | None = None
     is_mismatch: bool = False
 
@@ -108,7 +109,8 @@ def _load_cache(path: Path) -> dict[str, Scan]:
             for key, fields in content["pairs"].items():
                 for name in ("values", "palette"):
                     fields[name] = {int(k): int(v) for k, v in fields[name].items()}
-                cached[key] = Scan(**fields)
+                numbers = fields.pop("numbers")
+                cached[key] = Scan(**fields, numbers=numbers and tuple(map(int, numbers)))
     return cached
 
 
@@ -149,6 +151,7 @@ def _scan_pair(pair: Pair) -> Scan:
         lossy=lossy,
         spread=int(np.ptp(mask, axis=2).max(initial=0)) if mask.ndim == 3 else 0,
         enlarged=enlarged,
+        numbers=number_extremes(pair.image),
         frames=max(num_frames(path) for path in pair.files if is_picture(path)),
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
+from pathlib import Path
 
 from config import IGNORE_INDEX
 from data.annotations.shapes import Annotation
@@ -18,6 +19,7 @@ from data.labels.class_entries import ClassFile
 from data.labels.class_files import read_classes
 from data.labels.classes import Classes, default_classes
 from data.labels.masks import MaskEncoding
+from data.numbers import ValueRange
 from data.pairs import SPLIT_NAMES, Pair, Splits
 from data.scans import Scan, keep_scans, scan_pairs
 from utils import InputError, first_of
@@ -47,6 +49,18 @@ class SegmentationData:
     def scans_of(self, split: str) -> list[Scan]:
         """Scans of one of SPLIT_NAMES, in the order of its pairs."""
         return [self.scans[pair] for pair in self.splits.pairs_of(split)]
+
+    @property
+    def value_range(self) -> ValueRange | None:
+        """The numbers that become black and white in pictures of more than 8 bits."""
+        return next((pair.value_range for pair in self.scans), None)
+
+    def with_value_range(self, value_range: ValueRange | None) -> "SegmentationData":
+        """The same data, their pictures read in this range: that of a checkpoint, say."""
+        changed = {pair: pair._replace(value_range=value_range) for pair in self.scans}
+        pairs = {s: [changed[p] for p in self.splits.pairs_of(s)] for s in SPLIT_NAMES}
+        scans = {changed[pair]: scan for pair, scan in self.scans.items()}
+        return replace(self, splits=replace(self.splits, **pairs), scans=scans)
 
     def pixels(self, split: str) -> list[int]:
         """Pixels per class in one of SPLIT_NAMES."""
@@ -143,7 +157,7 @@ def inspect_data(splits: Splits) -> SegmentationData:
         problems.append(mixed)
     if all(scan.problem for scan in scans.values()):  # nothing to tell the encoding from
         unknown = MaskEncoding("values of unknown meaning")
-        return SegmentationData(splits, scans, default_classes(2), unknown, problems)
+        return _in_one_range(SegmentationData(splits, scans, default_classes(2), unknown, problems))
     try:
         meaning = choose_meaning(class_file, scans, splits.is_voc)
     except InputError as error:
@@ -154,13 +168,13 @@ def inspect_data(splits: Splits) -> SegmentationData:
         first = first.removesuffix(":") + seen + ":" * first.endswith(":")
         problems.append("\n".join([first, *more]))
         unknown = MaskEncoding("values of unknown meaning")
-        return SegmentationData(splits, scans, default_classes(2), unknown, problems)
+        return _in_one_range(SegmentationData(splits, scans, default_classes(2), unknown, problems))
     encoding = meaning.encoding
     splits = replace(splits, decisions=[*splits.decisions, *meaning.decisions])
     for pair, scan in scans.items():
         if problem := mask_problem(scan, encoding):
             problems.append(f"{pair.mask}: {problem}")
-    return SegmentationData(splits, scans, meaning.classes, encoding, problems)
+    return _in_one_range(SegmentationData(splits, scans, meaning.classes, encoding, problems))
 
 
 def _fitting(splits: Splits, scans: dict[Pair, Scan]) -> tuple[Splits, dict[Pair, Scan]]:
@@ -172,6 +186,15 @@ def _fitting(splits: Splits, scans: dict[Pair, Scan]) -> tuple[Splits, dict[Pair
     note = f"{len(bad)} pairs whose sizes differ are left out, first: {bad[0].mask}"
     scans = {pair: scan for pair, scan in scans.items() if not scan.is_mismatch}
     return replace(splits, **kept, notes=[*splits.notes, note]), scans
+
+
+def _in_one_range(data: SegmentationData) -> SegmentationData:
+    """The data, with the range that all their pictures of more than 8 bits share."""
+    return data.with_value_range(ValueRange.of(filter(None, _numbers(data).values())))
+
+
+def _numbers(data: SegmentationData) -> dict[Path, tuple[int, int] | None]:
+    return {pair.image: scan.numbers for pair, scan in data.scans.items()}
 
 
 def _class_file(splits: Splits) -> ClassFile | None:
@@ -195,6 +218,16 @@ def _file_warnings(data: SegmentationData) -> Iterable[str]:
         images = [pair.image for pair, scan in data.scans.items() if scan.turned == turned]
         if images:
             yield f"{len(images)} {what}, first: {images[0]}"
+    numbers = {image: found for image, found in _numbers(data).items() if found}
+    if numbers and data.value_range != ValueRange(0, 65535):
+        yield (
+            f"{len(numbers)} images have more than 8 bits or a sign; their numbers "
+            f"{data.value_range} become black to white"
+        )
+    poor = [p for p, found in numbers.items() if data.value_range.misfit(found)]
+    if poor:
+        problem = data.value_range.misfit(numbers[poor[0]])
+        yield f"{len(poor)} images are nearly of one colour, first: {poor[0]}: {problem}"
     long = [pair.image for pair, scan in data.scans.items() if scan.frames > 1]
     if long:
         yield f"{len(long)} pairs have several frames or pages; the first is used, first: {long[0]}"

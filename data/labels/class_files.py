@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from config import IGNORE_INDEX
+from data.annotations.yolo import load_data_yaml
 from data.labels.class_entries import FOLDER_KEYS, IGNORE_LABEL, ClassFile, parse_classes
 from data.labels.classes import CITYSCAPES_LABEL_IDS, PRESETS, VOC_PALETTE
 from utils import InputError
@@ -22,7 +23,9 @@ CLASS_FILES = (
 
 
 def find_class_file(folder: Path) -> Path | None:
-    return next((folder / name for name in CLASS_FILES if (folder / name).is_file()), None)
+    """The class file in a folder; YOLO's data.yaml under one of these names is none."""
+    paths = (folder / name for name in CLASS_FILES)
+    return next((p for p in paths if p.is_file() and load_data_yaml(p) is None), None)
 
 
 def read_classes(source: str | Path) -> ClassFile:

@@ -168,7 +168,8 @@ def _sizes(pairs: Sequence[Pair]) -> Counter:
 def _key(data: SegmentationData, pair: Pair) -> str:
     """What decides how a pair is shown: its files, the classes and the masks' encoding."""
     files = pair_key(pair)
-    return files and repr((files, PREVIEW_SIDE, QUALITY, data.classes, data.encoding))
+    shown = PREVIEW_SIDE, QUALITY, pair.value_range, data.classes, data.encoding
+    return files and repr((files, *shown))
 
 
 def _read_kept(path: Path) -> dict[str, tuple[str, Picture]]:
