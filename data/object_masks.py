@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data.annotated import splits_of
-from data.annotations.dataset import AnnotationSet, by_falling_area
+from data.annotations.dataset import AnnotationSet
 from data.annotations.shapes import Annotation, Shape
 from data.images import read_mask, upright_size
 from data.inventory import Inventory
@@ -40,9 +40,8 @@ def object_masks(inventory: Inventory) -> Splits | None:
         if len(shapes) < len(files):
             return None
         split = split_of(image.parent.relative_to(inventory.root) / ".")
-        found.add(
-            Annotation(image, files[0][1], split, upright_size(image), by_falling_area(shapes))
-        )
+        shapes.sort(key=lambda shape: -shape.area)
+        found.add(Annotation(image, files[0][1], split, upright_size(image), shapes))
         found.add_labels(label for label, _ in files)
     found.labels.sort()
     without = [path for path in pictures.values() if path not in objects]
