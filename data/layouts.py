@@ -62,7 +62,7 @@ def find_splits(
     layout = "folders given by hand"
     if not by_hand and classes and str(classes) not in PRESETS:
         folders, layout = read_folders(Path(classes)), f"folders named in {classes}"
-    inventory = take_inventory(given or root)
+    inventory = take_inventory(root)
     if any(folders):
         splits = from_folders(layout, by_split(layout, folders))
         if given and (listings := find_listings(inventory)):

@@ -87,7 +87,7 @@ def find_listings(inventory: Inventory) -> list[Listing]:
             sample = listing.names[:20]
             if sum(_is_known(names, entry) for entry in sample) * 2 >= max(1, len(sample)):
                 groups[path.parent].append(listing)
-            elif listing.is_plain and listing.names and path.suffix == ".txt":
+            elif listing.is_plain and listing.names and _is_place_of_lists(inventory.root, path):
                 raise InputError(
                     f"{path}: its name is that of a split's list, but {listing.names[0]} is no "
                     "picture here; correct the names, or rename the file"
@@ -101,6 +101,13 @@ def find_listings(inventory: Inventory) -> list[Listing]:
                 "that count, and give the others another extension"
             )
     return groups[chosen[0]] if chosen else []
+
+
+def _is_place_of_lists(root: Path, path: Path) -> bool:
+    """Whether a text lies where lists do; elsewhere val.txt may be anything."""
+    place = path.parent.relative_to(root)
+    is_usual = place.name.lower() in ("", "splits", "split", "lists", "list", PREFERRED)
+    return path.suffix.lower() == ".txt" and is_usual
 
 
 def _is_known(names: Names, entry: object) -> bool:

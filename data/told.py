@@ -45,6 +45,8 @@ def tell(splits: Splits, inventory: Inventory) -> Splits:
     """The splits with the files that are not used, and a warning of those that say something."""
     used = {path for pair in splits.pairs for path in pair.files} | {*splits.sources}
     used |= {orphan.path for orphan in splits.orphans} | {Path(str(splits.classes))}
+    if splits.classes:  # Roboflow writes its file into the folder of each split
+        used |= {path for path in inventory.texts if path.name == Path(splits.classes).name}
     left = [path for path in inventory.files if path not in used]
     rasters = _by_folder(inventory, [path for path in inventory.rasters if path not in used])
     texts = _by_folder(inventory, [path for path in left if _says_something(inventory, path)])
@@ -91,7 +93,7 @@ def _other_masks(
         side = Side(folder, images)
         for (place, _), paths in rasters.items():
             other = Side(inventory.root / place, paths)
-            if other.where == folder or not _fits(side, other):
+            if other.where == folder or 2 * len(paths) < len(images) or not _fits(side, other):
                 continue
             flags = flags_of(inventory.root, [(split, side, other)])
             yield (
