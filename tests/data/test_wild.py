@@ -381,7 +381,7 @@ def test_what_is_not_used_is_told(tmp_path, in_tmp):
     for name in ("8 annotations/*.png", "labels/0.txt", "annotations.xml", "notes.json"):
         assert name in said
         assert name in " ".join(data.splits.unused)
-    assert "annotations holds 8 masks of these pictures too" in said
+    assert "annotations holds masks of these pictures too, 8 in all" in said
     folders = [root / "images", root / "annotations", None, None]
     assert f"--train-images {folders[0]} --train-masks {folders[1]}" in said
     assert len(find_splits(root, folders).pairs) == 8
