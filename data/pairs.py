@@ -202,7 +202,7 @@ def _mismatch(pair: Pair, mask: tuple[int, int], image: tuple[int, int]) -> str:
     if isinstance(pair.mask, Annotation):
         return (
             f"{pair.mask}: the file gives {shown} pixels, but its image {pair.image.name} has "
-            f"{expected}; correct the size there, or use the picture that was annotated; {LEAVE_OUT}"
+            f"{expected}; correct it, or use the picture that was annotated; {LEAVE_OUT}"
         )
     is_turned = mask == image[::-1]
     advice = "turn it by 90 degrees" if is_turned else "export it again at that size"
