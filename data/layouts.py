@@ -62,16 +62,19 @@ def find_splits(
     layout = "folders given by hand"
     if not by_hand and classes and str(classes) not in PRESETS:
         folders, layout = read_folders(Path(classes)), f"folders named in {classes}"
-    inventory = take_inventory(given or root)
+    inventory = take_inventory(root)
     if any(folders):
         splits = from_folders(layout, by_split(layout, folders))
-        if given and (listings := find_listings(inventory)):
+        is_below = all(_is_below(pair.image, root) for pair in splits.pairs)
+        if given and is_below and (listings := find_listings(inventory)):
             splits = apply_listings(splits, listings, inventory)
     elif not root.is_dir():
         raise InputError(f"{root}: no such folder; {_how_to_get(root)}")
     else:
         splits = replace(_read(inventory, classes), root=root)
-        classes = classes or splits.classes or find_class_file(_common_folder(splits))
+        classes = classes or splits.classes
+        if splits.pairs and not classes:
+            classes = find_class_file(_common_folder(splits))
     splits = replace(splits, classes=classes or splits.classes, allow_unmatched=allow_unmatched)
     if not by_hand:
         splits = tell(splits, inventory)
@@ -84,6 +87,10 @@ def _how_to_get(root: Path) -> str:
     if root.name in downloads:
         return f"`python check_data.py --download {downloads[root.name]}` fetches it"
     return "--data expects the folder of a data set (input/README.md)"
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return Path(os.path.abspath(folder)) in Path(os.path.abspath(path)).parents
 
 
 def _common_folder(splits: Splits) -> Path:

@@ -3,6 +3,7 @@
 import codecs
 import csv
 import json
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,7 +48,8 @@ class Names:
         self._found: dict[str, list[Path]] = defaultdict(list)
         self._by_number: dict[int, list[Path]] = defaultdict(list)
         for path in files:
-            parts = PurePosixPath(composed(path.relative_to(root).with_suffix("").as_posix())).parts
+            below = Path(os.path.relpath(path, root)).with_suffix("")
+            parts = PurePosixPath(composed(below.as_posix())).parts
             for k in range(len(parts)):
                 self._found["/".join(parts[k:])].append(path)
             numbers = re.findall(r"\d+", path.stem)
@@ -82,12 +84,15 @@ def find_listings(inventory: Inventory) -> list[Listing]:
     """
     names = Names(inventory.root, inventory.pictures)
     groups: dict[Path, list[Listing]] = defaultdict(list)
+    pictures = {path.with_suffix(".txt") for path in inventory.pictures}
     for path in inventory.texts:
+        if path in pictures:  # the label file of a picture called train, say
+            continue
         for listing in _read(path):
             sample = listing.names[:20]
             if sum(_is_known(names, entry) for entry in sample) * 2 >= max(1, len(sample)):
                 groups[path.parent].append(listing)
-            elif listing.is_plain and listing.names and path.suffix == ".txt":
+            elif listing.is_plain and listing.names and _is_place_of_lists(inventory.root, path):
                 raise InputError(
                     f"{path}: its name is that of a split's list, but {listing.names[0]} is no "
                     "picture here; correct the names, or rename the file"
@@ -101,6 +106,13 @@ def find_listings(inventory: Inventory) -> list[Listing]:
                 "that count, and give the others another extension"
             )
     return groups[chosen[0]] if chosen else []
+
+
+def _is_place_of_lists(root: Path, path: Path) -> bool:
+    """Whether a text lies where lists do; elsewhere val.txt may be anything."""
+    place = path.parent.relative_to(root)
+    is_usual = place.name.lower() in ("", "splits", "split", "lists", "list", PREFERRED)
+    return path.suffix.lower() == ".txt" and is_usual
 
 
 def _is_known(names: Names, entry: object) -> bool:

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from config import SPLIT_WORDS
-from data.inventory import Inventory
+from data.evidence import PHOTO, SAMPLE, kind_of
+from data.inventory import Inventory, evenly
 from data.names import LABEL_IDS, TRAIN_IDS, Side, masks_beside
 from data.pairs import Splits
 from data.sides import Folders, NoFit, from_folders, from_sides
@@ -71,9 +72,11 @@ def images_and_masks(inventory: Inventory) -> Splits | None:
     if odd_splits(inventory):
         return None
     images, masks = _first(inventory, ["images"]), _first(inventory, MASKS)
-    if images and masks:
-        return from_folders("images, masks", {"train": (images, masks)})
-    return None
+    if not (images and masks):
+        return None
+    if all(kind_of(path) == PHOTO for path in evenly(inventory.rasters_below(masks), SAMPLE)):
+        return None
+    return from_folders("images, masks", {"train": (images, masks)})
 
 
 def beside(inventory: Inventory) -> Splits | None:

@@ -208,8 +208,8 @@ def _mismatch(pair: Pair, mask: tuple[int, int], image: tuple[int, int]) -> str:
     shown, expected = (f"{width}x{height}" for height, width in (mask, image))
     if isinstance(pair.mask, Annotation):
         return (
-            f"{pair.mask}: gives {shown} pixels, but its image {pair.image.name} has {expected}; "
-            f"correct the size there, or use the picture that was annotated; {LEAVE_OUT}"
+            f"{pair.mask}: the file gives {shown} pixels, but its image {pair.image.name} has "
+            f"{expected}; correct it, or use the picture that was annotated; {LEAVE_OUT}"
         )
     is_turned = mask == image[::-1]
     advice = "turn it by 90 degrees" if is_turned else "export it again at that size"

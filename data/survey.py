@@ -264,7 +264,8 @@ def _class_warnings(data: SegmentationData) -> Iterable[str]:
             shown = first_of(missing, SHOWN)
             yield f"{len(missing)} classes have no pixel in the {split} split: {shown}"
     last = data.classes.num_classes - 1
-    if last > 1 and not data.splits.classes and not data.splits.class_file:
+    are_indices = all(value == k for value, k in data.encoding.values.items())
+    if last > 1 and are_indices and not (data.splits.classes or data.splits.class_file):
         yield (
             f"there is no class file, so the mask values 0 to {last} are {last + 1} classes; if "
             f"one of them marks pixels without a label (often 0 or {last}), list the classes and "

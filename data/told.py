@@ -12,6 +12,7 @@ from data.evidence import MASK, kind_of
 from data.inventory import Inventory, evenly
 from data.names import ENOUGH, Side, match_names
 from data.pairs import SPLIT_NAMES, Splits
+from data.splits import without_split
 from utils import InputError, first_of
 
 SHOWN = 6  # groups of files in a warning
@@ -45,6 +46,8 @@ def tell(splits: Splits, inventory: Inventory) -> Splits:
     """The splits with the files that are not used, and a warning of those that say something."""
     used = {path for pair in splits.pairs for path in pair.files} | {*splits.sources}
     used |= {orphan.path for orphan in splits.orphans} | {Path(str(splits.classes))}
+    if splits.classes:  # Roboflow writes its file into the folder of each split
+        used |= {path for path in inventory.texts if path.name == Path(splits.classes).name}
     left = [path for path in inventory.files if path not in used]
     rasters = _by_folder(inventory, [path for path in inventory.rasters if path not in used])
     texts = _by_folder(inventory, [path for path in left if _says_something(inventory, path)])
@@ -82,7 +85,8 @@ def _shown(group: tuple[tuple[str, str], list[Path]]) -> str:
 def _other_masks(
     splits: Splits, inventory: Inventory, rasters: Mapping[tuple[str, str], list[Path]]
 ) -> Iterable[str]:
-    """A warning for each folder of masks that fits the pictures as well and is not used."""
+    """A warning for each kind of masks that fits the pictures as well and is not used."""
+    found: dict[str, dict[Path, tuple[str, Side, Side]]] = defaultdict(dict)
     for split in SPLIT_NAMES:
         images = sorted(pair.image for pair in splits.pairs_of(split))
         if not images:
@@ -91,13 +95,15 @@ def _other_masks(
         side = Side(folder, images)
         for (place, _), paths in rasters.items():
             other = Side(inventory.root / place, paths)
-            if other.where == folder or not _fits(side, other):
-                continue
-            flags = flags_of(inventory.root, [(split, side, other)])
-            yield (
-                f"{other.where} holds {len(paths)} masks of these pictures too, which are not "
-                f"used; to take them: python check_data.py {flags}"
-            )
+            if other.where != folder and 2 * len(paths) >= len(images) and _fits(side, other):
+                kind = " ".join(without_split(part) for part in Path(place).parts)
+                found[kind].setdefault(other.where, (split, side, other))
+    for sides in found.values():
+        count = sum(len(masks.files) for _, _, masks in sides.values())
+        yield (
+            f"{next(iter(sides))} holds masks of these pictures too, {count} in all, which are not "
+            f"used; to take them: python check_data.py {flags_of(inventory.root, sides.values())}"
+        )
 
 
 def _fits(images: Side, masks: Side) -> bool:
