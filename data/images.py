@@ -4,14 +4,23 @@ import io
 import os
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from data.labels.classes import Colour, colour_table
+from data.numbers import (
+    ValueRange,
+    colour_numbers,
+    extremes_of,
+    grey_numbers,
+    is_deep_colour,
+    raw_mode,
+    read_low_bytes,
+)
 from utils import InputError, write_atomically
 
 IMAGE_SUFFIXES = {
@@ -20,6 +29,12 @@ IMAGE_SUFFIXES = {
 }  # fmt: skip
 SYSTEM_FOLDERS = {"@eaDir", "__MACOSX"}  # thumbnails of network drives, of macOS archives
 ORIENTATION, UPRIGHT = 0x0112, 1  # EXIF's tag, and its value for a picture that is not turned
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # what turns a stored picture upright  # fmt: skip
+WIDTH, HEIGHT, EXTRA_SAMPLES = 256, 257, 338  # tags of TIFF
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_TAGS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # texts with an orientation
 # Pillow warns above this number of pixels and refuses twice as many: 500 megapixels, 1.5 GB.
@@ -33,12 +48,16 @@ def is_picture(path: Path) -> bool:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Every picture below a folder, sorted.
+    """Every picture below a folder, sorted."""
+    return sorted(filter(is_picture, walk(folder)))
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Every file below a folder.
 
     Hidden folders and SYSTEM_FOLDERS are left out. Links to folders are followed; a folder that
-    can be reached twice, by a loop say, is listed once.
+    can be reached twice, by a loop say, is visited once.
     """
-    found: list[Path] = []
     seen: set[str] = set()
     for where, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(where)
@@ -48,20 +67,23 @@ def list_images(folder: Path) -> list[Path]:
         seen.add(real)
         shown = [f for f in folders if not f.startswith(".") and f not in SYSTEM_FOLDERS]
         folders[:] = sorted(shown, key=lambda name: os.path.islink(os.path.join(where, name)))
-        found += [path for name in files if is_picture(path := Path(where, name))]
-    return sorted(found)
+        yield from (Path(where, name) for name in files)
 
 
-def _open(path: Path, upright: bool = True) -> Image.Image:
+def _open(path: Path, upright: bool = True, low_bytes: bool = False) -> Image.Image:
     """The decoded file. Pillow refuses a truncated one; cv2 would fill it with grey.
 
-    upright: apply the EXIF orientation.
+    upright: apply the EXIF orientation. low_bytes: of colours of 16 bits, in place of their high
+    ones. image.info: "raw" is raw_mode, "tags" those of TIFF.
     """
     try:
-        with warnings.catch_warnings():
+        # Without the path, as Pillow would map a TIFF with the size that it has when turned.
+        with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about large pictures and damage that Pillow repairs
-            image = Image.open(path)
-            deep = any(";16" in str(tile[-1]) for tile in image.tile)
+            image = Image.open(file)
+            raw, tags = raw_mode(image), dict(getattr(image, "tag_v2", {}))
+            if low_bytes:
+                read_low_bytes(image)
             image.load()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
@@ -71,20 +93,34 @@ def _open(path: Path, upright: bool = True) -> Image.Image:
     except Exception as error:  # damaged files raise errors of many kinds, struct.error and others
         if path.suffix.lower() in (".heic", ".heif"):
             raise InputError(f"{path}: HEIC cannot be read; save it as JPEG or PNG") from error
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not a readable picture ({reason}); replace it") from error
-    if upright:
-        with suppress(Exception):  # if the tags are damaged the picture stays as it is stored
-            image = ImageOps.exif_transpose(image)
-    image.info["deep"] = deep and not image.mode.startswith("I")
+        raise _unreadable(path, error) from error
+    turn = tags.get(ORIENTATION, UPRIGHT) if tags else _turn_of(image)
+    is_upright = bool(tags) and ORIENTATION not in image.tag_v2  # Pillow has turned it
+    if turn in TURNS and upright != is_upright:
+        back = {6: 8, 8: 6}.get(turn, turn)
+        image = image.transpose(TURNS[turn if upright else back])
+    image.info |= {"raw": raw, "tags": tags}
     return image
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())
+    return InputError(f"{path}: not a readable picture ({reason}); replace it")
+
+
+def _turn_of(image: Image.Image) -> int:
+    """The orientation in an opened file's tags, 1 to 8; UPRIGHT where there is none of these."""
+    with suppress(Exception):  # tags may be damaged
+        turn = image.getexif().get(ORIENTATION)
+        return turn if turn in TURNS else UPRIGHT
+    return UPRIGHT
 
 
 def orientation(path: Path) -> int:
     """The EXIF orientation of a picture's file, 1 to 8; UPRIGHT where it has none."""
-    with suppress(Exception), Image.open(path) as header:  # tags may be damaged
+    with suppress(Exception), Image.open(path) as header:
         if header.format != "PNG" or _has_png_tags(path):
-            return header.getexif().get(ORIENTATION, UPRIGHT)
+            return _turn_of(header)
     return UPRIGHT
 
 
@@ -108,26 +144,78 @@ def upright_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as header:
             width, height = header.size
+            if header.format == "TIFF":  # some versions of Pillow give the size when turned
+                width, height = header.tag_v2[WIDTH], header.tag_v2[HEIGHT]
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not a readable picture ({reason}); replace it") from error
+        raise _unreadable(path, error) from error
     sideways = orientation(path) >= 5  # 5 to 8 are quarter turns
     return (width, height) if sideways else (height, width)
 
 
-def read_image(path: Path, upright: bool = True) -> np.ndarray:
+def read_image(
+    path: Path, upright: bool = True, value_range: ValueRange | None = None
+) -> np.ndarray:
     """A picture as a viewer shows it, RGB (H, W, 3) uint8.
 
-    16-bit grey is scaled to 8 bits; grey, palette and CMYK are converted; alpha is dropped.
-    upright: apply the EXIF orientation.
+    Grey, palette and CMYK are converted; what is transparent lies on white. upright: apply the EXIF
+    orientation. value_range: of the numbers in pictures of more than 8 bits; by default that of the
+    picture itself.
     """
     image = _open(path, upright)
-    if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip at 255
-        grey = (np.asarray(image, np.float32) / 257).round().clip(0, 255).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
+    numbers = _numbers(path, image, upright)
+    if numbers is not None:
+        value_range = value_range or ValueRange.of([extremes_of(numbers)])
+        shown = Image.fromarray(value_range.to_8_bits(numbers)).convert("RGB")
+        if image.mode == "RGBA":
+            shown.putalpha(image.getchannel("A"))
+        shown.info["tags"] = image.info["tags"]
+        image = shown
     if image.mode == "F":
         raise InputError(f"{path}: a floating-point picture; convert it to 8 or 16 bits")
-    return np.array(image.convert("RGB"))
+    return np.array(_on_white(image).convert("RGB"))
+
+
+def _numbers(path: Path, image: Image.Image, upright: bool) -> np.ndarray | None:
+    """The numbers of an opened picture of more than 8 bits, (H, W) or (H, W, 3); else None."""
+    raw = image.info["raw"]
+    if is_deep_colour(raw):
+        return colour_numbers(image, _open(path, upright, low_bytes=True), raw)
+    return grey_numbers(image, image.info["tags"])
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """A picture with what is transparent on white, as viewers show it."""
+    # A fourth channel of a TIFF is transparency only if a tag says so; it may be infrared.
+    tags = image.info["tags"]
+    if not image.has_transparency_data or (tags and EXTRA_SAMPLES not in tags):
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+
+def number_extremes(path: Path) -> tuple[int, int] | None:
+    """The (low, high) numbers in a picture of more than 8 bits; None for other files."""
+    with suppress(Exception), Image.open(path) as header:
+        deep = header.mode.startswith("I") or is_deep_colour(raw_mode(header))
+        if deep or (header.mode == "L" and header.format == "TIFF"):
+            numbers = _numbers(path, _open(path), True)
+            return None if numbers is None else extremes_of(numbers)
+    return None
+
+
+def range_note(path: Path, value_range: ValueRange | None = None) -> str:
+    """What to tell of a picture that is scaled in a way that nobody asked for; "" if it is not.
+
+    value_range: as read_image is given.
+    """
+    extremes = number_extremes(path)
+    if extremes is None:
+        return ""
+    if value_range:
+        return value_range.misfit(extremes)
+    own = ValueRange.of([extremes])
+    known = own in (ValueRange(0, 255), ValueRange(0, 65535))
+    return "" if known else f"its numbers {own} became black to white"
 
 
 def num_frames(path: Path) -> int:
@@ -146,10 +234,10 @@ def read_mask(path: Path) -> tuple[np.ndarray, dict[int, Colour]]:
     """A mask's stored values, and its palette {index: colour}, which is empty without one.
 
     The values are (H, W) integers, or RGB (H, W, 3) uint8; a palette file's are its indices. The
-    EXIF orientation is applied.
+    EXIF orientation is applied. A picture of one colour with transparent parts gives its alpha.
     """
     image = _open(path)
-    if image.info["deep"]:
+    if is_deep_colour(image.info["raw"]):
         raise InputError(
             f"{path}: colours of 16 bits, which would be cut to 8 bits; save it as an 8-bit PNG, "
             "or as 16-bit grey"
@@ -161,11 +249,21 @@ def read_mask(path: Path) -> tuple[np.ndarray, dict[int, Colour]]:
         return np.array(image, np.uint8), {}
     if image.mode == "F":
         return _whole_numbers(path, np.array(image)), {}
+    image = _alpha_mask(image) or image
     if image.mode == "LA":
         image = image.convert("L")
     elif image.mode != "L" and not image.mode.startswith("I"):
         image = image.convert("RGB")
     return np.array(image), {}
+
+
+def _alpha_mask(image: Image.Image) -> Image.Image | None:
+    """The alpha channel, if it is not opaque and all else is of one colour: it holds the mask."""
+    if image.mode not in ("RGBA", "LA"):
+        return None
+    *colours, (lowest, _) = image.getextrema()
+    is_one_colour = all(low == high for low, high in colours)
+    return image.getchannel("A") if is_one_colour and lowest < 255 else None
 
 
 def _whole_numbers(path: Path, values: np.ndarray) -> np.ndarray:

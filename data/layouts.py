@@ -1,37 +1,43 @@
-"""Find a data set's pairs: the layouts of mask folders that are known, each with its splits."""
+"""Which reading fits: the pairs of a data folder and their splits.
+
+Names of folders are the first guess, then annotation files, then what names, values and sizes of
+the files show (evidence.py). One reading is taken and told; two are a question.
+"""
 
 import hashlib
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from config import SPLIT_WORDS, VALID_FRACTION
-from data.annotations.find import read_annotations
-from data.images import is_picture, list_images, upright_size
-from data.labels.class_files import find_class_file, read_classes, read_folders
+from config import VALID_FRACTION
+from data.annotated import annotated_splits
+from data.evidence import MASK, PHOTO, Twin, find_twins, kind_of
+from data.inventory import Inventory, take_inventory
+from data.labels.class_files import find_class_file, read_folders
 from data.labels.classes import PRESETS
-from data.listed_splits import annotated_splits, voc_splits
-from data.pairs import LABEL_IDS, SPLIT_NAMES, Pair, Splits, masks_beside, pair_by_stem
+from data.lists import apply_listings, find_listings
+from data.named_layouts import (
+    FOLDERS,  # noqa: F401  (where extensions look for it)
+    PENN_FUDAN,
+    READERS,
+    SHOWN_LAYOUTS,
+    odd_splits,
+    refuse_odd_splits,
+)
+from data.names import Side
+from data.object_masks import object_masks
+from data.pairs import SPLIT_NAMES, Pair, Splits
+from data.sides import NoFit, by_split, from_folders, from_sides
+from data.splits import split_of, split_of_name
+from data.told import ask, flags_of, seen, tell
 from utils import InputError, first_of
 
 DEFAULT_ROOT = Path("input/PennFudanPed")
-MASKS = ("masks", "labels", "annotations")
-# Folders of images and masks; * stands for one of SPLIT_WORDS.
-FOLDERS = {
-    "Cityscapes": ("leftImg8bit/*", ("gtFine/*",)),
-    "images/SPLIT, masks/SPLIT": ("images/*", tuple(f"{name}/*" for name in MASKS)),
-    "SPLIT/images, SPLIT/masks": ("*/images", tuple(f"*/{name}" for name in MASKS)),
-    "SPLIT_images, SPLIT_masks": ("*_images", tuple(f"*_{name}" for name in MASKS)),
-    "SPLIT, SPLIT_masks": ("*", (*(f"*_{name}" for name in MASKS), "*annot")),
-    "SPLIT with masks beside the images": ("*", ("*",)),
-}
-SHOWN_LAYOUTS = (
-    "images/train + masks/train, train/images + train/masks, or train_images + train_masks, and so "
-    "on for val and test (input/README.md)"
-)
-PENN_FUDAN, PENN_FUDAN_VALID = "Penn-Fudan", 24 / 170
-Folders = tuple[Path | None, Path | None]
+PENN_FUDAN_VALID = 24 / 170
+MAX_BELOW = 40  # folders that are looked at below the root
 
 
 def find_splits(
@@ -43,26 +49,36 @@ def find_splits(
 ) -> Splits:
     """The pairs of a data set by split; a missing validation set is split off the training pairs.
 
-    folders: images and masks of training, validation and test, if given by hand; else those that
-    the class file names, else a known layout below root. valid_fraction: share of the pairs to
-    validate on. classes: a class file or a preset, instead of the one in root. allow_unmatched:
-    leave out files without a partner instead of listing them as orphans.
+    folders: images and masks of training, validation and test, if given by hand, as folders or
+    patterns of files; else those that the class file names, else what fits below root.
+    valid_fraction: share of the pairs to validate on. classes: a class file or a preset, instead of
+    the one in root. allow_unmatched: leave out files without a partner, and pairs whose sizes
+    differ, instead of listing them as problems.
     """
-    by_hand = any(folders)
+    by_hand, given = any(folders), root
     if not classes and (root or not by_hand):
         classes = find_class_file(root or DEFAULT_ROOT)
     root = root or DEFAULT_ROOT
     layout = "folders given by hand"
     if not by_hand and classes and str(classes) not in PRESETS:
         folders, layout = read_folders(Path(classes)), f"folders named in {classes}"
+    inventory = take_inventory(root)
     if any(folders):
-        splits = _from_folders(layout, _by_split(layout, folders))
+        splits = from_folders(layout, by_split(layout, folders))
+        is_below = all(_is_below(pair.image, root) for pair in splits.pairs)
+        if given and is_below and (listings := find_listings(inventory)):
+            splits = apply_listings(splits, listings, inventory)
     elif not root.is_dir():
         raise InputError(f"{root}: no such folder; {_how_to_get(root)}")
     else:
-        splits = replace(_find_known_layout(root, classes), root=root)
+        splits = replace(_read(inventory, classes), root=root)
+        classes = classes or splits.classes
+        if splits.pairs and not classes:
+            classes = find_class_file(_common_folder(splits))
+    splits = replace(splits, classes=classes or splits.classes, allow_unmatched=allow_unmatched)
+    if not by_hand:
+        splits = tell(splits, inventory)
     splits = _with_validation(splits, valid_fraction)
-    splits = replace(splits, classes=classes or splits.classes)
     return _without_orphans(splits) if allow_unmatched else splits
 
 
@@ -71,6 +87,148 @@ def _how_to_get(root: Path) -> str:
     if root.name in downloads:
         return f"`python check_data.py --download {downloads[root.name]}` fetches it"
     return "--data expects the folder of a data set (input/README.md)"
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return Path(os.path.abspath(folder)) in Path(os.path.abspath(path)).parents
+
+
+def _common_folder(splits: Splits) -> Path:
+    """The folder above those of images and masks."""
+    return Path(os.path.commonpath([path for pair in splits.pairs for path in pair.files]))
+
+
+def _read(inventory: Inventory, classes: str | Path | None) -> Splits:
+    """The one reading that fits the folder, or one below it."""
+    splits, problem = _read_by_names(inventory, classes)
+    if splits is None:
+        splits = _read_below(inventory, classes) or _read_by_evidence(inventory)
+    if splits is None:
+        if problem:
+            raise problem
+        refuse_odd_splits(inventory)
+        raise InputError(
+            f"{inventory.root}: no known layout in it, expected {SHOWN_LAYOUTS}; {seen(inventory)}"
+        )
+    return splits
+
+
+def _read_by_names(
+    inventory: Inventory, classes: str | Path | None
+) -> tuple[Splits | None, InputError | None]:
+    """What names of folders and annotation files say, with the splits of lists.
+
+    Where nothing fits, None and what is wrong with the first that nearly did.
+    """
+    problem = None
+    for reader in (*READERS, partial(annotated_splits, classes=classes)):
+        try:
+            splits = reader(inventory)
+        except NoFit as error:
+            problem = problem or error
+            continue
+        except InputError as error:
+            if reader in READERS:
+                raise
+            problem = error  # annotation files beside masks are no reason to refuse the masks
+            continue
+        if splits:
+            listings = find_listings(inventory)
+            return apply_listings(splits, listings, inventory) if listings else splits, None
+    return None, problem
+
+
+def _read_below(inventory: Inventory, classes: str | Path | None) -> Splits | None:
+    """What names say of the one folder below the root that they say something of."""
+    here = sum(path.parent == inventory.root for path in inventory.pictures)
+    if 10 * here > len(inventory.pictures):
+        return None
+    fitting: list[tuple[Path, Splits]] = []
+    for folder in inventory.folders[:MAX_BELOW]:
+        depth = len(folder.parts)
+        if fitting and depth > len(fitting[0][0].parts):
+            break
+        if split_of(folder.relative_to(inventory.root)):
+            continue
+        splits, _ = _read_by_names(inventory.at(folder), classes)
+        if splits:
+            fitting.append((folder, splits))
+    if len(fitting) > 1:
+        ask(
+            f"{inventory.root}: {len(fitting)} folders below it hold a data set each; which one?",
+            [f"--data {shlex.quote(str(folder))}" for folder, _ in fitting],
+        )
+    if not fitting:
+        return None
+    folder, splits = fitting[0]
+    return replace(splits, decisions=[f"the data set is in {folder}", *splits.decisions])
+
+
+def _read_by_evidence(inventory: Inventory) -> Splits | None:
+    """The one way in which photographs and masks belong together; None if there is none.
+
+    Raises InputError that asks where there are several.
+    """
+    twins = find_twins(inventory)
+    sure = [twin for twin in twins if twin.images.kind == PHOTO and twin.masks.kind == MASK]
+    rivals = sure if any(_rival(one, other) for one in sure for other in sure) else []
+    if rivals or (twins and not sure):
+        by_roles: dict[tuple[str, str], list[Twin]] = {}
+        for twin in rivals or twins:
+            by_roles.setdefault(twin.roles, []).append(twin)
+        ask(
+            f"{inventory.root}: names and values do not tell which of these are the images and "
+            "their masks; choose one",
+            [flags_of(inventory.root, _sides(each)) for each in by_roles.values()],
+        )
+    if not sure:
+        return object_masks(inventory)
+    names = [
+        " + ".join(str(side.where.relative_to(inventory.root)) for side in (t.images, t.masks))
+        for t in sure
+    ]
+    layout = first_of(names, 3)
+    splits = from_sides(layout, _sides(sure))
+    if len({twin.split is None for twin in sure}) > 1:
+        raise InputError(
+            f"{inventory.root}: {layout}: some of these folders state a split, others none; use "
+            "folders called train, val and test for all"
+        )
+    used = {path.parent for pair in splits.pairs for path in pair.files}
+    for folder in odd_splits(inventory):
+        files = inventory.by_folder[folder]
+        if folder in used or kind_of(files[0]) == MASK:
+            continue
+        note = f"{folder}: pictures without a folder of masks"
+        if split_of(folder.relative_to(inventory.root) / ".") != "test":
+            raise InputError(f"{note}; add their masks, or move them elsewhere")
+        splits.notes.append(f"{note}; left out")
+    line = f"images and masks, told by names, values and sizes: {layout}"
+    splits = _by_first_word(replace(splits, decisions=[line, *splits.decisions]))
+    listings = find_listings(inventory)
+    return apply_listings(splits, listings, inventory) if listings else splits
+
+
+def _rival(one: Twin, other: Twin) -> bool:
+    """Whether two readings cannot both hold: two masks of a picture, or two pictures of a mask."""
+    if one.images.where == other.images.where:
+        return one.masks.where != other.masks.where
+    return one.masks.where == other.masks.where and one.images.place != other.images.place
+
+
+def _sides(twins: Sequence[Twin]) -> list[tuple[str, Side, Side]]:
+    sides = [(twin.split or "train", twin.images, twin.masks) for twin in twins]
+    return sorted(sides, key=lambda side: SPLIT_NAMES.index(side[0]))
+
+
+def _by_first_word(splits: Splits) -> Splits:
+    """The splits that the names of all pictures state, as train_1 and testA_1 do."""
+    stated = {pair: split_of_name(pair.image.stem) for pair in splits.pairs}
+    if splits.valid or splits.test or not all(stated.values()) or len({*stated.values()}) < 2:
+        return splits
+    chosen = {s: [pair for pair in splits.train if stated[pair] == s] for s in SPLIT_NAMES}
+    line = "the splits are those that the pictures' names begin with"
+    return replace(splits, **chosen, decisions=[*splits.decisions, line])
 
 
 def _with_validation(splits: Splits, fraction: float | None) -> Splits:
@@ -84,7 +242,8 @@ def _with_validation(splits: Splits, fraction: float | None) -> Splits:
         return splits
     default = PENN_FUDAN_VALID if splits.layout == PENN_FUDAN else VALID_FRACTION
     train, valid = split_pairs(splits.train, fraction or default)
-    return replace(splits, train=train, valid=valid)
+    line = f"{len(valid)} of the training pairs are set aside to validate, chosen by name"
+    return replace(splits, train=train, valid=valid, decisions=[*splits.decisions, line])
 
 
 def split_pairs(pairs: Sequence[Pair], fraction: float) -> tuple[list[Pair], list[Pair]]:
@@ -103,142 +262,3 @@ def _without_orphans(splits: Splits) -> Splits:
         return splits
     note = f"{len(splits.orphans)} files without a partner are left out, first: "
     return replace(splits, orphans=[], notes=[*splits.notes, note + str(splits.orphans[0].path)])
-
-
-def _by_split(layout: str, folders: Sequence[Path | None]) -> dict[str, Folders]:
-    """{split: (images, masks)} of folders by hand; raises InputError where one of the two lacks."""
-    pairs = zip(SPLIT_NAMES, folders[::2], folders[1::2], strict=False)
-    found = {split: (images, masks) for split, images, masks in pairs if images or masks}
-    for split, (images, masks) in found.items():
-        if not (images and masks):
-            raise InputError(
-                f"{layout}: give both --{split}-images and --{split}-masks "
-                f"({split.upper()}_IMAGES and {split.upper()}_MASKS in a class file)"
-            )
-    return found
-
-
-def _find_known_layout(root: Path, classes: str | Path | None) -> Splits:
-    if (root / "PNGImages").is_dir() and (root / "PedMasks").is_dir():
-        splits = _from_folders(PENN_FUDAN, {"train": (root / "PNGImages", root / "PedMasks")})
-        return replace(splits, classes="person", instances=True)
-    if (root / "ImageSets" / "Segmentation").is_dir():
-        return voc_splits(root)
-    for layout, patterns in FOLDERS.items():
-        folders, notes = _split_folders(root, *patterns)
-        if folders:
-            return replace(_with_preset(_from_folders(layout, folders), folders), notes=notes)
-    pictures = list_images(root)
-    if annotated := read_annotations(root, pictures, upright_size):
-        class_file = read_classes(classes) if classes else None
-        return annotated_splits(annotated, class_file)
-    _refuse_odd_splits(root)
-    images, masks = _first(root, ["images"]), _first(root, MASKS)
-    if images and masks:
-        return _from_folders("images, masks", {"train": (images, masks)})
-    if any(is_picture(path) for path in root.iterdir()):
-        return _from_folders("masks beside the images", {"train": (root, root)})
-    raise InputError(f"{root}: no known layout in it, expected {SHOWN_LAYOUTS}; {_seen(root)}")
-
-
-def _split_folders(
-    root: Path, images: str, masks: Sequence[str]
-) -> tuple[dict[str, Folders], list[str]]:
-    """{split: (images, masks)} of the folders that match the patterns, and notes.
-
-    Raises InputError for a split with two folders, or with images but no masks.
-    """
-    found, without_masks = {}, {}
-    beside = masks == (images,)
-    for split, words in SPLIT_WORDS.items():
-        image_folder = _only(root, images, words)
-        mask_folder = next(filter(None, (_only(root, mask, words) for mask in masks)), None)
-        if beside and image_folder and not masks_beside(image_folder, list_images(image_folder)):
-            continue
-        if image_folder and mask_folder:
-            found[split] = image_folder, mask_folder
-        elif image_folder:
-            without_masks[split] = image_folder
-    notes = []
-    for split, folder in without_masks.items():
-        if found and split != "test":
-            raise InputError(f"{folder}: pictures without a folder of masks; expected {masks[0]}")
-        notes.append(f"{folder} has no masks; it is left out")
-    return found, notes
-
-
-def _only(root: Path, pattern: str, words: Sequence[str]) -> Path | None:
-    """The folder with pictures that the pattern with one of the words names."""
-    found = {}
-    for word in words:
-        if folder := _first(root, [pattern.replace("*", word)]):
-            found[os.path.realpath(folder)] = folder
-    if len(found) > 1:
-        shown = " and ".join(map(str, found.values()))
-        raise InputError(f"{shown} both look like one split; remove or rename one")
-    return next(iter(found.values()), None)
-
-
-def _first(root: Path, names: Sequence[str]) -> Path | None:
-    """The first folder with pictures of these names; upper and lower case are alike."""
-    for name in names:
-        folder = root
-        for part in name.split("/"):
-            alike = [below for below in _folders(folder) if below.name.lower() == part.lower()]
-            folder = alike[0] if alike else folder / part
-        if list_images(folder):
-            return folder
-    return None
-
-
-def _folders(folder: Path) -> list[Path]:
-    """The folders in a folder, sorted; hidden ones are left out."""
-    return sorted(path for path in folder.glob("[!.]*") if path.is_dir())
-
-
-def _refuse_odd_splits(root: Path) -> None:
-    """Raise InputError where folders are named like splits but fit no layout.
-
-    Their pictures would be mixed, and those set aside for validation or test be trained on.
-    """
-    words = {word for words in SPLIT_WORDS.values() for word in words}
-    below = [folder for top in _folders(root) for folder in (top, *_folders(top))]
-    odd = [f for f in below if f.name.lower() in words and list_images(f)]
-    if odd:
-        shown = ", ".join(str(folder.relative_to(root)) for folder in odd[:4])
-        raise InputError(
-            f"{root}: {shown}: these look like splits, but images and masks do not both have them; "
-            f"expected {SHOWN_LAYOUTS}"
-        )
-
-
-def _seen(root: Path) -> str:
-    """What is in a folder, for a message."""
-    folders = {f: "/" if list_images(f) else "/ (no pictures in it)" for f in _folders(root)}
-    names = [path.name + folders.get(path, "") for path in sorted(root.glob("[!.]*"))]
-    return f"found {first_of(names)}" if names else "it is empty"
-
-
-def _with_preset(splits: Splits, folders: dict[str, Folders]) -> Splits:
-    """The splits with the classes of ADE20K or Cityscapes, where the folders are theirs."""
-    masks = {"/".join(masks.parts[-2:]) for _, masks in folders.values()}
-    if masks <= {"annotations/training", "annotations/validation"}:
-        return replace(splits, layout="ADE20K", classes="ade20k")
-    if splits.layout != "Cityscapes":
-        return splits
-    kinds = {pair.mask.stem.endswith(LABEL_IDS) for pair in splits.pairs}
-    if len(kinds) > 1:
-        raise InputError(
-            "Cityscapes: some masks are labelTrainIds and some labelIds; make the labelTrainIds of "
-            "all splits, or remove them all"
-        )
-    return replace(splits, classes="cityscapes_label_ids" if kinds == {True} else "cityscapes")
-
-
-def _from_folders(layout: str, folders: dict[str, Folders]) -> Splits:
-    """The pairs of each split's (images, masks)."""
-    pairs, orphans = {}, []
-    for split, (images, masks) in folders.items():
-        pairs[split], more = pair_by_stem(images, masks)
-        orphans += more
-    return Splits(layout, **pairs, orphans=orphans)

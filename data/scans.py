@@ -14,14 +14,16 @@ from PIL import Image
 
 from config import OUTPUTS
 from data.annotations.shapes import Annotation
-from data.images import UPRIGHT, is_picture, num_frames, orientation, upright_size
+from data.images import UPRIGHT, is_picture, num_frames, number_extremes, orientation, upright_size
 from data.labels.masks import colour_code, count_values, is_grey, used_colours, value_codes
-from data.pairs import Pair, SizeMismatch, read_stored
+from data.pairs import Pair, SizeMismatch, is_array, is_enlarged, read_stored
 from utils import InputError, progress, remove_leftovers, write_atomically
 
-SCAN_VERSION = 3  # of the cache file
+SCAN_VERSION = 4  # of the cache file
 KEPT_VALUES = 4096  # per mask; a lossy one has tens of thousands
 LOSSY_FORMATS = ("JPEG", "MPO", "JPEG2000", "AVIF")
+LOSSY_IN_TIFF = ("jpeg", "tiff_jpeg", "webp")
+LOSSY_IN_WEBP = b"VP8 "  # the chunk of its pixels
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,10 @@ class Scan:
     pixels of all other values. palette: {index: colour code} of the indices that occur. kind: how
     the mask stores its values. digest: of the image's pixels. turned: "turned" if the image has an
     EXIF rotation, "raw" if the mask fits it only without that. lossy: the mask is a JPEG or the
-    like. frames: or pages of image or mask, the larger number, of which the first is read. problem:
-    why the pair cannot be used; is_mismatch: because its sizes differ.
+    like. spread: the largest difference between the channels of a pixel of the mask. enlarged: the
+    mask is a smaller copy, read at its image's size. frames: or pages of image or mask, the larger
+    number, of which the first is read. numbers: (low, high) in a picture of more than 8 bits.
+    problem: why the pair cannot be used; is_mismatch: because its sizes differ.
     """
 
     values: dict[int, int] = field(default_factory=dict)
@@ -43,7 +47,10 @@ class Scan:
     digest: str = ""
     turned: str = ""
     lossy: bool = False
+    spread: int = 0
+    enlarged: bool = False
     frames: int = 1
+    numbers: tuple[int, int] | None = None
     problem: str | None = None
     is_mismatch: bool = False
 
@@ -102,7 +109,8 @@ def _load_cache(path: Path) -> dict[str, Scan]:
             for key, fields in content["pairs"].items():
                 for name in ("values", "palette"):
                     fields[name] = {int(k): int(v) for k, v in fields[name].items()}
-                cached[key] = Scan(**fields)
+                numbers = fields.pop("numbers")
+                cached[key] = Scan(**fields, numbers=numbers and tuple(map(int, numbers)))
     return cached
 
 
@@ -126,10 +134,13 @@ def _scan_pair(pair: Pair) -> Scan:
     frequent = sorted(counts, key=counts.get, reverse=True)[:KEPT_VALUES]
     values = {value: counts[value] for value in frequent}
     used = used_colours(mask, palette) if palette else {}
-    kind, lossy = "shapes", False
+    kind, lossy, enlarged = "shapes", False, False
     if not isinstance(pair.mask, Annotation):
-        with Image.open(pair.mask) as header:
-            kind, lossy = _kind(mask, header.mode), header.format in LOSSY_FORMATS
+        enlarged = is_enlarged(pair)
+        kind, lossy = "array", False
+        if not is_array(pair.mask):
+            with Image.open(pair.mask) as header:
+                kind, lossy = _kind(mask, header.mode), _is_lossy(header, pair.mask)
     return Scan(
         values=values,
         dropped=sum(counts.values()) - sum(values.values()),
@@ -138,6 +149,9 @@ def _scan_pair(pair: Pair) -> Scan:
         digest=hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest(),
         turned=_turned(pair.image, image.shape[:2]),
         lossy=lossy,
+        spread=int(np.ptp(mask, axis=2).max(initial=0)) if mask.ndim == 3 else 0,
+        enlarged=enlarged,
+        numbers=number_extremes(pair.image),
         frames=max(num_frames(path) for path in pair.files if is_picture(path)),
     )
 
@@ -149,7 +163,18 @@ def _turned(path: Path, size: tuple[int, int]) -> str:
     return "turned" if size == upright_size(path) else "raw"
 
 
+def _is_lossy(header: Image.Image, path: Path) -> bool:
+    """Whether a file's compression changes values: it may be that of JPEG in a TIFF, or WebP's."""
+    if header.format == "TIFF":
+        return header.info.get("compression") in LOSSY_IN_TIFF
+    if header.format == "WEBP":
+        return LOSSY_IN_WEBP in path.read_bytes()[:4096]
+    return header.format in LOSSY_FORMATS
+
+
 def _kind(mask: np.ndarray, mode: str) -> str:
     if mask.ndim == 3:
         return "RGB, all of it grey" if is_grey(mask) else "RGB"
+    if mode == "RGBA":
+        return "alpha"
     return {"P": "palette", "1": "1-bit", "L": "8-bit", "LA": "8-bit"}.get(mode, "16-bit")

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
+from pathlib import Path
 
 from config import IGNORE_INDEX
 from data.annotations.shapes import Annotation
 from data.encodings import (
     as_stored,
-    choose_classes,
+    choose_meaning,
     mask_problem,
     mixed_binary_masks,
     reads_colours,
@@ -18,6 +19,7 @@ from data.labels.class_entries import ClassFile
 from data.labels.class_files import read_classes
 from data.labels.classes import Classes, default_classes
 from data.labels.masks import MaskEncoding
+from data.numbers import ValueRange
 from data.pairs import SPLIT_NAMES, Pair, Splits
 from data.scans import Scan, keep_scans, scan_pairs
 from utils import InputError, first_of
@@ -47,6 +49,18 @@ class SegmentationData:
     def scans_of(self, split: str) -> list[Scan]:
         """Scans of one of SPLIT_NAMES, in the order of its pairs."""
         return [self.scans[pair] for pair in self.splits.pairs_of(split)]
+
+    @property
+    def value_range(self) -> ValueRange | None:
+        """The numbers that become black and white in pictures of more than 8 bits."""
+        return next((pair.value_range for pair in self.scans), None)
+
+    def with_value_range(self, value_range: ValueRange | None) -> "SegmentationData":
+        """The same data, their pictures read in this range: that of a checkpoint, say."""
+        changed = {pair: pair._replace(value_range=value_range) for pair in self.scans}
+        pairs = {s: [changed[p] for p in self.splits.pairs_of(s)] for s in SPLIT_NAMES}
+        scans = {changed[pair]: scan for pair, scan in self.scans.items()}
+        return replace(self, splits=replace(self.splits, **pairs), scans=scans)
 
     def pixels(self, split: str) -> list[int]:
         """Pixels per class in one of SPLIT_NAMES."""
@@ -88,7 +102,8 @@ class SegmentationData:
             f"{_masks_hold(self)}; "
             f"{len(names)} classes{source}: {first_of(names)}"
         )
-        return "\n".join([statement, *(f"warning: {warning}" for warning in self.warnings)])
+        lines = [f"read as: {line}" for line in self.splits.decisions]
+        return "\n".join([statement, *lines, *(f"warning: {line}" for line in self.warnings)])
 
 
 def _masks_hold(data: SegmentationData) -> str:
@@ -126,7 +141,13 @@ def summarise(problems: Sequence[str], total: int) -> str:
 def inspect_data(splits: Splits) -> SegmentationData:
     """Read every file, choose classes and encoding; what is wrong is listed in `problems`."""
     class_file = _class_file(splits)
-    scans = scan_pairs(splits.pairs)
+    if class_file and class_file.merged and not splits.class_file:
+        label = next(iter(class_file.merged))
+        raise InputError(
+            f"{splits.classes}: mask value {label!r} is not a whole number; names are "
+            "labels of annotation files"
+        )
+    splits, scans = _fitting(splits, scan_pairs(splits.pairs))
     problems = [f"{orphan.path}: {orphan.problem}" for orphan in splits.orphans]
     problems += splits.problems + [scan.problem for scan in scans.values() if scan.problem]
     is_binary = class_file is None or (
@@ -134,19 +155,46 @@ def inspect_data(splits: Splits) -> SegmentationData:
     )
     if is_binary and (mixed := mixed_binary_masks(scans)):
         problems.append(mixed)
+    if all(scan.problem for scan in scans.values()):  # nothing to tell the encoding from
+        unknown = MaskEncoding("values of unknown meaning")
+        return _in_one_range(SegmentationData(splits, scans, default_classes(2), unknown, problems))
     try:
-        classes, encoding = choose_classes(class_file, scans.values())
+        meaning = choose_meaning(class_file, scans, splits.is_voc)
     except InputError as error:
         # Masks of colours, then those of large values, are the least like class indices.
         values = {p: (s.needs_colours, max(s.values, default=0)) for p, s in scans.items()}
-        example = max(values, key=values.get)
-        problems.append(f"{error} (see {example.mask})")
+        first, *more = str(error).split("\n")
+        seen = f" (see {max(values, key=values.get).mask})"
+        first = first.removesuffix(":") + seen + ":" * first.endswith(":")
+        problems.append("\n".join([first, *more]))
         unknown = MaskEncoding("values of unknown meaning")
-        return SegmentationData(splits, scans, default_classes(2), unknown, problems)
+        return _in_one_range(SegmentationData(splits, scans, default_classes(2), unknown, problems))
+    encoding = meaning.encoding
+    splits = replace(splits, decisions=[*splits.decisions, *meaning.decisions])
     for pair, scan in scans.items():
         if problem := mask_problem(scan, encoding):
             problems.append(f"{pair.mask}: {problem}")
-    return SegmentationData(splits, scans, classes, encoding, problems)
+    return _in_one_range(SegmentationData(splits, scans, meaning.classes, encoding, problems))
+
+
+def _fitting(splits: Splits, scans: dict[Pair, Scan]) -> tuple[Splits, dict[Pair, Scan]]:
+    """The splits without pairs whose sizes differ, if such may be left out, and a note of them."""
+    bad = [pair for pair, scan in scans.items() if scan.is_mismatch]
+    if not (splits.allow_unmatched and bad):
+        return splits, scans
+    kept = {s: [p for p in splits.pairs_of(s) if p not in set(bad)] for s in SPLIT_NAMES}
+    note = f"{len(bad)} pairs whose sizes differ are left out, first: {bad[0].mask}"
+    scans = {pair: scan for pair, scan in scans.items() if not scan.is_mismatch}
+    return replace(splits, **kept, notes=[*splits.notes, note]), scans
+
+
+def _in_one_range(data: SegmentationData) -> SegmentationData:
+    """The data, with the range that all their pictures of more than 8 bits share."""
+    return data.with_value_range(ValueRange.of(filter(None, _numbers(data).values())))
+
+
+def _numbers(data: SegmentationData) -> dict[Path, tuple[int, int] | None]:
+    return {pair.image: scan.numbers for pair, scan in data.scans.items()}
 
 
 def _class_file(splits: Splits) -> ClassFile | None:
@@ -170,12 +218,31 @@ def _file_warnings(data: SegmentationData) -> Iterable[str]:
         images = [pair.image for pair, scan in data.scans.items() if scan.turned == turned]
         if images:
             yield f"{len(images)} {what}, first: {images[0]}"
+    numbers = {image: found for image, found in _numbers(data).items() if found}
+    if numbers and data.value_range != ValueRange(0, 65535):
+        yield (
+            f"{len(numbers)} images have more than 8 bits or a sign; their numbers "
+            f"{data.value_range} become black to white"
+        )
+    poor = [p for p, found in numbers.items() if data.value_range.misfit(found)]
+    if poor:
+        problem = data.value_range.misfit(numbers[poor[0]])
+        yield f"{len(poor)} images are nearly of one colour, first: {poor[0]}: {problem}"
     long = [pair.image for pair, scan in data.scans.items() if scan.frames > 1]
     if long:
         yield f"{len(long)} pairs have several frames or pages; the first is used, first: {long[0]}"
     lossy = [pair.mask for pair, scan in data.scans.items() if scan.lossy]
     if lossy:
-        yield f"{len(lossy)} masks are JPEG, which changes values at edges, first: {lossy[0]}"
+        yield (
+            f"{len(lossy)} masks are compressed as JPEG is, which changes values at edges, first: "
+            f"{lossy[0]}"
+        )
+    smaller = [pair.mask for pair, scan in data.scans.items() if scan.enlarged]
+    if smaller:
+        yield (
+            f"{len(smaller)} masks are smaller copies, enlarged to their pictures' sizes, first: "
+            f"{smaller[0]}"
+        )
     for one, other in combinations(SPLIT_NAMES, 2):
         if twins := identical_images(data, one, other):
             first = " = ".join(map(str, twins[0]))
@@ -197,7 +264,8 @@ def _class_warnings(data: SegmentationData) -> Iterable[str]:
             shown = first_of(missing, SHOWN)
             yield f"{len(missing)} classes have no pixel in the {split} split: {shown}"
     last = data.classes.num_classes - 1
-    if last > 1 and not data.splits.classes and not data.splits.class_file:
+    are_indices = all(value == k for value, k in data.encoding.values.items())
+    if last > 1 and are_indices and not (data.splits.classes or data.splits.class_file):
         yield (
             f"there is no class file, so the mask values 0 to {last} are {last + 1} classes; if "
             f"one of them marks pixels without a label (often 0 or {last}), list the classes and "

@@ -60,6 +60,8 @@ def describe(data: SegmentationData) -> dict:
         "layout": data.splits.layout,
         "classes_from": str(data.splits.classes) if data.splits.classes else None,
         "masks_hold": data.encoding.name,
+        "decisions": data.splits.decisions,
+        "unused": data.splits.unused,
         "pairs": {split: len(data.splits.pairs_of(split)) for split in splits},
         "classes": [
             {"id": k, "name": name, "pixels": {split: pixels[split][k] for split in splits}}
@@ -107,7 +109,7 @@ def _mask_values(data: SegmentationData) -> list[dict]:
         row = {"value": list(colour_of(value)) if is_colour else value}
         row |= {"becomes": _class_name(data, class_id), "pixels": pixels[key], "masks": masks[key]}
         if class_id == UNKNOWN and is_colour and data.encoding.colours:
-            _, row["nearest"], row["off_by"] = data.encoding.nearest(value)
+            _, row["nearest"], row["off_by"] = data.encoding.nearest_colour(value)
         rows.append(row)
     return rows
 

@@ -19,11 +19,13 @@ from data.images import (
     is_picture,
     list_images,
     num_frames,
+    range_note,
     read_image,
     write_image,
     write_mask,
 )
 from data.labels.classes import Classes
+from data.numbers import ValueRange
 from inference.windows import Prediction
 from results.overlays import contact_sheet, overlay
 from results.tables import NAMES, RECORD, RESULTS_CSV, ResultsTable, picture_key
@@ -166,13 +168,19 @@ def ends_the_run(error: InputError) -> bool:
 
 
 def read_pictures(
-    paths: Iterable[Path], batch_size: int, problems: dict[Path, str]
+    paths: Iterable[Path],
+    batch_size: int,
+    problems: dict[Path, str],
+    value_range: ValueRange | None = None,
 ) -> Iterator[list[tuple[Path, np.ndarray]]]:
-    """Yield batches of (path, RGB picture); add unreadable pictures to `problems`."""
+    """Yield batches of (path, RGB picture); add unreadable pictures to `problems`.
+
+    value_range: see read_image.
+    """
     batch = []
     for path in paths:
         try:
-            batch.append((path, _read(path)))
+            batch.append((path, _read(path, value_range)))
         except InputError as error:
             problems[path] = str(error)
         if len(batch) == batch_size:
@@ -182,15 +190,17 @@ def read_pictures(
         yield batch
 
 
-def _read(path: Path) -> np.ndarray:
+def _read(path: Path, value_range: ValueRange | None) -> np.ndarray:
     try:
-        image = read_image(path)
+        image = read_image(path, value_range=value_range)
     except InputError as error:
         if is_film(path):
             raise InputError(f"{path} is a film; it goes to infer_video.py") from error
         raise
     if max(image.shape) > MAX_SIDE:
         raise InputError(f"{path}: wider or higher than {MAX_SIDE} pixels; cut it into tiles")
+    if note := range_note(path, value_range):
+        print(f"{path}: {note}", file=sys.stderr)
     if (count := num_frames(path)) > 1:
         others = {".gif": "; infer_video.py takes all", ".png": "; infer_video.py takes all"}
         print(

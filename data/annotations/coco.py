@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.annotations.dataset import AnnotationSet, PictureIndex, by_falling_area, split_of
+from data.annotations.dataset import AnnotationSet, PictureIndex, as_id, split_of
 from data.annotations.shapes import Annotation, Shape, polygon
 from data.labels.class_checks import class_name
 from utils import InputError
@@ -32,32 +32,67 @@ def is_coco(content: object) -> bool:
 
 
 def read_coco(root: Path, files: Mapping[Path, dict], pictures: PictureIndex) -> AnnotationSet:
-    """The pictures of COCO files; the split is told by the file's name or folder."""
-    # COCO's own folder has several files of the same pictures; one kind holds all classes.
-    chosen = [path for path in files if path.name.startswith("instances_")] or list(files)
-    found = AnnotationSet(f"COCO ({chosen[0].relative_to(root)})")
-    owners: dict[Path, Path] = {}
-    for path in chosen:
+    """The pictures of COCO files.
+
+    COCO's own folder has several files of the same pictures, of which instances_* has all classes:
+    a file whose pictures are all in such files is left out.
+    """
+    files = dict(sorted(files.items(), key=lambda item: not _is_first_choice(item[0])))
+    found = AnnotationSet(f"COCO ({next(iter(files)).relative_to(root)})")
+    for path, content in files.items():
         try:
-            _read_file(found, path, files[path], split_of(path.relative_to(root)), pictures, owners)
+            _read_file(found, path, content, pictures)
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise InputError(f"{path}: not a COCO file (near {error})") from error
     return found
 
 
-def _read_file(
-    found: AnnotationSet, path: Path, content: dict, split: str | None, pictures: PictureIndex,
-    owners: dict[Path, Path],
-) -> None:  # fmt: skip
-    categories = sorted(content["categories"], key=lambda category: int(category["id"]))
+def _is_first_choice(path: Path) -> bool:
+    return path.name.startswith("instances_")
+
+
+def _read_file(found: AnnotationSet, path: Path, content: dict, pictures: PictureIndex) -> None:
+    images, unmatched = _pictures_of(path, content["images"], pictures)
+    others = {found.files.get(picture) for picture in images.values()}
+    if others and not _is_first_choice(path) and all(o and _is_first_choice(o) for o in others):
+        found.notes.append(f"{path} is left out: {min(others).name} lists its pictures too")
+        return
+    found.unmatched += unmatched
+    shapes = _shapes_of_images(found, path, content)
+    for image in content["images"]:
+        image_id = as_id(image["id"])
+        if (picture := images.get(image_id)) is None:
+            continue
+        split = pictures.split_of(picture, path.relative_to(pictures.root))
+        size, parts = _size(image), shapes[image_id]
+        found.add(Annotation(picture, path, split, size, parts, small_on_top=True))
+
+
+def _pictures_of(
+    path: Path, images: list[dict], pictures: PictureIndex
+) -> tuple[dict[str, Path], list[tuple[Path, str]]]:
+    """{id: picture} of the images in a file, and what those lack that are not found."""
+    found, unmatched = {}, []
+    split = split_of(path.relative_to(pictures.root))
+    for image_id, name in _by_id(
+        path, "images", [(i["id"], i["file_name"]) for i in images]
+    ).items():
+        try:
+            found[image_id] = pictures.named(str(name), path.parent, split)
+        except ValueError as error:
+            unmatched.append((path, f"image {image_id}: {error}"))
+    return found, unmatched
+
+
+def _shapes_of_images(found: AnnotationSet, path: Path, content: dict) -> dict[str, list[Shape]]:
+    """{id of an image: its shapes}; what cannot be drawn becomes a problem."""
+    categories = sorted(content["categories"], key=lambda category: int(as_id(category["id"])))
     names = _by_id(path, "categories", [(c["id"], class_name(c["name"])) for c in categories])
     found.add_labels(names.values())
-    images = content["images"]
-    _by_id(path, "images", [(image["id"], image["file_name"]) for image in images])
-    sizes = {str(image["id"]): _size(image) for image in images}
+    sizes = {as_id(image["id"]): _size(image) for image in content["images"]}
     shapes: dict[str, list[Shape]] = defaultdict(list)
     for annotation in content["annotations"]:
-        image_id, category_id = str(annotation["image_id"]), str(annotation["category_id"])
+        image_id, category_id = as_id(annotation["image_id"]), as_id(annotation["category_id"])
         try:
             if image_id not in sizes:
                 raise ValueError(f"no image {image_id} in the file")
@@ -66,30 +101,17 @@ def _read_file(
             shapes[image_id] += list(_shapes(names[category_id], annotation, sizes[image_id]))
         except (ValueError, TypeError, OverflowError) as error:
             found.problems.append((path, f"annotation {annotation.get('id')}: {error}"))
-    for image in images:
-        try:
-            picture = pictures.named(str(image["file_name"]), path.parent, split)
-        except ValueError as error:
-            found.unmatched.append((path, f"image {image['id']}: {error}"))
-            continue
-        if picture in owners:
-            problem = f"image {image['id']}: {picture} is already annotated in {owners[picture]}"
-            found.problems.append((path, problem))
-            continue
-        owners[picture] = path
-        image_id = str(image["id"])
-        ordered = by_falling_area(shapes[image_id])
-        found.add(Annotation(picture, path, split, sizes[image_id], ordered))
+    return shapes
 
 
 def _by_id(path: Path, what: str, items: list[tuple]) -> dict[str, str]:
     """{id: name} of pairs; raises InputError where one id has two names."""
     found: dict[str, str] = {}
     for number, name in items:
-        if found.setdefault(str(number), name) != name:
+        if (other := found.setdefault(as_id(number), name)) != name:
             raise InputError(
-                f"{path}: two {what} have the id {number}, {found[str(number)]} and {name}; give "
-                "each an id of its own"
+                f"{path}: two {what} have the id {number}, {other} and {name}; give each an id of "
+                "its own"
             )
     return found
 
@@ -137,6 +159,8 @@ def _decode(text: str) -> list[int]:
 
     From the third run on, a number is the difference to the run before the last.
     """
+    if text.startswith("b'"):  # str() of Python's bytes
+        text = text[2:-1].replace("\\\\", "\\")
     numbers: list[int] = []
     value = shift = 0
     for character in text.encode("ascii", "replace"):

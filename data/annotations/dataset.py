@@ -1,43 +1,45 @@
 """What every format is read to: pictures with shapes, the labels, and what is wrong."""
 
-import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from config import SPLIT_WORDS
-from data.annotations.shapes import Annotation, Shape, is_outside
+from data.annotations.shapes import Annotation
+from data.splits import split_of
+from utils import InputError
 
 
 @dataclass
 class AnnotationSet:
     """What annotation files say of a data set.
 
-    layout: the format, and an example of a file. labels: in the order of their ids. unmatched:
+    layout: the format, and an example of a file. files: {picture: the file that annotates it}.
+    labels: in the order of their ids. unmatched:
     (file, what it lacks) of files without a partner. problems: (file, what is wrong with it).
     """
 
     layout: str
     annotations: list[Annotation] = field(default_factory=list)
+    files: dict[Path, Path] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
     unmatched: list[tuple[Path, str]] = field(default_factory=list)
     problems: list[tuple[Path, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def add(self, annotation: Annotation) -> None:
+        """Add a picture's annotation; a second one of the same picture is a problem."""
+        image, file = annotation.image, annotation.file
+        if image in self.files:
+            self.problems.append((file, f"{image} is already annotated in {self.files[image]}"))
+            return
+        self.files[image] = file
+        self.annotations.append(annotation)
+
     def add_labels(self, labels: Iterable[str]) -> None:
         self.labels += [label for label in dict.fromkeys(labels) if label not in self.labels]
-
-    def add(self, annotation: Annotation) -> None:
-        """Add a picture's annotation; shapes outside of the picture are a problem."""
-        self.annotations.append(annotation)
-        for shape in annotation.shapes:
-            if annotation.size and is_outside(shape, annotation.size):
-                place = ", ".join(f"{n:g}" for n in shape.rings[0][0])
-                name = annotation.image.name
-                problem = f"{name}: a {shape.label} at {place} is outside the picture"
-                self.problems.append((annotation.file, problem))
 
 
 class PictureIndex:
@@ -62,6 +64,20 @@ class PictureIndex:
             found = [p for p in found if p.parts[-k:] == parts[-k:]] or found
         return self._one(found, name, near, split)
 
+    def split_of(self, image: Path, *statements: Path) -> str | None:
+        """The split of a picture: what annotation files say by their names, and its own folder.
+
+        statements: paths below the root, or names of splits. Raises InputError where two disagree.
+        """
+        folder = image.parent.relative_to(self.root)
+        told = {str(path): split for path in statements if (split := split_of(path))}
+        if own := split_of(folder):
+            told[f"the folder {folder}"] = own
+        if len(set(told.values())) > 1:
+            shown = ", but ".join(f"{place} says {split}" for place, split in told.items())
+            raise InputError(f"{image}: {shown}; rename one of them, so that no split is mixed")
+        return next(iter(told.values()), None)
+
     def with_stem(self, stem: str, near: Path, split: str | None) -> Path:
         """The picture of a name without extension; ValueError if there is none or several."""
         return self._one(self._by_stem.get(composed(stem), []), stem, near, split)
@@ -82,16 +98,12 @@ def composed(names: str) -> str:
     return unicodedata.normalize("NFC", names)
 
 
-def split_of(path: Path) -> str | None:
-    """The split that a folder's or file's name tells, as in images/val/a.jpg or train2017.json."""
-    for part in reversed(path.parts):
-        words = set(re.findall("[a-z]+", part.lower()))
-        for split, names in SPLIT_WORDS.items():
-            if words & set(names):
-                return split
-    return None
-
-
-def by_falling_area(shapes: Iterable[Shape]) -> list[Shape]:
-    """Large shapes first, so that small ones stay visible on top."""
-    return sorted(shapes, key=lambda shape: -shape.area)
+def as_id(value: object) -> str:
+    """An id as text; whole numbers are alike in any notation, such as 1, "1", 1.0 and 1e0."""
+    if isinstance(value, str) and not value.strip().isdigit():
+        with suppress(ValueError):
+            value = float(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value).strip()
+    return str(int(text)) if text.isdecimal() and len(text) < 20 else text

@@ -4,17 +4,16 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
 from data.annotations.coco import is_coco, read_coco
+from data.annotations.cvat import load_cvat, read_cvat
 from data.annotations.dataset import AnnotationSet, PictureIndex
 from data.annotations.label_studio import is_label_studio, read_label_studio
 from data.annotations.labelme import is_labelme, read_labelme
-from data.annotations.yolo import SizeOf, is_yolo, read_yolo
-from data.labels.class_files import CLASS_FILES
+from data.annotations.via import is_via, read_via
+from data.annotations.yolo import SizeOf, load_data_yaml, read_yolo
+from data.labels.class_files import CLASS_FILES, find_class_file, read_classes
 from utils import InputError, progress
 
-YAML_FILES = ("data.yaml", "data.yml")
 JSON_FORMATS = (
     (is_coco, read_coco), (is_labelme, read_labelme), (is_label_studio, read_label_studio),
 )  # fmt: skip
@@ -22,9 +21,8 @@ HIDDEN = (".", "@", "__MACOSX")
 SHOWN = 3
 # Formats that are recognised but not read: how to export what is.
 ADVICE = {
-    "VGG VIA": "export its annotations as COCO JSON",
+    "VGG VIA 3": "export its annotations as COCO JSON, or annotate with VIA 2",
     "Supervisely": "export with 'Export as masks' or 'Export to COCO'",
-    "CVAT XML": "export 'Segmentation mask 1.1' or 'COCO 1.0' from CVAT",
     "Pascal VOC boxes": "boxes are no masks; export segmentation masks or COCO JSON",
     "COCO panoptic": "use its PNG files as masks, or export instances as COCO JSON",
     "COCO without segmentations": "export COCO JSON with instances",
@@ -33,22 +31,55 @@ ADVICE = {
 }
 
 
-def read_annotations(root: Path, pictures: list[Path], size_of: SizeOf) -> AnnotationSet | None:
+def read_annotations(
+    root: Path, pictures: list[Path], size_of: SizeOf, classes: str | Path | None = None
+) -> AnnotationSet | None:
     """The data set that annotation files below root describe, or None if there are none.
 
-    Raises InputError for formats that are recognised but not read.
+    classes: a class file or a preset, by default the class file in root. Its names tell which of
+    several attributes is the class.
+    Raises InputError where no shape at all can be read, with the reasons.
     """
-    for name in YAML_FILES:
-        if (root / name).is_file() and is_yolo(content := _load_yaml(root / name)):
-            return read_yolo(root, root / name, content, pictures, size_of)
+    found = _read_any(root, pictures, size_of, classes or find_class_file(root))
+    if found and not found.labels:
+        known = set(pictures)
+        reasons = [*found.problems, *(lost for lost in found.unmatched if lost[0] not in known)]
+        if reasons:
+            shown = "\n  ".join(f"{path}: {reason}" for path, reason in reasons[:SHOWN])
+            raise InputError(f"{found.layout}: {len(reasons)} problems, first:\n  {shown}")
+    return found
+
+
+def _read_any(
+    root: Path, pictures: list[Path], size_of: SizeOf, classes: str | Path | None
+) -> AnnotationSet | None:
+    if described := _yolo_yaml(root):
+        return read_yolo(root, *described, pictures, size_of)
     files = _load_json_files(root)
     index = PictureIndex(root, pictures)
     for is_of_format, read in JSON_FORMATS:
         chosen = {path: content for path, content in files.items() if is_of_format(content)}
         if chosen and (found := read(root, chosen, index)):
             return found
+    if projects := {path: content for path, content in files.items() if is_via(content)}:
+        return read_via(
+            root, projects, index, read_classes(classes).classes.names if classes else ()
+        )
+    if exports := load_cvat(_files(root, "*.xml")):
+        return read_cvat(root, exports, index)
     _refuse_others(root, files)
     return None
+
+
+def _yolo_yaml(root: Path) -> tuple[Path, dict] | None:
+    """The YAML file in root that names classes and folders of YOLO, and what it holds."""
+    paths = sorted(root.glob("[!.]*"))
+    found = {path: content for path in paths if (content := load_data_yaml(path))}
+    usual = [path for path in found if path.stem == "data"]
+    if len(found) > 1 and not usual:
+        shown = " and ".join(path.name for path in found)
+        raise InputError(f"{root}: {shown} both name classes and folders; remove all but one")
+    return next(((path, found[path]) for path in [*usual, *found]), None)
 
 
 def _files(root: Path, pattern: str) -> list[Path]:
@@ -67,26 +98,18 @@ def _load_json_files(root: Path) -> dict[Path, object]:
             loaded[path] = json.loads(path.read_bytes())
             if isinstance(loaded[path], dict):
                 loaded[path].pop("imageData", None)  # labelme's copy of the picture
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not UTF-8 text; save it with the encoding UTF-8") from error
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{path}: not a readable JSON file ({error})") from error
     return loaded
 
 
-def _load_yaml(path: Path) -> object:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
-        return None  # as a class file it will be read, and refused, later
-
-
 def _refuse_others(root: Path, files: Mapping[Path, object]) -> None:
-    """Raise InputError if a known format that is not read is here."""
+    """Raise InputError if a known format that is not read is here. files: of JSON."""
     kinds = {path: _kind_of_json(content) for path, content in files.items()}
     for path in _files(root, "*.xml")[:SHOWN]:
-        head = path.read_bytes()[:4096]
-        if b"<annotations>" in head:
-            kinds[path] = "CVAT XML"
-        elif b"<annotation" in head:
+        if b"<annotation" in path.read_bytes()[:4096]:
             kinds[path] = "Pascal VOC boxes"
     for path in _files(root, "labels/**/*.txt")[:SHOWN]:
         words = path.read_text(encoding="utf-8", errors="replace").split()
@@ -105,11 +128,8 @@ def _kind_of_json(content: object) -> str | None:
         return None
     if isinstance(content.get("annotations"), list) and isinstance(content.get("images"), list):
         return "COCO panoptic" if content.get("categories") else "COCO without segmentations"
-    if "_via_img_metadata" in content or "_via_settings" in content:
-        return "VGG VIA"
-    first = next(iter(content.values()), None)
-    if isinstance(first, Mapping) and "regions" in first and "filename" in first:
-        return "VGG VIA"
+    if {"project", "file", "view", "metadata"} <= content.keys():
+        return "VGG VIA 3"
     if isinstance(content.get("objects"), list) and "size" in content:
         return "Supervisely"
     return None

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from data.annotations.dataset import AnnotationSet, PictureIndex, split_of
-from data.annotations.shapes import Annotation, Shape, circle, polygon, ring_of
+from data.annotations.shapes import Annotation, Shape, ellipse, polygon, ring_of
 from data.labels.class_checks import class_name
 
 LINE_WIDTH, POINT_RADIUS = 10, 5  # pixels
@@ -28,7 +28,6 @@ def read_labelme(root: Path, files: Mapping[Path, dict], pictures: PictureIndex)
     """The pictures of labelme files; the split is told by their folders."""
     found = AnnotationSet(f"labelme ({next(iter(files)).relative_to(root)})")
     labels: set[str] = set()
-    owners: dict[Path, Path] = {}
     for path, content in files.items():
         split = split_of(path.parent.relative_to(root))
         try:
@@ -36,10 +35,6 @@ def read_labelme(root: Path, files: Mapping[Path, dict], pictures: PictureIndex)
         except ValueError as error:
             found.unmatched.append((path, str(error)))
             continue
-        if image in owners:
-            found.problems.append((path, f"{image} is already annotated in {owners[image]}"))
-            continue
-        owners[image] = path
         shapes = []
         for number, entry in enumerate(content["shapes"], 1):
             try:
@@ -49,10 +44,10 @@ def read_labelme(root: Path, files: Mapping[Path, dict], pictures: PictureIndex)
                 found.problems.append((path, f"shape {number}: {error}"))
         size = (content.get("imageHeight"), content.get("imageWidth"))
         known = size if all(isinstance(side, int) and side > 0 for side in size) else None
-        split = split or split_of(image.parent.relative_to(root))
+        split = pictures.split_of(image, path.parent.relative_to(root))
         found.add(Annotation(image, path, split, known, shapes))
     found.add_labels(sorted(labels))
-    without = [path for path in pictures.pictures if path not in owners]
+    without = [path for path in pictures.pictures if path not in found.files]
     found.unmatched += [(path, "no annotation of this name") for path in without]
     return found
 
@@ -60,16 +55,16 @@ def read_labelme(root: Path, files: Mapping[Path, dict], pictures: PictureIndex)
 def _shape(entry: Mapping) -> Shape:
     label, points = class_name(entry["label"]), np.asarray(entry["points"], np.float64)
     kind = entry.get("shape_type") or "polygon"
-    if kind == "rectangle":
+    if kind == "rectangle" and len(points) == 2:  # X-AnyLabeling writes four corners
         (x1, y1), (x2, y2) = points
         return polygon(label, [[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
-    if kind in ("polygon", "oriented_rectangle"):
+    if kind in ("polygon", "rectangle", "oriented_rectangle", "rotation"):
         return polygon(label, points)
     if kind == "circle":
         centre, edge = points
-        return circle(label, centre, float(np.hypot(*(edge - centre))))
+        return ellipse(label, centre, (np.hypot(*(edge - centre)),) * 2)
     if kind == "point":
-        return circle(label, points[0], POINT_RADIUS)
+        return ellipse(label, points[0], (POINT_RADIUS,) * 2)
     if kind in ("line", "linestrip"):
         padded = ring_of(np.concatenate([points, points[-1:]]))  # a ring has three points
         return Shape(label, (padded,), width=LINE_WIDTH)

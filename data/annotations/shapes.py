@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from utils import InputError
 
@@ -23,7 +24,8 @@ class Shape:
     rings: polygons (n, 2) of x, y in pixels; what an odd number of them encloses is inside.
     border: their points are pixels of the border. width: of the line along an open ring, in pixels;
     0 fills. runs, in place of rings: lengths of runs of pixels outside and inside in turn, down the
-    columns. bitmap, in place of rings: (h, w) bool, whose first pixel is at x, y = corner.
+    columns of the picture, or with box (h, w) along the rows of that. bitmap, in place of rings:
+    (h, w) bool. The first pixel of box and bitmap is at x, y = corner.
     """
 
     label: str
@@ -31,6 +33,7 @@ class Shape:
     border: bool = False
     width: int = 0
     runs: np.ndarray | None = None
+    box: tuple[int, int] | None = None
     bitmap: np.ndarray | None = None
     corner: tuple[int, int] = (0, 0)
 
@@ -45,13 +48,12 @@ class Shape:
 
     def draw(self, mask: np.ndarray, value: int) -> None:
         """Set the pixels of a mask (H, W) uint8 that are inside to a value."""
-        if self.runs is not None:
-            mask[_mask_of_runs(self.runs, mask.shape) > 0] = value
+        if self.box is not None:
+            self._draw_bitmap(mask, _bits(self.runs, 0, *self.box), value)
+        elif self.runs is not None:
+            _draw_columns(mask, self.runs, value)
         elif self.bitmap is not None:
-            x, y = self.corner
-            cut = self.bitmap[max(0, -y) :, max(0, -x) :]
-            part = mask[max(0, y) :, max(0, x) :][: cut.shape[0], : cut.shape[1]]
-            part[cut[: part.shape[0], : part.shape[1]]] = value
+            self._draw_bitmap(mask, self.bitmap, value)
         elif self.width or self.border:
             limit = 4 * max(mask.shape)  # far beyond the picture; OpenCV draws 32-bit numbers
             points = [r.round().clip(-limit, limit).astype(np.int32) for r in self.rings]
@@ -66,20 +68,48 @@ class Shape:
             box = mask[low[1] : high[1], low[0] : high[0]]
             box[_fill(box.shape, [ring - low for ring in self.rings])] = value
 
+    def _draw_bitmap(self, mask: np.ndarray, bitmap: np.ndarray, value: int) -> None:
+        x, y = self.corner
+        cut = bitmap[max(0, -y) :, max(0, -x) :]
+        part = mask[max(0, y) :, max(0, x) :][: cut.shape[0], : cut.shape[1]]
+        part[cut[: part.shape[0], : part.shape[1]]] = value
+
+
+@dataclass(frozen=True)
+class RegionFile:
+    """A region in a picture of its own, not 0 where it is; read when it is drawn, not kept."""
+
+    label: str
+    path: Path
+
+    def load(self, size: tuple[int, int]) -> Shape:
+        """The region of a picture of size (H, W); raises ValueError if it is of another size."""
+        try:
+            with Image.open(self.path) as image:
+                bitmap = np.array(image.convert("L")) > 0
+        except Exception as error:  # damaged files raise errors of many kinds
+            raise ValueError(f"{self.path}: not a readable picture ({error})") from error
+        if bitmap.shape != size:
+            (h, w), (height, width) = bitmap.shape, size
+            raise ValueError(f"{self.path}: {w}x{h} pixels, the picture has {width}x{height}")
+        return Shape(self.label, bitmap=bitmap)
+
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """What a mask file would hold: the shapes of a picture, in the order of drawing.
+    """What a mask file would hold: the shapes of a picture.
 
     file: where they were read. split: one of SPLIT_WORDS, or None. size: (H, W) that the file gives
-    for the picture, or None. values: {label: value to draw}; what no shape covers is 0.
+    for the picture, or None. small_on_top: shapes are drawn by falling area, not in their order.
+    values: {label: value to draw}; what no shape covers is 0.
     """
 
     image: Path
     file: Path
     split: str | None
     size: tuple[int, int] | None
-    shapes: Sequence[Shape]
+    shapes: Sequence[Shape | RegionFile]
+    small_on_top: bool = False
     values: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -90,9 +120,26 @@ class Annotation:
         return self.file.name
 
     def draw(self, size: tuple[int, int]) -> np.ndarray:
-        """The mask (H, W) uint8; later shapes cover earlier ones."""
+        """The mask (H, W) uint8; later shapes cover earlier ones.
+
+        Raises InputError for a shape that cannot be drawn, or lies outside the picture.
+        """
         mask = np.zeros(size, np.uint8)
+        shapes: list[Shape] = []
         for number, shape in enumerate(self.shapes, 1):
+            try:
+                shapes.append(shape.load(size) if isinstance(shape, RegionFile) else shape)
+            except ValueError as error:
+                raise InputError(f"{self.file}: shape {number} ({shape.label}): {error}") from error
+        if self.small_on_top:
+            shapes.sort(key=lambda shape: -shape.area)
+        for number, shape in enumerate(shapes, 1):
+            if is_outside(shape, size):
+                place = ", ".join(f"{n:g}" for n in shape.rings[0][0])
+                raise InputError(
+                    f"{self.file}: {self.image.name}: a {shape.label} at {place} is outside the "
+                    f"picture of {size[1]}x{size[0]} pixels"
+                )
             try:
                 shape.draw(mask, self.values[shape.label])
             except ValueError as error:
@@ -122,11 +169,26 @@ def ring_of(points: object) -> np.ndarray:
     return ring
 
 
-def circle(label: str, centre: Sequence[float], radius: float) -> Shape:
-    """A circle as a polygon of 64 points."""
-    angles = np.linspace(0, 2 * np.pi, 64, endpoint=False)
-    offsets = radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    return polygon(label, np.asarray(centre, np.float64) + offsets, border=False)
+def ellipse(
+    label: str, centre: Sequence[float], radii: Sequence[float], angle: float = 0.0
+) -> Shape:
+    """An ellipse as a polygon of 64 points; angle: of its first radius, in radians clockwise."""
+    turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    offsets = np.stack([np.cos(turn), np.sin(turn)], axis=1) * np.asarray(radii, np.float64)
+    return polygon(label, np.asarray(centre, np.float64) + offsets @ _rotation(angle), border=False)
+
+
+def rectangle(label: str, corners: Sequence[float], angle: float = 0.0) -> Shape:
+    """A rectangle x1, y1, x2, y2 on the pixel grid; angle: in radians, clockwise."""
+    low, high = np.reshape(np.asarray(corners, np.float64), (2, 2))
+    ring = np.array([low, [high[0], low[1]], high, [low[0], high[1]]])
+    centre = (low + high) / 2
+    return polygon(label, centre + (ring - centre) @ _rotation(angle), border=False)
+
+
+def _rotation(angle: float) -> np.ndarray:
+    """What turns rows of x, y clockwise, as y points down."""
+    return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
 
 
 def is_outside(shape: Shape, size: tuple[int, int]) -> bool:
@@ -161,9 +223,30 @@ def _fill(size: tuple[int, int], rings: Sequence[np.ndarray]) -> np.ndarray:
     return np.logical_xor.accumulate(mask, axis=1)
 
 
-def _mask_of_runs(runs: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    height, width = size
-    if runs.sum() != height * width:
-        raise ValueError(f"its runs cover {runs.sum()} pixels, the picture has {height * width}")
-    bits = np.repeat(np.arange(len(runs), dtype=np.uint8) & 1, runs)
-    return bits.reshape(width, height).T
+def _draw_columns(mask: np.ndarray, runs: np.ndarray, value: int) -> None:
+    """Set the pixels of runs down the columns; only those columns cost time that they reach."""
+    height = len(mask)
+    if runs.sum() != mask.size:
+        raise ValueError(f"its runs cover {runs.sum()} pixels, the picture has {mask.size}")
+    ends = runs.cumsum()
+    inside = np.flatnonzero(runs[1::2])
+    if not len(inside):
+        return
+    first, last = 2 * inside[0] + 1, 2 * inside[-1] + 1
+    left, right = ends[first - 1] // height, -(-ends[last] // height)
+    part = runs[first : last + 1]
+    bits = _bits(np.append(0, part), ends[first - 1] - left * height, right - left, height)
+    np.copyto(mask[:, left:right], value, where=bits.T)
+
+
+def _bits(runs: np.ndarray, skipped: int, height: int, width: int) -> np.ndarray:
+    """(H, W) bool of runs along its rows, outside and inside in turn.
+
+    skipped: pixels before the first run. Pixels after the last run are outside.
+    """
+    inside = np.arange(len(runs)) & 1 > 0
+    left = height * width - skipped - runs.sum()
+    if left < 0:
+        raise ValueError(f"its runs cover {runs.sum()} pixels, its box has {height * width}")
+    lengths = np.concatenate([[skipped], runs, [left]])
+    return np.repeat(np.concatenate([[False], inside, [False]]), lengths).reshape(height, width)

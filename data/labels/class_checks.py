@@ -24,7 +24,14 @@ class Entry:
         """Its mask values; a class without `labels` has its id."""
         if self.labels is None:
             return [self.file_id]
-        return [x for x in as_list(self.labels) if not isinstance(x, list) and x != OTHERS]
+        labels = [x for x in as_list(self.labels) if not isinstance(x, list) and x != OTHERS]
+        return [label for label in labels if label not in self.name_labels]
+
+    @property
+    def name_labels(self) -> list[str]:
+        """Its labels in annotation files, where `labels` has names."""
+        labels = [x for x in as_list(self.labels) if isinstance(x, str) and x != OTHERS]
+        return [label for label in labels if not label.strip().isdigit()]
 
     @property
     def colour_labels(self) -> list:

@@ -14,6 +14,7 @@ from data.labels.class_checks import (
     whole_number,
 )
 from data.labels.classes import Classes, Colour, default_palette
+from utils import first_of
 
 LISTS = ("ALL_CLASSES", "classes", "names", "id2label", "label2id")
 FOLDER_KEYS = tuple(
@@ -21,6 +22,8 @@ FOLDER_KEYS = tuple(
     for split in ("TRAIN", "VALID", "TEST")
     for keys in ((f"{split}_IMAGES",), (f"{split}_MASKS", f"{split}_LABELS"))
 )
+IGNORE_LABEL = "__ignore__"  # labelme's name for regions that are not to be used
+MASK_KEYS = ("ignore", "zero_is", "instances")
 KEYS = (
     *LISTS, "LABEL_COLORS_LIST", "VIS_LABEL_MAP", "ignore", "ignore_classes", "ignore_colors",
     "instances", "zero_is", *(key for keys in FOLDER_KEYS for key in keys),
@@ -33,7 +36,9 @@ class ClassFile:
 
     values: stored value -> class id. colours: RGB mask colour -> class id. Both map what is
     ignored to IGNORE_INDEX. others: the class of all values that are not named, or None.
-    instances: every value but 0 is class 1. left_out: names in `ignore_classes`.
+    instances: every value but 0 is class 1. left_out: names of classes of which all is ignored.
+    merged: {label of annotation files: name of its class}, of `labels` that are names.
+    keys_for_masks: the keys that speak of mask values, for messages. is_preset: of PRESETS.
     """
 
     classes: Classes
@@ -42,6 +47,9 @@ class ClassFile:
     colours: dict[Colour, int] = field(default_factory=dict)
     instances: bool = False
     left_out: tuple[str, ...] = ()
+    merged: dict[str, str] = field(default_factory=dict)
+    keys_for_masks: str = ""
+    is_preset: bool = False
 
 
 def parse_classes(content: object) -> ClassFile:
@@ -60,9 +68,12 @@ def parse_classes(content: object) -> ClassFile:
     in_masks = _colours(content, "LABEL_COLORS_LIST", entries)
     check_contradictions(content, entries)
     left_out = {class_name(item) for item in as_list(content.get("ignore_classes"))}
+    left_out |= {IGNORE_LABEL} | {e.name for e in entries if _is_ignored(e, content)}
     kept = [entry for entry in entries if not {str(entry.file_id), entry.name} & left_out]
     if not 2 <= len(kept) <= MAX_CLASSES - 1:
-        raise ValueError(f"{len(kept)} classes; expected 2 to {MAX_CLASSES - 1}")
+        ignored = first_of([entry.name for entry in entries if entry not in kept])
+        shown = f" without {ignored}, which is ignored" if ignored else ""
+        raise ValueError(f"{len(kept)} classes{shown}; expected 2 to {MAX_CLASSES - 1}")
     ids = {entry.file_id: k for k, entry in enumerate(kept)}  # class ids have no gaps
     names = tuple(entry.name for entry in kept)
     listed = drawn or in_masks
@@ -76,7 +87,18 @@ def parse_classes(content: object) -> ClassFile:
         colours=_mask_colours(content, entries, ids, in_masks),
         instances=_instances(content, ids),
         left_out=tuple(entry.name for entry in entries if entry.file_id not in ids),
+        merged={label: entry.name for entry in kept for label in entry.name_labels},
+        keys_for_masks=", ".join(
+            [key for key in MASK_KEYS if content.get(key) not in (None, False, "background", [])]
+            + [f"labels (of {e.name})" for e in entries if e.labels is not None and e.value_labels]
+        ),
     )
+
+
+def _is_ignored(entry: Entry, content: Mapping) -> bool:
+    """Whether `ignore` has the one mask value of a class, its id."""
+    ignored = [str(item) for item in as_list(content.get("ignore"))]
+    return entry.labels is None and str(entry.file_id) in ignored
 
 
 def _entries(content: Mapping) -> list[Entry]:
@@ -146,7 +168,8 @@ def _values(
         shifted = {e.file_id + 1: ids.get(e.file_id, IGNORE_INDEX) for e in entries}
         return {0: IGNORE_INDEX} | shifted, None
     listed = as_list(content.get("ignore"))
-    ignored = [_value(item) for item in listed if not isinstance(item, list) and item != OTHERS]
+    numbers = [item for item in listed if not isinstance(item, list) and item != OTHERS]
+    ignored = [item if _is_integer(item) else _value(item) for item in numbers]
     others = IGNORE_INDEX if OTHERS in listed else None
     values: dict[int, int] = {}
     for entry in entries:
@@ -161,6 +184,11 @@ def _values(
     if values == {k: k for k in range(len(entries))} and not ignored and others is None:
         return {}, None
     return values | dict.fromkeys(ignored, IGNORE_INDEX), others
+
+
+def _is_integer(item: object) -> bool:
+    """Whether it is a number that may be ignored: -1 and -9999 mark pixels without data."""
+    return isinstance(item, int) and not isinstance(item, bool)
 
 
 def _value(item: object) -> int:

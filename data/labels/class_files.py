@@ -3,30 +3,35 @@
 import csv
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
 from config import IGNORE_INDEX
-from data.labels.class_entries import FOLDER_KEYS, ClassFile, parse_classes
+from data.annotations.yolo import load_data_yaml
+from data.labels.class_entries import FOLDER_KEYS, IGNORE_LABEL, ClassFile, parse_classes
 from data.labels.classes import CITYSCAPES_LABEL_IDS, PRESETS, VOC_PALETTE
 from utils import InputError
 
 # Looked for in a data folder; the first one found is used.
 CLASS_FILES = (
     "dataset.yaml", "dataset.yml", "classes.yaml", "classes.json", "id2label.json",
-    "labelmap.txt", "classes.txt", "class_dict.csv", "_classes.csv", "train/_classes.csv",
+    "labelmap.txt", "classes.txt", "class_names.txt", "labels.txt", "class_dict.csv",
+    "_classes.csv", "train/_classes.csv",
 )  # fmt: skip
 
 
 def find_class_file(folder: Path) -> Path | None:
-    return next((folder / name for name in CLASS_FILES if (folder / name).is_file()), None)
+    """The class file in a folder; YOLO's data.yaml under one of these names is none."""
+    paths = (folder / name for name in CLASS_FILES)
+    return next((p for p in paths if p.is_file() and load_data_yaml(p) is None), None)
 
 
 def read_classes(source: str | Path) -> ClassFile:
     """The classes of a preset's name or of a file; input/README.md lists the keys."""
     if str(source) in PRESETS:
-        return _preset(str(source))
+        return replace(_preset(str(source)), is_preset=True)
     path = Path(source)
     content = load_content(path)
     try:
@@ -116,6 +121,8 @@ def _parse_text(text: str) -> dict:
     """
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
+    if lines and lines[0] == IGNORE_LABEL:  # labelme counts it as -1
+        lines = lines[1:]
     if not any(line.count(":") >= 3 for line in lines):
         return {"names": lines}
     cells = [[*line.split(":"), ""] for line in lines]

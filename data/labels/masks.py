@@ -5,7 +5,7 @@ A mask stores a number per pixel (class indices, 0/255, instance ids, palette in
 never background.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -17,6 +17,7 @@ from data.labels.classes import Colour, count_pixels
 from utils import InputError, first_of
 
 UNKNOWN = -1
+ROUNDING = 3  # of a mixture of two colours
 NUMBERS = 2**16  # mask values from here on share one entry of the table
 
 
@@ -24,9 +25,11 @@ NUMBERS = 2**16  # mask values from here on share one entry of the table
 class MaskEncoding:
     """Which class each stored value means. IGNORE_INDEX as a class means ignored.
 
-    values: for single-channel masks. colours: for RGB masks; if empty, an RGB mask whose channels
-    are equal is read as single-channel. others: the class of every number that `values` does not
-    name (instance ids), or None if such a number is an error. class_names: for messages.
+    values: for single-channel masks; any whole number. colours: for RGB masks; if empty, an RGB
+    mask whose channels are equal is read as single-channel. others: the class of every number that
+    `values` does not name (instance ids), or None if such a number is an error. class_names: for
+    messages. cut: RGB masks are greys, whose green channel is read. nearest: a colour that has no
+    class is read as the nearest that has one, and ignored halfway between two.
     """
 
     name: str
@@ -34,6 +37,8 @@ class MaskEncoding:
     colours: dict[Colour, int] = field(default_factory=dict)
     others: int | None = None
     class_names: tuple[str, ...] = ()
+    cut: bool = False
+    nearest: bool = False
 
     @cached_property
     def _value_table(self) -> np.ndarray:
@@ -41,8 +46,14 @@ class MaskEncoding:
         table = np.full(NUMBERS + 1, unnamed, np.int16)  # the last entry: numbers beyond 16 bits
         table[IGNORE_INDEX] = IGNORE_INDEX
         for value, class_id in self.values.items():
-            table[value] = class_id
+            if 0 <= value < NUMBERS:
+                table[value] = class_id
         return table
+
+    @cached_property
+    def _beyond(self) -> dict[int, int]:
+        """The classes of numbers that the table lacks, such as -9999 for no data."""
+        return {value: k for value, k in self.values.items() if not 0 <= value < NUMBERS}
 
     @cached_property
     def _colour_table(self) -> np.ndarray:
@@ -67,10 +78,22 @@ class MaskEncoding:
         """Like `decode`, but int16, with UNKNOWN where a value has no class."""
         codes, is_colour = self._codes(mask, palette)
         if is_colour:
-            return self._colour_table[codes]
+            return self._ids_of_colours(codes)
+        stored = codes
         if codes.dtype.itemsize > 2:  # negative numbers share the last entry too
             codes = np.where((codes < 0) | (codes > NUMBERS), NUMBERS, codes)
-        return self._value_table[codes]
+        ids = self._value_table[codes]
+        for value, class_id in self._beyond.items():
+            ids[stored == value] = class_id
+        return ids
+
+    def _ids_of_colours(self, codes: np.ndarray) -> np.ndarray:
+        ids = self._colour_table[codes]
+        unknown = ids == UNKNOWN
+        if self.nearest and unknown.any():
+            found, places = np.unique(codes[unknown], return_inverse=True)
+            ids[unknown] = np.array([self.class_of(int(c), True) for c in found], np.int16)[places]
+        return ids
 
     def reads_colours_of(self, palette: Mapping[int, Colour]) -> bool:
         """Whether a palette mask is decoded by its colours instead of its indices.
@@ -96,17 +119,52 @@ class MaskEncoding:
             table = np.zeros(IGNORE_INDEX + 1, np.uint32)
             table[list(palette)] = [colour_code(colour) for colour in palette.values()]
             return table[mask], True
-        if mask.ndim == 3 and not self.colours and is_grey(mask):
-            mask = mask[..., 0]
+        if mask.ndim == 3 and (self.cut or (not self.colours and is_grey(mask))):
+            mask = mask[..., 1]
         return value_codes(mask), mask.ndim == 3
 
     def class_of(self, value: int, is_colour: bool) -> int:
         """The class of one stored value or colour code, UNKNOWN where there is none."""
         if is_colour:
-            return self.colours.get(colour_of(value), UNKNOWN)
+            colour = colour_of(value)
+            if self.nearest and colour not in self.colours:
+                return self.nearest_class(colour)
+            return self.colours.get(colour, UNKNOWN)
+        if value in self._beyond:
+            return self._beyond[value]
         return int(self._value_table[value if 0 <= value < NUMBERS else NUMBERS])
 
-    def nearest(self, code: int) -> tuple[Colour, str, int]:
+    def nearest_class(self, colour: Colour) -> int:
+        """The class of the nearest colour if the second is three times as far, else ignored."""
+        distances = np.linalg.norm(np.array(list(self.colours)) - np.array(colour), axis=1)
+        first, *others = np.argsort(distances)
+        classes = list(self.colours.values())
+        second = next((k for k in others if classes[k] != classes[first]), None)
+        is_near = second is None or 3 * distances[first] < distances[second]
+        return classes[first] if is_near else IGNORE_INDEX
+
+    def distance(self, colour: Colour) -> int:
+        """How far a colour is from the nearest known one, in the channel that differs most."""
+        return min(_distance(colour, known) for known in self.colours)
+
+    def is_between(self, colour: Colour) -> bool:
+        """Whether a colour is a mixture of two known ones, but for rounding."""
+        known = np.array(list(self.colours), float)
+        line = known[None] - known[:, None]
+        length = (line**2).sum(-1).clip(min=1)
+        along = ((np.array(colour) - known[:, None]) * line).sum(-1) / length
+        closest = known[:, None] + along.clip(0, 1)[..., None] * line
+        return bool((np.abs(closest - np.array(colour)).max(-1) <= ROUNDING).any())
+
+    def entries(self) -> str:
+        """The line of a class file that says the same of `values`."""
+        named = {k: (name, []) for k, name in enumerate(self.class_names)}
+        for value, k in self.values.items():
+            named[k][1].append(value)
+        listed = (f"{k}: {{name: {n}, labels: {v}}}" for k, (n, v) in named.items())
+        return f"classes: {{{', '.join(listed)}}}"
+
+    def nearest_colour(self, code: int) -> tuple[Colour, str, int]:
         """The known colour nearest to a colour code, its class, and the greatest difference."""
         colour = colour_of(code)
         known = min(self.colours, key=lambda other: _distance(other, colour))
@@ -124,7 +182,7 @@ class MaskEncoding:
         value = max(unknown, key=unknown.get)
         shown, more = f"value {value}", ""
         if is_colour:
-            known, class_name, distance = self.nearest(value)
+            known, class_name, distance = self.nearest_colour(value)
             shown = f"colour {colour_of(value)}, {distance} off {known} of {class_name},"
         if len(unknown) > 1:
             pixels = sum(unknown.values()) - unknown[value]
@@ -181,6 +239,20 @@ def index_encoding(num_classes: int) -> MaskEncoding:
     return MaskEncoding(f"class indices 0..{num_classes - 1}", {k: k for k in range(num_classes)})
 
 
+CUT = MaskEncoding(
+    "black and white, cut at 128", {value: int(value >= 128) for value in range(256)}, cut=True
+)
+
+
+def levels_of(values: Collection[int]) -> MaskEncoding:
+    """A class for each of these values, named after it; two of them are background, foreground."""
+    ordered = sorted(values)
+    names = tuple(f"value_{value}" for value in ordered)
+    if len(ordered) == 2 and ordered[0] == 0:
+        names = "background", "foreground"
+    return MaskEncoding("a few values", {v: k for k, v in enumerate(ordered)}, class_names=names)
+
+
 BINARY = MaskEncoding("0 and 255, background and foreground", {0: 0, IGNORE_INDEX: 1})
 
 
@@ -218,6 +290,6 @@ def _count_classes(labels: set[int]) -> int:
         raise InputError(
             f"the masks hold the {len(labels)} values {shown}: too few or too many to be class "
             "indices; give each to a class in a dataset.yaml (classes: {0: {name: ..., labels: "
-            "[...]}}), or save the masks without lossy compression"
+            "[...]}}), those to leave out to `ignore: [...]`"
         )
     return count

@@ -136,6 +136,8 @@ class DatasetPage(Page):
         pictures = [self._shown[name][1] for name in shown]
         sizes = _sizes(data.splits.pairs)
         return {
+            "decisions": [data.splits.layout, *data.splits.decisions],
+            "unused": data.splits.unused,
             "problems": [problem_of(line) for line in data.problems + data.warnings],
             "num_errors": len(data.problems),  # the rest are warnings
             "splits": [(split, len(pairs)) for split, pairs in splits],
@@ -166,7 +168,8 @@ def _sizes(pairs: Sequence[Pair]) -> Counter:
 def _key(data: SegmentationData, pair: Pair) -> str:
     """What decides how a pair is shown: its files, the classes and the masks' encoding."""
     files = pair_key(pair)
-    return files and repr((files, PREVIEW_SIDE, QUALITY, data.classes, data.encoding))
+    shown = PREVIEW_SIDE, QUALITY, pair.value_range, data.classes, data.encoding
+    return files and repr((files, *shown))
 
 
 def _read_kept(path: Path) -> dict[str, tuple[str, Picture]]:

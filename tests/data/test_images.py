@@ -1,6 +1,7 @@
 """Pictures of every kind come out right."""
 
 import os
+import struct
 import zlib
 
 import cv2
@@ -13,6 +14,8 @@ from data.images import (
     UPRIGHT,
     list_images,
     num_frames,
+    number_extremes,
+    range_note,
     read_image,
     read_mask,
     upright_size,
@@ -20,6 +23,10 @@ from data.images import (
     write_mask,
 )
 from data.images import orientation as orientation_of
+from data.layouts import find_splits
+from data.numbers import ValueRange
+from data.pairs import read_pair
+from data.survey import load_data
 from results.overlays import IGNORED_COLOUR
 from results.picture_files import find_pictures
 from utils import InputError
@@ -34,7 +41,9 @@ def test_grey_alpha_and_palette_become_rgb(tmp_path):
     rgb = gradient()
     Image.fromarray(rgb[..., 0]).save(tmp_path / "grey.png")
     Image.fromarray(rgb).convert("RGBA").save(tmp_path / "alpha.png")
-    Image.fromarray(rgb[..., :2], mode="LA").save(tmp_path / "grey_alpha.png")
+    Image.fromarray(np.dstack([rgb[..., 0], np.full_like(rgb[..., 0], 255)]), mode="LA").save(
+        tmp_path / "grey_alpha.png"
+    )
     palette = Image.fromarray(rgb[..., 0]).convert("P")
     palette.save(tmp_path / "palette.png")
     grey = np.repeat(rgb[..., :1], 3, axis=2)
@@ -44,10 +53,100 @@ def test_grey_alpha_and_palette_become_rgb(tmp_path):
         assert np.array_equal(read_image(tmp_path / name), expected), name
 
 
-def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
-    deep = np.array([[0, 257, 128 * 257, 65535]], np.uint16)
-    Image.fromarray(deep).save(tmp_path / "deep.png")
-    assert read_image(tmp_path / "deep.png")[0, :, 0].tolist() == [0, 1, 128, 255]
+GREY = np.linspace(0, 255, 96).round().astype(np.uint8)[None].repeat(64, 0)
+
+
+def save_tiff(path, values, white_is_zero=False):
+    """An uncompressed grey TIFF of any integer type, as scanners and rasters have them."""
+    (h, w), bits, kind = values.shape, 8 * values.itemsize, 1 + (values.dtype.kind == "i")
+    tags = [(256, w), (257, h), (258, bits), (259, 1), (262, 0 if white_is_zero else 1), (273, 8),
+            (277, 1), (278, h), (279, values.nbytes), (339, kind)]  # fmt: skip
+    ifd = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags) + bytes(4)
+    head = b"II*\0" + struct.pack("<I", 8 + values.nbytes)
+    path.write_bytes(head + values.tobytes() + struct.pack("<H", len(tags)) + ifd)
+
+
+@pytest.mark.parametrize(
+    ("values", "white_is_zero"),
+    [
+        (GREY.astype(np.int32), False),
+        (GREY.astype(np.uint32), False),
+        (GREY.astype(np.uint32) * 16843009, False),
+        ((GREY.astype(np.int32) * 257 - 32768).astype(np.int16), False),
+        (GREY.astype(np.int16) - 100, False),
+        ((GREY.astype(np.int16) - 128).astype(np.int8), False),
+        (GREY.astype(np.uint16) * 16, False),
+        (GREY.astype(np.uint16) * 10 + 29000, False),
+        (GREY.astype(np.uint16) * 257, False),
+        (65535 - GREY.astype(np.uint16) * 257, True),
+        (255 - GREY, True),
+    ],
+)
+def test_wide_and_signed_numbers_go_from_black_to_white(tmp_path, values, white_is_zero):
+    save_tiff(tmp_path / "a.tif", values, white_is_zero)
+    seen = read_image(tmp_path / "a.tif")[..., 0].astype(int)
+    assert np.abs(seen - GREY).max() <= 1
+
+
+def test_hot_pixels_do_not_darken_a_picture_of_12_bits(tmp_path):
+    values = GREY.astype(np.uint16) * 16
+    values[5, 5] = 65535
+    Image.fromarray(values).save(tmp_path / "a.png")
+    assert np.abs(read_image(tmp_path / "a.png")[..., 0].astype(int) - GREY)[9:].max() <= 1
+
+
+def test_one_range_keeps_the_brightness_of_each_picture(tmp_path):
+    for name, factor in (("dark", 4), ("bright", 16)):
+        Image.fromarray(GREY.astype(np.uint16) * factor).save(tmp_path / f"{name}.png")
+    paths = tmp_path / "dark.png", tmp_path / "bright.png"
+    together = ValueRange.of(map(number_extremes, paths))
+    dark, bright = (read_image(p, value_range=together).astype(int) for p in paths)
+    assert np.abs(dark * 4 - bright).max() <= 3
+    assert read_image(paths[0]).max() > 250
+    assert "0 to 1023 became black to white" in range_note(paths[0])
+    assert range_note(paths[0], together) == ""
+    assert "0 to 1020 are little of the 0 to 65535" in range_note(paths[0], ValueRange(0, 65535))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_of_16_bits_follow_the_same_rule(tmp_path, suffix, channels):
+    values = np.dstack([GREY, GREY[::-1] // 2, GREY[:, ::-1]]).astype(np.uint16)
+    alpha = np.full(GREY.shape, 65535, np.uint16)
+    for factor in (16, 257):
+        stored = np.dstack([values * factor, alpha])[..., [2, 1, 0, 3][:channels]]
+        cv2.imwrite(str(tmp_path / f"a{suffix}"), stored)
+        assert np.abs(read_image(tmp_path / f"a{suffix}").astype(int) - values).max() <= 1
+
+
+def test_grey_of_16_bits_with_transparency(tmp_path):
+    pixels = np.dstack([GREY * np.uint16(16), np.full(GREY.shape, 65535)]).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    head = struct.pack(">IIBBBBB", *GREY.shape[::-1], 16, 4, 0, 0, 0)
+    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    assert np.abs(read_image(tmp_path / "a.png")[..., 0].astype(int) - GREY).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "TIFF"])
+def test_what_no_viewer_shows_is_not_read(tmp_path, mode):
+    """Two pictures that look alike are alike, whatever colours lie below the transparency."""
+    path = tmp_path / ("a.tif" if mode == "TIFF" else "a.png")
+    seen = []
+    for hidden in (0, 90):
+        grey = np.full((4, 6), hidden, np.uint8)
+        grey[:, :3] = 200
+        alpha = np.where(grey == 200, 255, 0).astype(np.uint8)
+        if mode == "P":
+            image = Image.fromarray(grey, "P")
+            image.putpalette([n for k in range(256) for n in (k, k, k)])
+            image.save(path, transparency=hidden)
+        else:
+            bands = [grey, alpha] if mode == "LA" else [grey, grey, grey, alpha]
+            Image.fromarray(np.dstack(bands)).save(path)
+        seen.append(read_image(path)[..., 0])
+    assert np.array_equal(*seen)
+    assert seen[0][0].tolist() == [200] * 3 + [255] * 3
 
 
 def test_cmyk_becomes_rgb(tmp_path):
@@ -55,24 +154,41 @@ def test_cmyk_becomes_rgb(tmp_path):
     assert read_image(tmp_path / "black.jpg").max() < 10
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_obeyed(tmp_path, orientation):
-    """What a viewer shows is always the upright picture."""
-    upright = gradient()
-    stored = {
+def stored_turned(upright, orientation):
+    """The pixels of a file whose tag makes viewers show `upright`."""
+    turned = {
         1: upright,
         2: upright[:, ::-1],
         3: upright[::-1, ::-1],
         4: upright[::-1],
-        5: upright.transpose(1, 0, 2),
+        5: upright.swapaxes(0, 1),
         6: np.rot90(upright, 1),
-        7: upright.transpose(1, 0, 2)[::-1, ::-1],
+        7: upright.swapaxes(0, 1)[::-1, ::-1],
         8: np.rot90(upright, -1),
-    }[orientation]
+    }
+    return np.ascontiguousarray(turned.get(orientation, upright))
+
+
+@pytest.mark.parametrize("kind", ["png", "tif", "tif of grey", "tif of 16 bits", "tif by LZW"])
+@pytest.mark.parametrize("orientation", range(9))
+def test_exif_orientation_is_obeyed(tmp_path, orientation, kind):
+    """What a viewer shows is always the upright picture; 0 says nothing."""
+    upright = gradient(60, 90)
+    values = {"tif of grey": upright[..., 1], "tif of 16 bits": upright[..., 1] * np.uint16(257)}
+    upright = np.dstack([upright[..., 1]] * 3) if kind in values else upright
+    orientation = orientation or int(kind == "tif by LZW")  # its encoder refuses 0
+    stored = stored_turned(values.get(kind, upright), orientation)
+    path = tmp_path / f"turned.{kind[:3]}"
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "turned.png", exif=exif)
-    assert np.array_equal(read_image(tmp_path / "turned.png"), upright)
+    options = {"compression": "tiff_lzw"} if kind == "tif by LZW" else {}
+    Image.fromarray(stored).save(path, exif=exif, **options)
+    assert np.array_equal(read_image(path), upright)
+    assert upright_size(path) == (60, 90)
+    assert read_image(path, upright=False).shape[:2] == stored.shape[:2]
+    assert np.array_equal(read_image(path, upright=False), stored_turned(upright, orientation))
+    assert orientation_of(path) == (orientation or UPRIGHT)
+    assert np.array_equal(read_mask(path)[0], values.get(kind, upright))
 
 
 def chunk(kind, content):
@@ -230,3 +346,22 @@ def test_of_an_animated_picture_the_first_frame(tmp_path):
     first.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[second])
     assert num_frames(tmp_path / "phone.jpg") == 1
     assert read_image(tmp_path / "phone.jpg")[3, 4].tolist() == pytest.approx([250, 0, 0], abs=5)
+
+
+def test_a_data_set_has_one_range_that_is_told(tmp_path, in_tmp, monkeypatch):
+    for k, factor in enumerate((4, 16, 16)):
+        for folder, values in (("images", GREY.astype(np.int16) * factor - 1000), ("masks", GREY)):
+            (tmp_path / "d" / folder).mkdir(parents=True, exist_ok=True)
+            noise = np.random.default_rng(k).integers(0, 2, GREY.shape, values.dtype)
+            values = values + noise if folder == "images" else (values > 99).astype(np.uint8)
+            save_tiff(tmp_path / "d" / folder / f"{k}.tif", values)
+    for _ in range(2):  # from files, then from the cache
+        data = load_data(find_splits(tmp_path / "d"))
+        assert f"3 images have more than 8 bits or a sign; their numbers {data.value_range}" in str(
+            data
+        )
+        by_name = {pair.image.name: pair for pair in data.splits.pairs}
+        dark, bright = (read_pair(by_name[f"{k}.tif"], data.encoding)[0] for k in (0, 1))
+        assert np.abs(dark[..., 0] * 4.0 - bright[..., 0]).max() <= 4
+        assert bright.max() > 250
+        monkeypatch.setattr("data.scans.number_extremes", None)

@@ -9,7 +9,9 @@ from PIL import Image
 
 from data.labels.classes import VOC2012
 from data.layouts import find_splits, split_pairs
-from data.pairs import Pair, pair_by_stem, read_pair
+from data.names import side_at
+from data.pairs import Pair, read_pair
+from data.sides import pair_sides
 from data.survey import load_data
 from utils import InputError
 
@@ -163,7 +165,9 @@ def test_cvat_s_export(tmp_path, in_tmp):
 
 def test_a_voc_list_that_names_missing_files(tmp_path):
     draw_voc(tmp_path, {"train.txt": [0, 4]}, {"val.txt": [1]}, lambda p, ids: save(p, ids))
-    with pytest.raises(InputError, match=r"2007_4: no such picture, but .*train\.txt lists it"):
+    with pytest.raises(
+        InputError, match=r"2007_4\.jpg: no mask of this name, but .*train\.txt lists it"
+    ):
         load_data(find_splits(tmp_path))
     for path in (tmp_path / "ImageSets" / "Segmentation").iterdir():
         path.unlink()
@@ -234,9 +238,8 @@ def test_splits_are_never_mixed(tmp_path, in_tmp, layout, words):
 @pytest.mark.parametrize(
     ("folders", "words"),
     [
-        (("images/train|masks/train", "images/val|elsewhere"), "pictures without a folder of m"),
-        (("images/train|masks", "images/val|masks"), "images/train, images/val: these look"),
-        (("images/train|other/train", "images/val|other/val"), "these look like splits, but"),
+        (("images/train|masks/train", "images/val|elsewhere/a/b"), "pictures without a folder"),
+        (("images/train|images/train", "images/val|images/val"), "images/train, images/val: these"),
         (("images/val|masks/val", "images/valid|masks/valid", "images/train|masks/train"),
          "both look like one split"),
     ],
@@ -463,7 +466,7 @@ def test_names_that_never_meet(tmp_path):
 def test_two_files_of_one_stem(data_dir):
     (data_dir / "train_images" / "2.jpg").write_bytes(b"")
     with pytest.raises(InputError, match="stand for one picture"):
-        pair_by_stem(data_dir / "train_images", data_dir / "train_masks")
+        pair_sides(side_at(data_dir / "train_images"), side_at(data_dir / "train_masks"))
 
 
 def test_an_unknown_layout_says_what_is_expected(tmp_path):

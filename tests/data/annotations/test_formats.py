@@ -2,65 +2,37 @@
 
 import base64
 import io
-import json
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 import torch
-import yaml
+from helpers.annotations import (
+    BOX,
+    HEIGHT,
+    STAR,
+    WIDTH,
+    coco,
+    draw_yolo,
+    flat,
+    labelme,
+    save_image,
+    shape,
+    targets,
+    write,
+    yolo_line,
+)
 from PIL import Image
 
 import check_data
 import train
 from data.annotations.coco import _decode
 from data.layouts import find_splits
-from data.pairs import read_pair, read_target
 from data.survey import load_data
 from predictor import load_predictor
 from utils import InputError
-
-HEIGHT, WIDTH = 60, 80
-STAR = [[10.5, 5.25], [40.75, 12.5], [35.5, 50.5], [22.25, 30.5], [8.5, 44.75]]
-BOX = [[20.5, 20.5], [30.5, 20.5], [30.5, 28.5], [20.5, 28.5]]
-
-
-def save_image(path, seed=0, size=(HEIGHT, WIDTH), **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path, **options)
-
-
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dump = yaml.safe_dump if path.suffix == ".yaml" else json.dumps
-    path.write_text(content if isinstance(content, str) else dump(content))
-
-
-def flat(points):
-    return [[n for point in points for n in point]]
-
-
-def targets(root, **options):
-    """{image name: class ids} of all splits, and the data."""
-    data = load_data(find_splits(root, **options))
-    found = {}
-    for pair in data.splits.pairs:
-        image, target = read_pair(pair, data.encoding)
-        assert image.shape[:2] == target.shape
-        assert np.array_equal(read_target(pair, data.encoding), target)
-        found[pair.image.name] = target
-    return found, data
-
-
-def coco(names, annotations, categories=((3, "cat"), (17, "dog"))):
-    return {
-        "images": [{"id": k, "file_name": name, "height": HEIGHT, "width": WIDTH}
-                   for k, name in enumerate(names)],
-        "annotations": [{"id": k, "iscrowd": 0, **a} for k, a in enumerate(annotations)],
-        "categories": [{"id": k, "name": name} for k, name in categories],
-    }  # fmt: skip
 
 
 def random_rle(seed):
@@ -126,6 +98,12 @@ def test_coco_splits_overlaps_and_folders(tmp_path, in_tmp):
     again, data = targets(tmp_path)
     assert np.array_equal(again["test.jpg"], np.array([1, 0, 2])[found["test.jpg"]])
     write(tmp_path / "classes.txt", "cat\ndog\n")
+    kept, data = targets(tmp_path)
+    assert np.array_equal(kept["test.jpg"], found["test.jpg"])
+    assert "the class file names no background; what no shape covers is class 0" in str(data)
+    (tmp_path / "classes.txt").unlink()
+    content = {"names": ["background", "cat", "dog"], "ignore_classes": "background"}
+    write(tmp_path / "dataset.yaml", content)
     ignored, data = targets(tmp_path)
     assert np.array_equal(ignored["test.jpg"], np.array([255, 0, 1])[found["test.jpg"]])
 
@@ -253,29 +231,20 @@ def test_pictures_that_a_coco_file_lacks_or_doubles(tmp_path, in_tmp):
     write(tmp_path / "y.json", coco(["0.jpg", "2.jpg"], []))
     with pytest.raises(InputError, match="3 problems in 3 pairs") as error:
         load_data(find_splits(tmp_path))
-    assert f"y.json: image 0: {tmp_path / '0.jpg'} is already annotated in" in str(error.value)
+    assert f"y.json: {tmp_path / '0.jpg'} is already annotated in" in str(error.value)
     assert "image 2: its picture gone.jpg is not below" in str(error.value)
     (tmp_path / "y.json").unlink()
     splits = find_splits(tmp_path, allow_unmatched=True)
     assert "2 files without a partner are left out" in str(load_data(splits))
     save_image(tmp_path / "1.jpg", 1, (HEIGHT, WIDTH - 1))
     with pytest.raises(InputError, match="80x60 pixels, but its image"):
-        load_data(splits)
+        load_data(replace(splits, allow_unmatched=False))
 
 
 def png(mask):
     file = io.BytesIO()
     Image.fromarray(mask).save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
-
-
-def labelme(shapes, **more):
-    return {"version": "5.0", "imageHeight": HEIGHT, "imageWidth": WIDTH, "imagePath": "a\\b.jpg",
-            "imageData": "x", "shapes": shapes, **more}  # fmt: skip
-
-
-def shape(label, points, kind="polygon", **more):
-    return {"label": label, "points": points, "shape_type": kind, "group_id": None, **more}
 
 
 def test_labelme(tmp_path, in_tmp):
@@ -354,21 +323,6 @@ def test_faults_of_labelme_files_are_a_line_each(tmp_path, in_tmp, change, words
         load_data(find_splits(tmp_path))
 
 
-def yolo_line(class_id, points):
-    return " ".join([str(class_id), *(f"{x / WIDTH:.6f} {y / HEIGHT:.6f}" for x, y in points)])
-
-
-def draw_yolo(root, **paths):
-    for split in ("train", "val", "test"):
-        for k in range(2):
-            save_image(root / "images" / split / f"{split}{k}.jpg", 10 * len(split) + k)
-        text = f"{yolo_line(0, BOX)}\n{yolo_line(1, STAR)}\n"
-        write(root / "labels" / split / f"{split}0.txt", text)
-    content = {"path": "/home/someone/datasets/x", "names": {0: "cat", 1: "dog"}, "nc": 2}
-    folders = {s: f"images/{s}" for s in ("train", "val", "test")}
-    write(root / "data.yaml", content | folders | paths)
-
-
 @pytest.mark.parametrize(
     "paths", [{}, {"train": "../images/train", "val": ["images/val"]}, {"test": "test.txt"}]
 )
@@ -388,7 +342,10 @@ def test_yolo(tmp_path, in_tmp, paths):
     ("text", "words"),
     [
         ("0 0.5 0.5 0.2 0.2", r"line 1: a box \(5 numbers\), not a polygon"),
-        ("7 0.1 0.1 0.2 0.2 0.3 0.1", "line 1: class 7 is not in data.yaml, which has 2"),
+        (
+            "7 0.1 0.1 0.2 0.2 0.3 0.1",
+            "line 1: class 7 is not in data.yaml, whose 2 classes have the numbers 0 to 1",
+        ),
         ("0 0.1 0.1 0.2 0.2 0.3", "line 1: its points are not pairs of numbers"),
         ("0 0.1 0.1", "line 1: 1 points; a polygon has at least 3"),
         ("0 1.5 0.1 1.6 0.1 1.6 0.2", "a cat at 120, 6 is outside the picture"),
@@ -449,10 +406,10 @@ def test_label_studio(tmp_path, in_tmp):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("via.json", {"a.jpg12": {"filename": "a.jpg", "regions": []}}, "VGG VIA .*; export its "),
-        ("via.json", {"_via_img_metadata": {}}, "VGG VIA cannot be read as masks"),
+        ("via.json", {"project": {}, "file": {}, "view": {}, "metadata": {}}, "VGG VIA 3 .*; exp"),
         ("ann/a.jpg.json", {"size": {}, "objects": []}, "Supervisely cannot be read"),
-        ("x.xml", "<?xml version='1.0'?><annotations>", "CVAT XML .* 'Segmentation mask 1.1'"),
+        ("x.xml", "<annotations><track/></annotations>", "tracks of a video, .* 'CVAT for images"),
+        ("x.xml", "<annotations>", "not a readable XML file"),
         ("x.xml", "<annotation><object>", "Pascal VOC boxes cannot be read"),
         ("x.json", {"images": [], "annotations": [{"segments_info": []}], "categories": [1]},
          "COCO panoptic cannot be read"),

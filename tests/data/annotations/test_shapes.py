@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data.annotations.shapes import Annotation, Shape, circle, is_outside, polygon, ring_of
+from data.annotations.shapes import Annotation, Shape, ellipse, is_outside, polygon, ring_of
 from utils import InputError
 
 SIZE = (40, 50)
@@ -66,7 +66,7 @@ def test_runs_bitmaps_lines_and_circles():
     assert np.array_equal(drawn(Shape("a", runs=runs)), expected)
     bitmap = Shape("a", bitmap=np.ones((6, 8), bool), corner=(-3, 37))
     assert np.argwhere(drawn(bitmap)).tolist() == [[y, x] for y in (37, 38, 39) for x in range(5)]
-    assert drawn(circle("a", (20, 20), 10)).sum() == pytest.approx(np.pi * 100, rel=0.01)
+    assert drawn(ellipse("a", (20, 20), (10, 10))).sum() == pytest.approx(np.pi * 100, rel=0.01)
     line = Shape("a", (ring_of([[5, 20], [45, 20], [45, 20]]),), width=10)
     assert drawn(line)[:, 25].sum() in (10, 11)
 
@@ -93,8 +93,8 @@ def test_later_shapes_are_on_top_and_errors_name_the_shape(tmp_path):
     square = polygon("a", [[0, 0], [9, 0], [9, 9], [0, 9]])
     small = polygon("b", [[2, 2], [4, 2], [4, 4], [2, 4]])
     about = tmp_path / "x.jpg", tmp_path / "x.json", None, SIZE
-    annotation = Annotation(*about, [square, small], {"a": 1, "b": 255})
+    annotation = Annotation(*about, [square, small], values={"a": 1, "b": 255})
     assert np.bincount(annotation.draw(SIZE).ravel())[[0, 1, 255]].tolist() == [1900, 91, 9]
-    wrong = Annotation(*about, [Shape("a", runs=np.array([5]))], {"a": 1})
+    wrong = Annotation(*about, [Shape("a", runs=np.array([5]))], values={"a": 1})
     with pytest.raises(InputError, match=r"x\.json: shape 1 \(a\): its runs cover 5 pixels"):
         wrong.draw(SIZE)

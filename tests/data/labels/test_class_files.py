@@ -213,8 +213,8 @@ def test_what_makes_no_sense_is_refused_in_one_line(tmp_path, content, words):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ({"ignore": 0}, {0: 255, 1: 1, 2: 2}),
-        ({"ignore": [0]}, {0: 255, 1: 1, 2: 2}),
+        ({"ignore": 0}, {0: 255, 1: 0, 2: 1}),
+        ({"ignore": [0]}, {0: 255, 1: 0, 2: 1}),
         ({"ignore_classes": "void"}, {0: 255, 1: 0, 2: 1}),
         ({"ignore_classes": 0}, {0: 255, 1: 0, 2: 1}),
     ],

@@ -191,7 +191,8 @@ def test_the_best_epoch_is_that_of_the_watched_score(tmp_path, watch, best):
 def test_a_data_set_s_problems_come_first_and_in_parts(tmp_path):
     text = write(dataset_page(tmp_path / "report", tmp_path / "data"))
     assert text.index("Stops training") < text.index("Warning:")
-    assert "<td>export it again at that size</td>" in text
+    assert "<td>export it again at that size; --allow-unmatched leaves it out</td>" in text
+    assert text.index("How it is read") < text.index("Stops training")
     assert f"{Path('train_masks', '2.png')}" in text
 
 

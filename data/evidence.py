@@ -1,0 +1,187 @@
+"""Which folders hold pictures and which hold their masks, told by names, values and sizes."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from data.arrays import array_size, read_array
+from data.images import read_mask, upright_size
+from data.inventory import Inventory, evenly
+from data.labels.masks import colour_of, count_values, value_codes
+from data.names import ENOUGH, Side, derived_names, match_names
+from data.pairs import OFF_BY, is_array, is_smaller_copy
+from data.splits import split_of, without_split
+from utils import InputError
+
+SAMPLE = 6  # files that are opened on each side
+FEW_VALUES = 32  # at most in a mask of classes
+MANY_VALUES = 64  # at least in a photograph
+NEAR, APART = 16, 48  # of values: by so much compression moves one; two classes are farther apart
+LOOKED_AT = 250_000  # pixels of a file
+MASK, PHOTO, UNCLEAR = "mask", "photograph", "unclear"
+
+
+@dataclass(frozen=True)
+class Group(Side):
+    """A side as found. split: that it states, or None. place: its folders, without that."""
+
+    split: str | None = None
+    place: tuple[str, ...] = ()
+
+    @cached_property
+    def kind(self) -> str:
+        """MASK or PHOTO if all files of a sample are of that kind, else UNCLEAR."""
+        kinds = {kind for path in evenly(self.files, SAMPLE) if (kind := kind_of(path))}
+        return kinds.pop() if len(kinds) == 1 else UNCLEAR
+
+
+@dataclass(frozen=True)
+class Twin:
+    """Two groups whose names match. matches: (image, mask), the sizes of a sample of which fit."""
+
+    images: Group
+    masks: Group
+
+    @property
+    def split(self) -> str | None:
+        return self.images.split or self.masks.split
+
+    @property
+    def roles(self) -> tuple[str, str]:
+        """What tells the two places apart, for example ("image", "mask")."""
+        one, other = self.images.place, self.masks.place
+        shared = set(one) & set(other)
+        names = ["/".join(part for part in place if part not in shared) for place in (one, other)]
+        return names[0], names[1]
+
+
+def find_twins(inventory: Inventory) -> list[Twin]:
+    """Each two groups whose names and sizes fit, photographs first, or either way round.
+
+    Of two groups whose values do not tell which is which, both orders are given.
+    """
+    groups = [group for folder in inventory.by_folder for group in _groups(inventory, folder)]
+    found = []
+    for one, other in _neighbours(groups):
+        if one.split and other.split and one.split != other.split:
+            continue
+        for images, masks in ((one, other), (other, one)):
+            if _may_be(images, masks) and _fit(images, masks):
+                found.append(Twin(images, masks))
+    return found
+
+
+def _may_be(images: Group, masks: Group) -> bool:
+    """Whether the values allow it; a photograph is no mask, and of two masks none is an image."""
+    if images.kind == MASK or masks.kind == PHOTO:
+        return images.kind == masks.kind == MASK
+    return True
+
+
+def _groups(inventory: Inventory, folder: Path) -> Iterator[Group]:
+    """The files of a folder, or its parts if their names tell images and masks apart."""
+    files = inventory.by_folder[folder]
+    below = folder.relative_to(inventory.root)
+    place = tuple(part for name in below.parts if (part := without_split(name)))
+    parts = _parts(files) or {"": files}
+    for pattern, chosen in parts.items():
+        where = folder / pattern if pattern else folder
+        tail = (pattern,) if pattern else ()
+        yield Group(where, sorted(chosen), split_of(below / "."), (*place, *tail))
+
+
+def _parts(files: list[Path]) -> dict[str, list[Path]]:
+    """{pattern: files} of a folder that holds images and their masks; {} if names do not say so."""
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        by_stem[path.stem].append(path)
+    if derived := derived_names(by_stem):
+        rest = by_stem.keys() - set().union(*derived.values())
+        stems = {"": rest, **{f"{key}.*": names for key, names in derived.items()}}
+        return {key: [p for name in names for p in by_stem[name]] for key, names in stems.items()}
+    twice = sum(len(paths) == 2 for paths in by_stem.values())
+    if twice and twice >= ENOUGH * len(by_stem):
+        suffixes = {path.suffix for path in files}
+        return {f"*{suffix}": [p for p in files if p.suffix == suffix] for suffix in suffixes}
+    return {}
+
+
+def _neighbours(groups: list[Group]) -> Iterator[tuple[Group, Group]]:
+    """Each two groups whose places differ in one part at most, or of which one has a part more."""
+    by_variant: dict[tuple, list[int]] = defaultdict(list)
+    for number, group in enumerate(groups):
+        place = group.place
+        for variant in {place, *(place[:k] + place[k + 1 :] for k in range(len(place)))}:
+            by_variant[variant].append(number)
+    pairs = {pair for numbers in by_variant.values() for pair in combinations(numbers, 2)}
+    yield from ((groups[one], groups[other]) for one, other in sorted(pairs))
+
+
+def _fit(images: Group, masks: Group) -> bool:
+    """Whether names and sizes of two groups fit."""
+    try:
+        matches = match_names(images, masks).values()
+    except InputError:  # two files of one name
+        return False
+    both = [(image, mask) for image, mask in matches if image and mask]
+    smaller = min(len(images.files), len(masks.files))
+    if len(both) < ENOUGH * smaller:
+        return False
+    sample = evenly(both, SAMPLE)
+    return 2 * sum(_sizes_fit(image, mask) for image, mask in sample) >= len(sample)
+
+
+def _sizes_fit(image: Path, mask: Path) -> bool:
+    try:
+        whole = upright_size(image)
+        size = array_size(mask) if is_array(mask) else upright_size(mask)
+    except InputError:
+        return False
+    near = all(abs(a - b) <= OFF_BY for a, b in zip(size, whole, strict=True))
+    return near or size == whole[::-1] or is_smaller_copy(size, whole)
+
+
+def kind_of(path: Path) -> str | None:
+    """MASK, PHOTO or UNCLEAR by the values of a file; None if it cannot be read."""
+    try:
+        mask = read_array(path) if is_array(path) else read_mask(path)[0]
+    except InputError as error:
+        return PHOTO if "16 bits" in str(error) or "floating" in str(error) else None
+    codes = value_codes(mask)
+    codes = codes[:: max(1, codes.size // LOOKED_AT)]
+    counts = count_values(codes)
+    if len(counts) <= FEW_VALUES:
+        return MASK
+    is_flat = (codes[:, 1:] == codes[:, :-1]).mean() > ENOUGH
+    if (is_flat and len(counts) < codes.size / 50) or _has_clusters(counts, mask.ndim == 3):
+        return MASK
+    return PHOTO if len(counts) >= min(MANY_VALUES, codes.size / 2) else UNCLEAR
+
+
+def _has_clusters(counts: dict[int, int], is_colour: bool) -> bool:
+    """Whether nearly all pixels are near a few values that lie far apart: soft or JPEG masks."""
+    total, left = sum(counts.values()), dict(counts)
+    found, near = 0, 0
+    for _ in range(8):
+        if not left:
+            break
+        most = max(left, key=left.get)
+        distances = _distances(most, list(left), is_colour)
+        if left[most] < 0.005 * total:
+            break
+        near += sum(n for n, far in zip(left.values(), distances, strict=True) if far <= NEAR)
+        left = {v: n for (v, n), far in zip(left.items(), distances, strict=True) if far > APART}
+        found += 1
+    return found >= 2 and near >= ENOUGH * total
+
+
+def _distances(value: int, others: list[int], is_colour: bool) -> np.ndarray:
+    if not is_colour:
+        return np.abs(np.array(others) - value)
+    colours = np.array([colour_of(code) for code in others])
+    return np.abs(colours - colour_of(value)).max(axis=1)

@@ -1,0 +1,115 @@
+"""What is told: questions with the command for each answer, and files that are not used."""
+
+import os
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from data.evidence import MASK, kind_of
+from data.inventory import Inventory, evenly
+from data.names import ENOUGH, Side, match_names
+from data.pairs import SPLIT_NAMES, Splits
+from data.splits import without_split
+from utils import InputError, first_of
+
+SHOWN = 6  # groups of files in a warning
+PLAIN = ("readme", "license", "licence", "requirements", "citation", "changelog")
+
+
+def ask(question: str, answers: Sequence[str]) -> NoReturn:
+    """Raise InputError with a question and the command that gives each answer."""
+    commands = [f"  python check_data.py {answer}" for answer in answers]
+    raise InputError("\n".join([question, *commands]))
+
+
+def flags_of(root: Path, sides: Iterable[tuple[str, Side, Side]]) -> str:
+    """The flags that name the images and masks of each split."""
+    words = ["--data", str(root)]
+    for split, images, masks in sides:
+        words += [f"--{split}-images", str(images.where), f"--{split}-masks", str(masks.where)]
+    return shlex.join(words)
+
+
+def seen(inventory: Inventory) -> str:
+    """What is in a folder, for a message."""
+    names = []
+    for path in sorted(inventory.root.glob("[!.]*")):
+        folder = "/" if inventory.has_rasters(path) else "/ (no pictures in it)"
+        names.append(path.name + (folder if path.is_dir() else ""))
+    return f"found {first_of(names)}" if names else "it is empty"
+
+
+def tell(splits: Splits, inventory: Inventory) -> Splits:
+    """The splits with the files that are not used, and a warning of those that say something."""
+    used = {path for pair in splits.pairs for path in pair.files} | {*splits.sources}
+    used |= {orphan.path for orphan in splits.orphans} | {Path(str(splits.classes))}
+    if splits.classes:  # Roboflow writes its file into the folder of each split
+        used |= {path for path in inventory.texts if path.name == Path(splits.classes).name}
+    left = [path for path in inventory.files if path not in used]
+    rasters = _by_folder(inventory, [path for path in inventory.rasters if path not in used])
+    texts = _by_folder(inventory, [path for path in left if _says_something(inventory, path)])
+    notes = [
+        f"not used: {first_of(list(map(_shown, groups.items())), SHOWN)}"
+        for groups in (rasters, texts)
+        if groups
+    ]
+    notes += list(_other_masks(splits, inventory, rasters))
+    unused = [_shown(group) for group in _by_folder(inventory, left).items()]
+    return replace(splits, notes=[*splits.notes, *notes], unused=unused)
+
+
+def _says_something(inventory: Inventory, path: Path) -> bool:
+    return path.suffix.lower() in (
+        ".json", ".xml", ".yaml", ".yml", ".txt", ".csv"
+    ) and not path.stem.lower().startswith(PLAIN)  # fmt: skip
+
+
+def _by_folder(inventory: Inventory, paths: Sequence[Path]) -> dict[tuple[str, str], list[Path]]:
+    """{(folder, extension): files}."""
+    groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    for path in paths:
+        folder = path.parent.relative_to(inventory.root).as_posix()
+        groups[folder, path.suffix.lower()].append(path)
+    return groups
+
+
+def _shown(group: tuple[tuple[str, str], list[Path]]) -> str:
+    (folder, suffix), paths = group
+    place = "" if folder == "." else f"{folder}/"
+    return f"{place}{paths[0].name}" if len(paths) == 1 else f"{len(paths)} {place}*{suffix}"
+
+
+def _other_masks(
+    splits: Splits, inventory: Inventory, rasters: Mapping[tuple[str, str], list[Path]]
+) -> Iterable[str]:
+    """A warning for each kind of masks that fits the pictures as well and is not used."""
+    found: dict[str, dict[Path, tuple[str, Side, Side]]] = defaultdict(dict)
+    for split in SPLIT_NAMES:
+        images = sorted(pair.image for pair in splits.pairs_of(split))
+        if not images:
+            continue
+        folder = Path(os.path.commonpath([path.parent for path in images]))
+        side = Side(folder, images)
+        for (place, _), paths in rasters.items():
+            other = Side(inventory.root / place, paths)
+            if other.where != folder and 2 * len(paths) >= len(images) and _fits(side, other):
+                kind = " ".join(without_split(part) for part in Path(place).parts)
+                found[kind].setdefault(other.where, (split, side, other))
+    for sides in found.values():
+        count = sum(len(masks.files) for _, _, masks in sides.values())
+        yield (
+            f"{next(iter(sides))} holds masks of these pictures too, {count} in all, which are not "
+            f"used; to take them: python check_data.py {flags_of(inventory.root, sides.values())}"
+        )
+
+
+def _fits(images: Side, masks: Side) -> bool:
+    try:
+        both = sum(bool(image and mask) for image, mask in match_names(images, masks).values())
+    except InputError:
+        return False
+    kinds = {kind_of(path) for path in evenly(masks.files, 3)} if both else set()
+    return both >= ENOUGH * min(len(images.files), len(masks.files)) and kinds == {MASK}

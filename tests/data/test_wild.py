@@ -1,0 +1,426 @@
+"""Folders as people have them: what is read, or the one question that is asked."""
+
+import re
+import shlex
+import time
+
+import numpy as np
+import pytest
+from helpers.wild import draw, save, scene
+from PIL import Image
+
+import check_data
+from data.layouts import find_splits
+from data.pairs import read_pair, read_target
+from data.survey import load_data
+from utils import InputError
+
+RGB = np.uint8([[0, 0, 0], [255, 0, 0], [0, 255, 0]])
+
+
+def counts(data):
+    return [len(data.splits.pairs_of(split)) for split in ("train", "valid", "test")]
+
+
+def pixels(data):
+    return np.sum([data.pixels(split) for split in ("train", "valid", "test")], axis=0).tolist()
+
+
+def read(root, **options):
+    return load_data(find_splits(root, **options))
+
+
+def total(ids, shapes=1):
+    return np.bincount(
+        np.concatenate([i.ravel() for i in ids.values()]), minlength=shapes + 1
+    ).tolist()
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        ("image/{}.png", "mask/{}.png"), ("img/{}.jpg", "gt/{}.png"),
+        ("data/original/{}.jpg", "data/truth/{}.png"),
+        ("JPEGImages/{}.jpg", "SegmentationClass/{}.png"),
+        ("scans/{}_training.tif", "by hand/{}_manual1.gif"), ("a/im{}.jpg", "b/gt{}.png"),
+        ("{}.bmp", "{}_anno.bmp"), ("{}.jpg", "truth_{}.png"), ("{}.jpg", "{}.png"),
+        ("trainset/{}.png", "masks/{}.npy"), ("s{}/img/a.jpg", "s{}/seg/a.png"),
+        ("{}.jpg", "mask/{}.png"),
+    ],
+)  # fmt: skip
+def test_pairs_are_told_by_names_values_and_sizes(tmp_path, in_tmp, images, masks):
+    ids = draw(tmp_path / "set", images, masks)
+    data = read(tmp_path / "set")
+    assert counts(data) == [7, 1, 0]
+    assert pixels(data) == total(ids)
+    assert data.splits.unused == []
+
+
+@pytest.mark.parametrize(
+    "layout",
+    ["{}/img|{}/seg", "Img {}|Truth {}", "img/{}|all masks", "{}/scene/img|{}/scene/seg"],
+)
+def test_splits_of_folders_are_kept_whatever_their_names(tmp_path, in_tmp, layout):
+    words = {"Training": range(5), "val": range(5, 8), "testA": range(8, 10)}
+    for word, numbers in words.items():
+        images, masks = layout.replace("{}", word).split("|")
+        draw(tmp_path / "set", f"{images}/{{}}.jpg", f"{masks}/{{}}.png", numbers=numbers)
+    assert counts(read(tmp_path / "set")) == [5, 3, 2]
+
+
+def test_names_that_begin_with_a_split_state_it(tmp_path, in_tmp):
+    for word, numbers in (("train", range(5)), ("testA", range(5, 7))):
+        draw(tmp_path / "set", f"{word}_{{}}.bmp", f"{word}_{{}}_anno.bmp", numbers=numbers)
+    assert counts(read(tmp_path / "set")) == [4, 1, 2]
+
+
+def test_a_folder_of_pictures_that_states_a_split_and_has_no_masks_is_an_error(tmp_path):
+    draw(tmp_path, "train/img/{}.jpg", "train/seg/{}.png")
+    save(tmp_path / "val" / "img" / "9.jpg", scene(9)[0])
+    with pytest.raises(InputError, match="val/img: pictures without a folder of masks"):
+        find_splits(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folders", "answers"),
+    [
+        (("training/images/{}_training.png", "training/1st_manual/{}_manual1.png",
+          "training/mask/{}_training.png"), 2),
+        (("red/{}.png", "mask/{}.png", "nir/{}.jpg"), 2),
+        (("{}.png", "{}_1stHO.png", "{}_2ndHO.png"), 2),
+    ],
+)  # fmt: skip
+def test_two_readings_are_a_question_whose_answers_work(tmp_path, in_tmp, capsys, folders, answers):
+    images, masks, third = folders
+    draw(tmp_path / "set", images, masks)
+    for number in range(8):
+        picture, ids = scene(number)
+        save(
+            tmp_path / "set" / third.format(number), picture if ".jpg" in third else 255 * (1 - ids)
+        )
+    with pytest.raises(InputError, match="choose one") as error:
+        find_splits(tmp_path / "set")
+    commands = [line.split("check_data.py ")[1] for line in str(error.value).splitlines()[1:]]
+    assert len(commands) == answers
+    for command in commands:
+        check_data.main([*shlex.split(command), "--no-page"])
+        assert "7 pairs to train on, 1 to validate, 0 to test" in capsys.readouterr().out
+
+
+def test_the_folder_below_a_clone_s_root_is_read_and_told(tmp_path, in_tmp):
+    draw(tmp_path / "clone", "data/images/{}.jpg", "data/masks/{}.png")
+    save(tmp_path / "clone" / "data" / "classes.txt", "soil\nplant\n")
+    (tmp_path / "clone" / "README.md").touch()
+    data = read(tmp_path / "clone")
+    assert data.classes.names == ("soil", "plant")
+    assert f"read as: the data set is in {tmp_path / 'clone' / 'data'}" in str(data)
+    draw(tmp_path / "clone", "more/images/{}.jpg", "more/masks/{}.png")
+    with pytest.raises(InputError, match=r"2 folders below it.*\n.*--data .*data\n.*--data .*more"):
+        find_splits(tmp_path / "clone")
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [("{}.txt", "{}"), ("{}.txt", "images/{0}.jpg masks/{0}.png"), ("splits/{}.txt", "{}.jpg"),
+     ("ImageSets/{}.csv", "{}.jpg,1"), ("lists/{}_list.txt", "C:\\data\\images\\{}.jpg")],
+)  # fmt: skip
+@pytest.mark.parametrize("images", ["images/{}.jpg|masks/{}.png", "im/{}.jpg|gt/{}.png"])
+def test_lists_of_splits_are_kept(tmp_path, in_tmp, place, line, images):
+    draw(tmp_path / "set", *images.split("|"))
+    for word, numbers in (("Train", (0, 1, 2)), ("validation", (3,)), ("test", (4, 5))):
+        text = "".join(line.format(number) + "\n" for number in numbers)
+        save(tmp_path / "set" / place.format(word), text)
+    data = read(tmp_path / "set")
+    names = [
+        [pair.image.stem for pair in data.splits.pairs_of(s)] for s in ("train", "valid", "test")
+    ]
+    assert names == [["0", "1", "2"], ["3"], ["4", "5"]]
+    assert "2 pairs are in no list of a split; left out" in str(data)
+
+
+def test_lists_in_yaml_count_by_number_and_held_out_pictures_are_not_trained_on(tmp_path, in_tmp):
+    draw(tmp_path / "set", "images/00{}_image.png", "masks/00{}_mask.png")
+    save(tmp_path / "set" / "train_test_split.yaml", "train: [0, 1, 2, 3]\ntest: [4, 5, 6, 7]\n")
+    assert counts(read(tmp_path / "set")) == [3, 1, 4]
+    (tmp_path / "set" / "train_test_split.yaml").unlink()
+    save(tmp_path / "set" / "test.txt", "000_image\n")
+    assert counts(read(tmp_path / "set")) == [6, 1, 1]
+
+
+def test_lists_that_cannot_be_used_are_an_error(tmp_path):
+    draw(tmp_path, "images/{}.jpg", "masks/{}.png")
+    save(tmp_path / "train.txt", "x\ny\n")
+    with pytest.raises(InputError, match=r"train\.txt: .* x is no picture here"):
+        find_splits(tmp_path)
+    save(tmp_path / "train.txt", "0\n1\n")
+    save(tmp_path / "val.txt", "1\n2\n")
+    with pytest.raises(InputError, match=r"1\.jpg: in .*train\.txt and in .*val\.txt"):
+        find_splits(tmp_path)
+
+
+def test_lists_do_not_contradict_folders(tmp_path):
+    for split, numbers in (("train", range(4)), ("val", range(4, 6))):
+        draw(tmp_path, f"images/{split}/{{}}.jpg", f"masks/{split}/{{}}.png", numbers=numbers)
+    save(tmp_path / "val.txt", "0\n4\n")
+    with pytest.raises(InputError, match=r"0\.jpg: its folder says train, .*val\.txt says valid"):
+        find_splits(tmp_path)
+
+
+def soft(ids):
+    big = Image.fromarray(ids * np.uint8(255)).resize((384, 288), Image.Resampling.BICUBIC)
+    return np.array(big.resize(ids.shape[::-1], Image.Resampling.LANCZOS))
+
+
+@pytest.mark.parametrize(
+    ("name", "as_mask", "options"),
+    [
+        ("{}.png", soft, {}),
+        ("{}.png", lambda ids: np.dstack([soft(ids)] * 3), {}),
+        ("{}.jpg", lambda ids: ids * np.uint8(255), {"quality": 60}),
+        ("{}.webp", lambda ids: np.dstack([ids * np.uint8(255)] * 3), {"quality": 80}),
+        ("{}.tif", lambda ids: ids * np.uint8(255), {"compression": "jpeg"}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("class_file", [None, "soil\nplant\n"])
+def test_soft_black_and_white_is_cut_at_128(tmp_path, in_tmp, name, as_mask, options, class_file):
+    draw(tmp_path / "set", "images/{}.jpg", f"masks/{name}", as_mask, **options)
+    if class_file:
+        save(tmp_path / "set" / "classes.txt", class_file)
+    data = read(tmp_path / "set")
+    assert "black and white with soft edges, cut at 128" in str(data)
+    for pair in data.splits.pairs:
+        grey = np.asarray(Image.open(pair.mask).convert("RGB"))[..., 1]
+        assert np.array_equal(read_target(pair, data.encoding), grey >= 128)
+
+
+def test_soft_class_colours_go_to_the_nearest(tmp_path, in_tmp):
+    def mixed(ids):
+        big = Image.fromarray(RGB[ids]).resize((384, 288), Image.Resampling.BILINEAR)
+        return np.array(big.resize(ids.shape[::-1], Image.Resampling.BOX))
+
+    for name, kind, options in (("png", mixed, {}), ("jpg", lambda ids: RGB[ids], {"quality": 90})):
+        root = tmp_path / name
+        ids = draw(root, "images/{}.png", f"masks/{{}}.{name}", kind, shapes=2, **options)
+        save(root / "dataset.yaml", f"ALL_CLASSES: [a, b, c]\nLABEL_COLORS_LIST: {RGB.tolist()}\n")
+        data = read(root)
+        assert re.search(
+            r"shades of class colours: .* but \d+ pixels between two are ign", str(data)
+        )
+        for pair in data.splits.pairs:
+            found, right = read_target(pair, data.encoding), ids[int(pair.image.stem)]
+            assert (found != right)[found != 255].mean() < 0.01
+            assert (found == 255).mean() < 0.05
+    picture = np.asarray(Image.open(data.splits.train[0].image))
+    save(tmp_path / "png" / "masks" / "0.png", picture)
+    with pytest.raises(InputError, match="belongs to no class"):
+        read(tmp_path / "png")
+
+
+def test_two_colours_with_black_and_few_greys_are_read(tmp_path, in_tmp):
+    ids = draw(tmp_path / "two", "images/{}.jpg", "labels/{}.png", lambda ids: RGB[ids])
+    data = read(tmp_path / "two")
+    assert (data.classes.names, pixels(data)) == (("background", "foreground"), total(ids))
+    greys = np.uint8([0, 127, 254])
+    ids = draw(tmp_path / "few", "images/{}.jpg", "masks/{}.png", lambda ids: greys[ids], shapes=2)
+    data = read(tmp_path / "few")
+    assert data.classes.names == ("value_0", "value_127", "value_254")
+    assert pixels(data) == total(ids, 2)
+    line = str(data).split("write in a dataset.yaml: ")[1].splitlines()[0]
+    save(tmp_path / "few" / "dataset.yaml", line.replace("value_127", "smoke"))
+    assert read(tmp_path / "few").classes.names == ("value_0", "smoke", "value_254")
+
+
+@pytest.mark.parametrize("stray", [[3], [85, 170], [1]])
+def test_255_that_may_be_a_class_is_asked_about_and_both_answers_work(tmp_path, in_tmp, stray):
+    def as_mask(ids):
+        grey = ids * np.uint8(255)
+        grey[0, : len(stray)] = stray if ids[0, 0] == 0 and ids.sum() % 2 else 0
+        return grey
+
+    root = tmp_path / "set"
+    ids = draw(root, "images/{}.jpg", "masks/{}.png", as_mask)
+    with pytest.raises(InputError, match="is it a class, or to be ignored") as error:
+        read(root)
+    as_class, as_ignored = re.findall(r"^  (classes.*(?:\n  ignore.*)?)", str(error.value), re.M)
+    save(root / "dataset.yaml", as_class)
+    assert pixels(read(root))[-1] == total(ids)[1]
+    save(root / "dataset.yaml", as_ignored.replace("\n  ", "\n"))
+    assert sum(pixels(read(root))) == sum(total(ids)) - total(ids)[1]
+    save(root / "dataset.yaml", as_ignored.split("\n")[0])
+    with pytest.raises(InputError, match=r"Write `ignore: \[255\]` in the class file"):
+        read(root)
+
+
+def palette(ids, *colours):
+    image = Image.fromarray(ids.astype(np.uint8), mode="P")
+    image.putpalette([channel for colour in colours for channel in colour])
+    return image
+
+
+def test_palettes_of_other_orders_are_read_by_colour_or_refused(tmp_path, in_tmp):
+    black, white, red = (0, 0, 0), (255, 255, 255), (255, 0, 0)
+    for kind, colour in (("bw", white), ("red", red)):
+        for number in range(6):
+            picture, ids = scene(number)
+            save(tmp_path / kind / "images" / f"{number}.jpg", picture)
+            mask = palette(ids, black, colour) if number % 2 else palette(1 - ids, colour, black)
+            (tmp_path / kind / "masks").mkdir(exist_ok=True)
+            mask.save(tmp_path / kind / "masks" / f"{number}.png")
+    assert pixels(read(tmp_path / "bw")) == total({n: scene(n)[1] for n in range(6)})
+    with pytest.raises(InputError, match="so that indices are no classes; list") as error:
+        read(tmp_path / "red")
+    save(
+        tmp_path / "red" / "dataset.yaml",
+        str(error.value).split(":\n")[1].replace("\n  ", "\n").strip(),
+    )
+    assert pixels(read(tmp_path / "red")) == total({n: scene(n)[1] for n in range(6)})
+
+
+def test_palette_and_rgb_masks_of_one_set(tmp_path, in_tmp):
+    ids = draw(tmp_path / "set", "images/{}.jpg", "masks/{}.png", lambda ids: RGB[ids], shapes=2)
+    for number in range(5):
+        palette(ids[number], *RGB.tolist()).save(tmp_path / "set" / "masks" / f"{number}.png")
+    assert pixels(read(tmp_path / "set")) == total(ids, 2)
+
+
+def test_presets_need_evidence_of_their_own(tmp_path, in_tmp):
+    ids = draw(tmp_path / "voc", "JPEGImages/a{}.jpg", "SegmentationClass/a{}.png", lambda ids: ids)
+    lists = tmp_path / "voc" / "ImageSets" / "Segmentation"
+    save(lists / "train.txt", "a0\na1\na2\na3\na4\na5")
+    save(lists / "val.txt", "a6\na7")
+    data = read(tmp_path / "voc")
+    assert (data.classes.names, counts(data)) == (("background", "foreground"), [6, 2, 0])
+    assert pixels(data) == total(ids)
+    for split in ("training", "validation"):
+        ids = draw(tmp_path / "ade", f"images/{split}/{{}}.jpg", f"annotations/{split}/{{}}.png",
+                   lambda ids: ids, shapes=2)  # fmt: skip
+    assert read(tmp_path / "ade").classes.num_classes == 3
+
+
+@pytest.mark.parametrize("channels", ["white", "black", "grey"])
+def test_a_mask_in_the_alpha_channel(tmp_path, in_tmp, channels):
+    def as_mask(ids):
+        colour = np.full_like(ids, 0 if channels == "black" else 255)
+        return np.dstack([*[colour] * (1 if channels == "grey" else 3), ids * np.uint8(255)])
+
+    ids = draw(tmp_path / "set", "images/{}.jpg", "masks/{}.png", as_mask)
+    assert pixels(read(tmp_path / "set")) == total(ids)
+
+
+def test_lossy_ids_are_refused_in_every_container(tmp_path):
+    for name, options in (("{}.webp", {"quality": 50}), ("{}.tif", {"compression": "jpeg"})):
+        root = tmp_path / name[3:]
+        draw(
+            root,
+            "images/{}.jpg",
+            f"masks/{name}",
+            lambda ids: ids * np.uint8(9),
+            shapes=2,
+            **options,
+        )
+        with pytest.raises(InputError, match="save masks as PNG"):
+            read(root)
+
+
+def test_no_data_values_may_be_ignored(tmp_path, in_tmp):
+    for value in (-1, -9999, 70000):
+
+        def as_mask(ids, value=value):
+            ids = ids.astype(np.int32)
+            ids[:2] = value
+            return ids
+
+        root = tmp_path / str(value)
+        ids = draw(root, "images/{}.jpg", "masks/{}.tif", as_mask)
+        save(root / "dataset.yaml", f"names: [soil, plant]\nignore: [{value}]\n")
+        assert pixels(read(root)) == total({n: i[2:] for n, i in ids.items()})
+
+
+def test_smaller_copies_are_enlarged_and_other_sizes_can_be_left_out(tmp_path, in_tmp):
+    root = tmp_path / "set"
+    draw(root, "images/{}.png", "masks/{}.png")
+    save(root / "masks" / "0.png", 255 * scene(0)[1][::3, ::3])
+    data = read(root)
+    assert "1 masks are smaller copies, enlarged to their pictures' sizes" in str(data)
+    pair = next(pair for pair in data.splits.pairs if pair.image.stem == "0")
+    target = read_pair(pair, data.encoding)[1]
+    assert np.array_equal(target, read_target(pair, data.encoding))
+    assert np.array_equal(target, scene(0)[1][::3, ::3].repeat(3, 0).repeat(3, 1))
+    save(root / "masks" / "1.png", 255 * scene(1)[1][:, 1:])
+    (root / "masks" / "2.png").unlink()
+    with pytest.raises(InputError) as error:
+        read(root)
+    assert str(error.value).count("--allow-unmatched leaves it out") == 2
+    assert counts(read(root, allow_unmatched=True)) == [5, 1, 0]
+
+
+def test_a_picture_for_each_object(tmp_path, in_tmp):
+    kinds, background = {1: "square", 2: "circle"}, 0
+    for number in range(8):
+        picture, ids = scene(1000 + number, 2)
+        save(tmp_path / "set" / "pictures" / f"{1000 + number}.jpeg", picture)
+        background += (ids == 0).sum()
+        for k, kind in kinds.items():
+            bits = 255 * np.uint8(ids == k)
+            save(tmp_path / "set" / "objects" / f"{1000 + number}_{kind}_{k}.png", bits)
+    data = read(tmp_path / "set")
+    assert data.classes.names == ("background", "circle", "square")
+    assert pixels(data)[0] == background
+    assert data.splits.unused == []
+
+
+def test_what_is_not_used_is_told(tmp_path, in_tmp):
+    root = tmp_path / "set"
+    draw(root, "images/{}.jpg", "masks/{}.png")
+    draw(root, "images/{}.jpg", "annotations/{}.png", lambda ids: RGB[ids])
+    save(root / "labels" / "0.txt", "0 0.5 0.5 0.2 0.3\n")
+    save(root / "annotations.xml", "<annotations></annotations>")
+    save(root / "notes.json", "{")
+    data = read(root)
+    said = str(data)
+    for name in ("8 annotations/*.png", "labels/0.txt", "annotations.xml", "notes.json"):
+        assert name in said
+        assert name in " ".join(data.splits.unused)
+    assert "annotations holds masks of these pictures too, 8 in all" in said
+    folders = [root / "images", root / "annotations", None, None]
+    assert f"--train-images {folders[0]} --train-masks {folders[1]}" in said
+    assert len(find_splits(root, folders).pairs) == 8
+
+
+def test_the_data_yaml_of_ultralytics_and_the_data_of_lightly_train(tmp_path, in_tmp):
+    for split in ("train", "val"):
+        ids = draw(
+            tmp_path / "u", f"images/{split}/{{}}.jpg", f"sem/{split}/{{}}.png", lambda ids: ids
+        )
+        draw(
+            tmp_path / "l",
+            f"{split}/im/{{}}.jpg",
+            f"{split}/ms/{{}}.png",
+            lambda ids: ids + np.uint8(7),
+        )
+    text = "path: /data/u\ntrain: images/train\nval: images/val\nmasks_dir: sem\n"
+    save(tmp_path / "u" / "data.yaml", text + "names: {0: road, 1: car}\n")
+    data = read(tmp_path / "u")
+    assert (counts(data), data.classes.names) == ([8, 8, 0], ("road", "car"))
+    mapping = "names: [car, sky]\nlabel_mapping: {0: ignore_label, 1: 0}\n"
+    save(tmp_path / "u" / "data.yaml", text + mapping)
+    assert pixels(read(tmp_path / "u")) == [2 * total(ids)[1], 0]
+    folders = "".join(f"{s}: {{images: {s}/im, masks: {s}/ms}}\n" for s in ("train", "val"))
+    classes = "classes: {7: soil, 8: {name: plant, values: [8]}, 9: void}\nignore_classes: [9]\n"
+    save(tmp_path / "l" / "data.yaml", folders + classes)
+    data = read(tmp_path / "l")
+    assert (counts(data), data.classes.names) == ([8, 8, 0], ("soil", "plant"))
+    assert pixels(data) == [2 * n for n in total(ids)]
+
+
+def test_ten_thousand_files_are_listed_in_seconds(tmp_path):
+    picture, ids = scene(0)
+    save(tmp_path / "0.jpg", picture)
+    save(tmp_path / "0.png", 255 * ids)
+    for kind, suffix in (("image", "jpg"), ("mask", "png")):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+        for number in range(5000):
+            (tmp_path / "set" / kind / f"{number}.{suffix}").hardlink_to(tmp_path / f"0.{suffix}")
+    start = time.process_time()
+    assert len(find_splits(tmp_path / "set").pairs) == 5000
+    assert time.process_time() - start < 10
