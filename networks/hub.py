@@ -62,7 +62,7 @@ def load_from_hub(name: str, num_blocks: int, hub_repo: str | None, weights: str
     if weights == "none":
         init_random_weights(backbone)
     elif weights != "pretrained":
-        load_weights(backbone, read_weights(weights, backbone.state_dict().keys()), weights)
+        load_weights(backbone, read_weights(weights, backbone.state_dict()))
     if known and weights != "none":
         print_licence(name, known.licence)
     _complete(backbone, name, weights)
