@@ -203,18 +203,25 @@ def _feature_maps(
 
 def _converted(file: FileOfWeights, model: nn.Module) -> FileOfWeights:
     """A file's tensors by timm's names, from those of the original code too."""
-    state = file.tensors
+    state, expected = file.tensors, model.state_dict().keys()
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is None:
         return file
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it may print a line for each block
-            converted = convert(dict(state), model)
-    except Exception as error:  # foreign tensors fail in many ways
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
+    # timm knows some original files by the prefix of their names.
+    converted, problem = {}, ""
+    for source in (state, file.content):
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # it may print a line for each block
+                found = convert(dict(source), model)
+        except Exception as error:  # foreign tensors fail in many ways
+            problem = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        else:
+            converted = max(converted, found, key=lambda names: len(expected & names.keys()))
+    if not converted:
         raise InputError(
-            f"{file.path} does not fit this backbone: {file.found}; {reason}"
-        ) from error
+            f"{file.path} does not fit this backbone: {file.found}; timm cannot convert them "
+            f"({problem})"
+        )
     bias = state.get("blocks.0.attn.qkv.bias")
     is_kept = any(name.startswith("blocks.0.attn.q") and "bias" in name for name in converted)
     if bias is not None and bias.any() and not is_kept:

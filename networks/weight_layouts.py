@@ -9,11 +9,12 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from utils import InputError
 
-OWN_NAMES = "this backbone's own"
+OWN_NAMES, TIMM_NAMES = "this backbone's own", "those of timm"
 # For each layout the patterns that turn its names into official ones, in order.
 LAYOUTS = {
     OWN_NAMES: (),
@@ -32,7 +33,7 @@ LAYOUTS = {
         (r"\.mlp\.weights_out\.", ".mlp.w3."),
         (r"\.mlp\.gate_proj\.", ".mlp.w1."),
     ),
-    "those of timm": (
+    TIMM_NAMES: (
         (r"^reg_token$", "register_tokens"),
         (r"\.gamma_(\d)$", r".ls\1.gamma"),
         (r"\.attn\.(q|v)_bias$", r".attn.\1.bias"),
@@ -145,12 +146,11 @@ def official_tensors(
     for joined, parts in JOINED.items():
         if not (separate and "mlp" in joined):
             _join(state, joined, parts)
-    table, known = state.get("pos_embed"), expected.get("pos_embed")
-    if table is None and "register_tokens" in state:  # DINOv3 has rotary positions
+    if "pos_embed" not in state and "register_tokens" in state:  # DINOv3 has rotary positions
         state["storage_tokens"] = state.pop("register_tokens")
-    elif table is not None and known is not None and table.ndim == 3:
-        if table.shape[1] == known.shape[1] - 1:  # timm adds the class token's row to that token
-            state["pos_embed"] = torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)
+    if title == TIMM_NAMES and "register_tokens" in state and "pos_embed" in state:
+        # There the class token holds its row of the position table.
+        state["pos_embed"] = F.pad(state["pos_embed"], (0, 0, 1, 0))
     if "mask_token" in state:
         state["mask_token"] = state["mask_token"].reshape(1, -1)
     return state

@@ -49,6 +49,7 @@ class FileOfWeights:
     path: str
     tensors: dict[str, Tensor]
     found: str  # whose names the file has, for errors
+    content: dict  # of the file as it is
 
 
 def read_weights(path: str | Path, expected: Mapping[str, Tensor]) -> FileOfWeights:
@@ -60,7 +61,8 @@ def read_weights(path: str | Path, expected: Mapping[str, Tensor]) -> FileOfWeig
     path: a file of tensors, or the index (.json) of several.
     expected: the backbone's tensors.
     """
-    tensors = named_tensors(_read(Path(path)))
+    content = _read(Path(path))
+    tensors = named_tensors(content)
     title, prefix, count = find_layout(path, tensors, expected)
     if count < len(expected) / 10:
         if any(name.endswith(HEADS_LAYERS) for name in tensors):
@@ -69,10 +71,11 @@ def read_weights(path: str | Path, expected: Mapping[str, Tensor]) -> FileOfWeig
                 "FILE, and --weights takes a backbone's file"
             )
         title, prefix = OWN_NAMES, ""
-    below = f" below {short(prefix)}" if prefix else ""
     state = official_tensors(tensors, title, prefix, expected)
+    found = f"its names are {title}" if count else "its names are of no known layout"
+    found += f" below {short(prefix)}" if prefix else ""
     state = {k: v for k, v in state.items() if k in expected or not k.startswith(NOT_BACKBONE)}
-    return FileOfWeights(str(path), state, f"its names are {title}{below}")
+    return FileOfWeights(str(path), state, found, content)
 
 
 def _read(path: Path) -> dict:
