@@ -12,17 +12,22 @@ if __name__ == "__main__":  # before the imports, which take seconds
 
 import argparse
 import csv
+import io
 import random
 import resource
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
+
+from matplotlib.figure import Figure
 
 import config
 from common.exits import exits_cleanly
 from common.flags import add_backbone_source, add_image_size
+from common.lock import sole_writer
 from common.parser import Parser, number, positive_int
 from data.layouts import find_splits
 from data.survey import SegmentationData, load_data
@@ -35,6 +40,7 @@ KEY = ("pictures", "draw", "head", "size")
 SCORES = ("miou", "boundary_iou", "last_miou", "best_epoch", "refined_miou", "refined_boundary_iou")
 COLUMNS = (*KEY, *SCORES, "cpu_minutes")
 FEW = 50  # pictures, below which batches are small and epochs many
+ALWAYS = ("--no-page", "--runtime", "auto")  # flags of train.py
 
 
 # fmt: off
@@ -93,7 +99,7 @@ class Run:
     def _call(self, folder: str, *flags: str) -> None:
         script = str(Path(config.THIS_REPO) / "train.py")
         command = [sys.executable, script, "--data", str(self.data), "--out-dir", folder]
-        done = subprocess.run([*command, "--no-page", *flags], capture_output=True, text=True)
+        done = subprocess.run([*command, *ALWAYS, *flags], capture_output=True, text=True)
         if done.returncode:
             raise InputError(f"{' '.join(command)} failed: {done.stderr.strip()[-300:]}")
 
@@ -141,41 +147,70 @@ def cpu_minutes() -> float:
     return (used.ru_utime + used.ru_stime) / 60
 
 
-def draw_plot(rows: Sequence[dict[str, str]]) -> bytes:
-    raise NotImplementedError
+def draw_plot(rows: Sequence[dict[str, str]], title: str) -> bytes:
+    """PNG of the mIoU after the last epoch over the number of pictures: mean, least and most."""
+    axes = Figure(figsize=(7, 4.2), layout="tight").add_subplot(
+        xscale="log", xlabel="labelled pictures", ylabel="mIoU", title=title
+    )
+    counts = sorted({int(row["pictures"]) for row in rows})
+    for head in dict.fromkeys(row["head"] for row in rows):
+        found = {n: [] for n in counts}
+        for row in rows:
+            if row["head"] == head:
+                found[int(row["pictures"])].append(float(row["last_miou"]))
+        found = {n: values for n, values in found.items() if values}
+        means = [sum(values) / len(values) for values in found.values()]
+        below = [mean - min(v) for mean, v in zip(means, found.values(), strict=True)]
+        above = [max(v) - mean for mean, v in zip(means, found.values(), strict=True)]
+        axes.errorbar(list(found), means, yerr=[below, above], marker="o", capsize=3, label=head)
+    axes.set_xticks(counts, counts)
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend()
+    content = io.BytesIO()
+    axes.figure.savefig(content, format="png", dpi=110)
+    return content.getvalue()
+
+
+def score_all(args: argparse.Namespace, data: SegmentationData, folder: Path) -> None:
+    """Make every run whose scores the table lacks, and add them; draw the plot again."""
+    table = folder / f"scores-{args.data.name}.csv"
+    height, width = args.imgsz
+    size = f"{width}x{height}"
+    shared = ["--backbone", args.backbone, "--weights", args.weights]
+    shared += ["--hub-repo", args.hub_repo] if args.hub_repo else []
+    shared += ["--imgsz", str(width), str(height)]
+    for draw, count in product(range(args.draws), args.pictures):
+        part, num_pictures = part_of(data, count, draw)
+        for head in args.heads:
+            key = {"pictures": str(num_pictures), "draw": str(draw), "head": head, "size": size}
+            rows = read_rows(table)
+            if any(row.items() >= key.items() for row in rows):
+                continue
+            name = f"{FOLDER}/{args.data.name}-{'-'.join(key.values())}"
+            run = Run(name, part, head, draw, num_pictures, tuple(shared))
+            before = cpu_minutes()
+            run.train()
+            minutes = cpu_minutes() - before
+            if args.refine:
+                run.refine()
+            row = key | scores_of(run, args.refine) | {"cpu_minutes": f"{minutes:.2f}"}
+            print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+            rows.append(row)
+            text = csv_text([COLUMNS, *([row[c] for c in COLUMNS] for row in rows)])
+            write_atomically(table, text.encode())
+            same_size = [row for row in rows if row["size"] == size]
+            plot = draw_plot(same_size, f"{args.data.name}, frozen {args.backbone}, {size}")
+            write_atomically(table.with_suffix(".png"), plot)
 
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     args = get_args_parser().parse_args(argv)
-    data = load_data(find_splits(args.data))
     folder = output_folder(FOLDER)
-    table = folder / f"scores-{args.data.name}.csv"
-    height, width = args.imgsz
-    shared = ["--backbone", args.backbone, "--weights", args.weights]
-    shared += ["--hub-repo", args.hub_repo] if args.hub_repo else []
-    shared += ["--imgsz", str(width), str(height)]
-    for draw in range(args.draws):
-        for count in args.pictures:
-            part, num_pictures = part_of(data, count, draw)
-            for head in args.heads:
-                key = (num_pictures, draw, head, f"{width}x{height}")
-                rows = read_rows(table)
-                if any(tuple(row[name] for name in KEY) == tuple(map(str, key)) for row in rows):
-                    continue
-                name = f"{FOLDER}/{args.data.name}-{'-'.join(map(str, key))}"
-                run = Run(name, part, head, draw, num_pictures, tuple(shared))
-                before = cpu_minutes()
-                run.train()
-                minutes = round(cpu_minutes() - before, 2)
-                if args.refine:
-                    run.refine()
-                row = dict(zip(KEY, key, strict=True)) | scores_of(run, args.refine)
-                row["cpu_minutes"] = minutes
-                rows.append(row)
-                text = csv_text([COLUMNS, *([r[c] for c in COLUMNS] for r in rows)])
-                write_atomically(table, text.encode())
-                print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+    with sole_writer(folder):
+        score_all(args, load_data(find_splits(args.data)), folder)
+    print(f"scores in {folder}")
 
 
 if __name__ == "__main__":
