@@ -17,10 +17,12 @@ import random
 import resource
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 
 from matplotlib.figure import Figure
 
@@ -40,7 +42,6 @@ KEY = ("pictures", "draw", "head", "size")
 SCORES = ("miou", "boundary_iou", "last_miou", "best_epoch", "refined_miou", "refined_boundary_iou")
 COLUMNS = (*KEY, *SCORES, "cpu_minutes")
 FEW = 50  # pictures, below which batches are small and epochs many
-ALWAYS = ("--no-page", "--runtime", "auto")  # flags of train.py
 
 
 # fmt: off
@@ -61,47 +62,21 @@ def get_args_parser() -> argparse.ArgumentParser:
 # fmt: on
 
 
-@dataclass(frozen=True)
-class Run:
-    """One training: the flags that are the same for all, and what tells it from the others."""
+def train(data: Path, folder: str, *flags: str) -> None:
+    """Run train.py on a data set, into a folder below outputs/."""
+    command = [sys.executable, str(Path(config.THIS_REPO) / "train.py"), "--data", str(data)]
+    command += ["--out-dir", folder, "--no-page", "--runtime", "auto", *flags]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise InputError(f"{' '.join(command)} failed: {done.stderr.strip()[-300:]}")
 
-    folder: str  # below outputs/, of the training
-    data: Path
-    head: str
-    draw: int
-    num_pictures: int
-    shared: tuple[str, ...]  # flags of the model and the size of pictures
 
-    @property
-    def recipe(self) -> dict[str, object]:
-        """Values of the flags that depend on head and number of pictures."""
-        few = self.num_pictures < FEW
-        return {
-            "--lr": 0.003 if self.head in ("ms", "linear") else 0.001,
-            "--batch": 2 if few else 8,
-            "--epochs": 20 if few else 10,
-            "--scheduler-epochs": "14 18" if few else "7 9",
-        }
-
-    def train(self) -> None:
-        flags = f"--augment flip --cache-features 2 --warmup 1 --scheduler --seed {self.draw}"
-        flags += "".join(f" {flag} {value}" for flag, value in self.recipe.items())
-        self._call(self.folder, "--head", self.head, *self.shared, *flags.split())
-
-    def refine(self) -> None:
-        model = config.OUTPUTS / self.folder / "best_model_iou.pth"
-        self._call(self.refined_folder, "--test-only", "--refine", "--model", str(model))
-
-    @property
-    def refined_folder(self) -> str:
-        return f"{self.folder}-refined"
-
-    def _call(self, folder: str, *flags: str) -> None:
-        script = str(Path(config.THIS_REPO) / "train.py")
-        command = [sys.executable, script, "--data", str(self.data), "--out-dir", folder]
-        done = subprocess.run([*command, *ALWAYS, *flags], capture_output=True, text=True)
-        if done.returncode:
-            raise InputError(f"{' '.join(command)} failed: {done.stderr.strip()[-300:]}")
+def recipe(head: str, num_pictures: int) -> list[str]:
+    """The flags of a training that do not depend on the draw."""
+    flags = "--augment flip --cache-features 2 --warmup 1 --scheduler --scheduler-epochs"
+    flags += " 14 18 --epochs 20 --batch 2" if num_pictures < FEW else " 7 9 --epochs 10 --batch 8"
+    flags += f" --lr {0.003 if head in ('ms', 'linear') else 0.001}"
+    return [*flags.split(), "--head", head]
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -127,24 +102,17 @@ def part_of(data: SegmentationData, count: int, draw: int) -> tuple[Path, int]:
     return config.OUTPUTS / name, len(train)
 
 
-def scores_of(run: Run, refined: bool) -> dict[str, object]:
-    """The scores of a training by the names of SCORES."""
-    history = read_rows(config.OUTPUTS / run.folder / "history.csv")
+def scores_of(folder: str, refined: str | None) -> dict[str, object]:
+    """The scores of a training, and of its model with --refine, by the names of SCORES."""
+    history = read_rows(config.OUTPUTS / folder / "history.csv")
     miou = [float(row["valid_miou"]) for row in history]
-    found = {"last_miou": miou[-1], "best_epoch": 1 + miou.index(max(miou))}
-    folders = {"": run.folder, "refined_": run.refined_folder if refined else None}
-    for kind, folder in folders.items():
-        rows = read_rows(config.OUTPUTS / folder / "results.csv") if folder else []
+    found: dict[str, object] = {"last_miou": miou[-1], "best_epoch": 1 + miou.index(max(miou))}
+    for kind, scored in (("", folder), ("refined_", refined)):
+        rows = read_rows(config.OUTPUTS / scored / "results.csv") if scored else []
         means = {row["class"]: row["iou"] for row in rows}
         found[f"{kind}miou"] = means.get("mIoU", "")
         found[f"{kind}boundary_iou"] = means.get("mean boundary IoU", "")
     return found
-
-
-def cpu_minutes() -> float:
-    """Of all processes that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return (used.ru_utime + used.ru_stime) / 60
 
 
 def draw_plot(rows: Sequence[dict[str, str]], title: str) -> bytes:
@@ -152,18 +120,15 @@ def draw_plot(rows: Sequence[dict[str, str]], title: str) -> bytes:
     axes = Figure(figsize=(7, 4.2), layout="tight").add_subplot(
         xscale="log", xlabel="labelled pictures", ylabel="mIoU", title=title
     )
-    counts = sorted({int(row["pictures"]) for row in rows})
     for head in dict.fromkeys(row["head"] for row in rows):
-        found = {n: [] for n in counts}
-        for row in rows:
-            if row["head"] == head:
-                found[int(row["pictures"])].append(float(row["last_miou"]))
-        found = {n: values for n, values in found.items() if values}
-        means = [sum(values) / len(values) for values in found.values()]
-        below = [mean - min(v) for mean, v in zip(means, found.values(), strict=True)]
-        above = [max(v) - mean for mean, v in zip(means, found.values(), strict=True)]
-        axes.errorbar(list(found), means, yerr=[below, above], marker="o", capsize=3, label=head)
-    axes.set_xticks(counts, counts)
+        found = defaultdict(list)
+        for row in (row for row in rows if row["head"] == head):
+            found[int(row["pictures"])].append(float(row["last_miou"]))
+        counts = sorted(found)
+        least, mean, most = ([of(found[n]) for n in counts] for of in (min, fmean, max))
+        axes.plot(counts, mean, marker="o", label=head)
+        axes.fill_between(counts, least, most, alpha=0.2)
+        axes.set_xticks(counts, counts)
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend()
@@ -177,9 +142,9 @@ def score_all(args: argparse.Namespace, data: SegmentationData, folder: Path) ->
     table = folder / f"scores-{args.data.name}.csv"
     height, width = args.imgsz
     size = f"{width}x{height}"
-    shared = ["--backbone", args.backbone, "--weights", args.weights]
-    shared += ["--hub-repo", args.hub_repo] if args.hub_repo else []
-    shared += ["--imgsz", str(width), str(height)]
+    model = ["--backbone", args.backbone, "--weights", args.weights]
+    model += ["--hub-repo", args.hub_repo] if args.hub_repo else []
+    model += ["--imgsz", str(width), str(height)]
     for draw, count in product(range(args.draws), args.pictures):
         part, num_pictures = part_of(data, count, draw)
         for head in args.heads:
@@ -188,13 +153,15 @@ def score_all(args: argparse.Namespace, data: SegmentationData, folder: Path) ->
             if any(row.items() >= key.items() for row in rows):
                 continue
             name = f"{FOLDER}/{args.data.name}-{'-'.join(key.values())}"
-            run = Run(name, part, head, draw, num_pictures, tuple(shared))
-            before = cpu_minutes()
-            run.train()
-            minutes = cpu_minutes() - before
-            if args.refine:
-                run.refine()
-            row = key | scores_of(run, args.refine) | {"cpu_minutes": f"{minutes:.2f}"}
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            train(part, name, *model, *recipe(head, num_pictures), "--seed", str(draw))
+            used = resource.getrusage(resource.RUSAGE_CHILDREN)
+            seconds = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+            refined = f"{name}-refined" if args.refine else None
+            if refined:
+                best = str(config.OUTPUTS / name / "best_model_iou.pth")
+                train(part, refined, "--test-only", "--refine", "--model", best)
+            row = key | scores_of(name, refined) | {"cpu_minutes": f"{seconds / 60:.2f}"}
             print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
             rows.append(row)
             text = csv_text([COLUMNS, *([row[c] for c in COLUMNS] for row in rows)])

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -42,8 +43,11 @@ LAYOUTS = {
     ),
 }
 # Layers whose official name depends on whether the network is gated (SwiGLU).
-GATED = ((r"\.mlp\.up_proj\.", ".mlp.w2."), (r"\.mlp\.fc1\.", ".mlp.w12."))
-GATED += ((r"\.mlp\.(down_proj|fc2)\.", ".mlp.w3."),)
+GATED = (
+    (r"\.mlp\.up_proj\.", ".mlp.w2."),
+    (r"\.mlp\.fc1\.", ".mlp.w12."),
+    (r"\.mlp\.(down_proj|fc2)\.", ".mlp.w3."),
+)
 PLAIN = ((r"\.mlp\.up_proj\.", ".mlp.fc1."), (r"\.mlp\.down_proj\.", ".mlp.fc2."))
 # Official layers, and the layers whose rows they join.
 JOINED = {".attn.qkv.": (".attn.q.", ".attn.k.", ".attn.v."), ".mlp.w12.": (".mlp.w1.", ".mlp.w2.")}
@@ -99,8 +103,7 @@ def find_layout(
     best = [choice for choice, count in votes.items() if count == most]
     title = next((title for title in LAYOUTS if any(title == t for t, _ in best)), OWN_NAMES)
     prefixes = [prefix for t, prefix in best if t == title]
-    averaged = [p for p in prefixes if PREFERRED & set(re.split(r"[._]", p))]
-    prefixes = averaged or prefixes
+    prefixes = [p for p in prefixes if PREFERRED & set(re.split(r"[._]", p))] or prefixes
     if most > len(expected) / 2 and len(prefixes) > 1:
         raise InputError(
             f"{path} holds several backbones that fit, below {' and '.join(sorted(prefixes)[:3])}; "
@@ -112,7 +115,7 @@ def find_layout(
 def _cuts(name: str) -> Iterator[tuple[str, str]]:
     """The name cut into prefix and rest at each dot."""
     yield "", name
-    for dot in re.finditer(r"\.", name):
+    for dot in islice(re.finditer(r"\.", name), 10):  # a hostile name has a million
         yield name[: dot.end()], name[dot.end() :]
 
 
@@ -148,11 +151,11 @@ def official_tensors(
             _join(state, joined, parts)
     if "pos_embed" not in state and "register_tokens" in state:  # DINOv3 has rotary positions
         state["storage_tokens"] = state.pop("register_tokens")
-    if title == TIMM_NAMES and "register_tokens" in state and "pos_embed" in state:
+    elif title == TIMM_NAMES and "register_tokens" in state and state["pos_embed"].ndim == 3:
         # There the class token holds its row of the position table.
         state["pos_embed"] = F.pad(state["pos_embed"], (0, 0, 1, 0))
     if "mask_token" in state:
-        state["mask_token"] = state["mask_token"].reshape(1, -1)
+        state["mask_token"] = state["mask_token"].flatten()[None]
     return state
 
 
@@ -166,7 +169,7 @@ def _join(state: dict[str, Tensor], joined: str, parts: tuple[str, ...]) -> None
         if first.endswith(".bias") and names[1] not in state and ".attn." in joined:
             state[names[1]] = torch.zeros_like(state[first])
         found = [state.get(name) for name in names]
-        if all(part is not None and part.shape == found[0].shape for part in found):
+        if all(p is not None and p.ndim and p.shape == found[0].shape for p in found):
             state[first.replace(parts[0], joined)] = torch.cat(found)
             for name in names:
                 del state[name]
