@@ -102,14 +102,15 @@ def find_layout(
     most = max(votes.values(), default=0)
     best = [choice for choice, count in votes.items() if count == most]
     title = next((title for title in LAYOUTS if any(title == t for t, _ in best)), OWN_NAMES)
-    prefixes = [prefix for t, prefix in best if t == title]
+    prefixes = sorted(prefix for t, prefix in best if t == title)
     prefixes = [p for p in prefixes if PREFERRED & set(re.split(r"[._]", p))] or prefixes
-    if most > len(expected) / 2 and len(prefixes) > 1:
+    others = [prefix for prefix in prefixes if not prefix.startswith(prefixes[0])]
+    if most > len(expected) / 2 and others:
         raise InputError(
-            f"{path} holds several backbones that fit, below {' and '.join(sorted(prefixes)[:3])}; "
-            "save the tensors of one of them"
+            f"{path} holds several backbones that fit, below {prefixes[0]} and {others[0]}; save "
+            "the tensors of one of them"
         )
-    return title, min(prefixes, key=len, default=""), most
+    return title, prefixes[0] if prefixes else "", most
 
 
 def _cuts(name: str) -> Iterator[tuple[str, str]]:

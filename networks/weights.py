@@ -64,7 +64,8 @@ def read_weights(path: str | Path, expected: Mapping[str, Tensor]) -> FileOfWeig
     content = _read(Path(path))
     tensors = named_tensors(content)
     title, prefix, count = find_layout(path, tensors, expected)
-    if count < len(expected) / 10:
+    is_known = count >= len(expected) / 10
+    if not is_known:
         if any(name.endswith(HEADS_LAYERS) for name in tensors):
             raise InputError(
                 f"{path} holds a segmentation head without its backbone; a head is run by --model "
@@ -72,7 +73,7 @@ def read_weights(path: str | Path, expected: Mapping[str, Tensor]) -> FileOfWeig
             )
         title, prefix = OWN_NAMES, ""
     state = official_tensors(tensors, title, prefix, expected)
-    found = f"its names are {title}" if count else "its names are of no known layout"
+    found = f"its names are {title if is_known else 'of no known layout'}"
     found += f" below {short(prefix)}" if prefix else ""
     state = {k: v for k, v in state.items() if k in expected or not k.startswith(NOT_BACKBONE)}
     return FileOfWeights(str(path), state, found, content)
