@@ -13,8 +13,8 @@ if __name__ == "__main__":  # before the imports, which take seconds
 import argparse
 import csv
 import io
+import os
 import random
-import resource
 import subprocess
 import sys
 from collections import defaultdict
@@ -38,9 +38,6 @@ from results.tables import csv_text
 from utils import InputError, output_folder, write_atomically
 
 FOLDER = "few-pictures"
-KEY = ("pictures", "draw", "head", "size")
-SCORES = ("miou", "boundary_iou", "last_miou", "best_epoch", "refined_miou", "refined_boundary_iou")
-COLUMNS = (*KEY, *SCORES, "cpu_minutes")
 FEW = 50  # pictures, below which batches are small and epochs many
 
 
@@ -87,32 +84,43 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def part_of(data: SegmentationData, count: int, draw: int) -> tuple[Path, int]:
-    """Write a data set of `count` training pictures, unless it is there; its folder and count."""
+def part_of(data: SegmentationData, count: int, draw: int) -> Path:
+    """The folder of a data set of `count` training pictures, which is written if need be."""
     train = list(data.splits.train)
     random.Random(draw).shuffle(train)
-    train = train[:count] if count else data.splits.train
-    if count > len(train):
-        raise InputError(f"--pictures {count}: {data.source} has {len(train)} to train on")
-    name = (
-        f"{FOLDER}/data-{Path(str(data.splits.root)).name}-{f'{count}-{draw}' if count else 'all'}"
-    )
+    name = f"{FOLDER}/data-{data.splits.root.name}-{count}-{draw if count < len(train) else 'all'}"
     if not (config.OUTPUTS / name).is_dir():
-        write_masks(replace(data, splits=replace(data.splits, train=train, test=[])), name)
-    return config.OUTPUTS / name, len(train)
+        splits = replace(data.splits, train=train[:count], test=[])
+        write_masks(replace(data, splits=splits), name)
+    return config.OUTPUTS / name
 
 
-def scores_of(folder: str, refined: str | None) -> dict[str, object]:
-    """The scores of a training, and of its model with --refine, by the names of SCORES."""
-    history = read_rows(config.OUTPUTS / folder / "history.csv")
-    miou = [float(row["valid_miou"]) for row in history]
-    found: dict[str, object] = {"last_miou": miou[-1], "best_epoch": 1 + miou.index(max(miou))}
-    for kind, scored in (("", folder), ("refined_", refined)):
-        rows = read_rows(config.OUTPUTS / scored / "results.csv") if scored else []
-        means = {row["class"]: row["iou"] for row in rows}
-        found[f"{kind}miou"] = means.get("mIoU", "")
-        found[f"{kind}boundary_iou"] = means.get("mean boundary IoU", "")
-    return found
+def scores_of(folder: str, kind: str = "") -> dict[str, str]:
+    """mIoU and boundary IoU of a run, by names that begin with kind."""
+    rows = read_rows(config.OUTPUTS / folder / "results.csv")
+    means = {row["class"]: row["iou"] for row in rows}
+    return {f"{kind}miou": means["mIoU"], f"{kind}boundary_iou": means["mean boundary IoU"]}
+
+
+def score_run(args: argparse.Namespace, data: SegmentationData, key: dict[str, str]) -> dict:
+    """Train one head, and score it; a row of the table. key: the row's first columns."""
+    count, draw, head = int(key["pictures"]), int(key["draw"]), key["head"]
+    part = part_of(data, count, draw)
+    folder = f"{FOLDER}/{args.data.name}-{'-'.join(key.values())}"
+    height, width = args.imgsz
+    flags = ["--backbone", args.backbone, "--weights", args.weights, "--seed", key["draw"]]
+    flags += ["--hub-repo", args.hub_repo] if args.hub_repo else []
+    before = os.times()
+    train(part, folder, *flags, "--imgsz", str(width), str(height), *recipe(head, count))
+    used = os.times()
+    miou = [float(row["valid_miou"]) for row in read_rows(config.OUTPUTS / folder / "history.csv")]
+    scores = scores_of(folder) | {"last_miou": miou[-1], "best_epoch": 1 + miou.index(max(miou))}
+    if args.refine:
+        best = str(config.OUTPUTS / folder / "best_model_iou.pth")
+        train(part, f"{folder}-refined", "--test-only", "--refine", "--model", best)
+        scores |= scores_of(f"{folder}-refined", "refined_")
+    seconds = sum(used[2:4]) - sum(before[2:4])  # of child processes, in user and in kernel mode
+    return key | scores | {"cpu_minutes": round(seconds / 60, 2)}
 
 
 def draw_plot(rows: Sequence[dict[str, str]], title: str) -> bytes:
@@ -137,47 +145,30 @@ def draw_plot(rows: Sequence[dict[str, str]], title: str) -> bytes:
     return content.getvalue()
 
 
-def score_all(args: argparse.Namespace, data: SegmentationData, folder: Path) -> None:
-    """Make every run whose scores the table lacks, and add them; draw the plot again."""
-    table = folder / f"scores-{args.data.name}.csv"
-    height, width = args.imgsz
-    size = f"{width}x{height}"
-    model = ["--backbone", args.backbone, "--weights", args.weights]
-    model += ["--hub-repo", args.hub_repo] if args.hub_repo else []
-    model += ["--imgsz", str(width), str(height)]
-    for draw, count in product(range(args.draws), args.pictures):
-        part, num_pictures = part_of(data, count, draw)
-        for head in args.heads:
-            key = {"pictures": str(num_pictures), "draw": str(draw), "head": head, "size": size}
+@exits_cleanly
+def main(argv: Sequence[str] | None = None) -> None:
+    args = get_args_parser().parse_args(argv)
+    data, (height, width) = load_data(find_splits(args.data)), args.imgsz
+    folder, total, size = output_folder(FOLDER), len(data.splits.train), f"{width}x{height}"
+    if max(args.pictures) > total:
+        raise InputError(f"--pictures {max(args.pictures)}: {data.source} has {total} to train on")
+    table = folder / f"scores-{args.data.name}{'-refined' if args.refine else ''}.csv"
+    with sole_writer(folder):
+        for draw, count, head in product(range(args.draws), args.pictures, args.heads):
+            values = map(str, (count or total, draw, head, size))
+            key = dict(zip(("pictures", "draw", "head", "size"), values, strict=True))
             rows = read_rows(table)
             if any(row.items() >= key.items() for row in rows):
                 continue
-            name = f"{FOLDER}/{args.data.name}-{'-'.join(key.values())}"
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            train(part, name, *model, *recipe(head, num_pictures), "--seed", str(draw))
-            used = resource.getrusage(resource.RUSAGE_CHILDREN)
-            seconds = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
-            refined = f"{name}-refined" if args.refine else None
-            if refined:
-                best = str(config.OUTPUTS / name / "best_model_iou.pth")
-                train(part, refined, "--test-only", "--refine", "--model", best)
-            row = key | scores_of(name, refined) | {"cpu_minutes": f"{seconds / 60:.2f}"}
+            row = score_run(args, data, key)
             print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
-            rows.append(row)
-            text = csv_text([COLUMNS, *([row[c] for c in COLUMNS] for row in rows)])
+            rows.append({name: str(value) for name, value in row.items()})
+            text = csv_text([row.keys(), *(row.values() for row in rows)])
             write_atomically(table, text.encode())
             same_size = [row for row in rows if row["size"] == size]
             plot = draw_plot(same_size, f"{args.data.name}, frozen {args.backbone}, {size}")
             write_atomically(table.with_suffix(".png"), plot)
-
-
-@exits_cleanly
-def main(argv: Sequence[str] | None = None) -> None:
-    args = get_args_parser().parse_args(argv)
-    folder = output_folder(FOLDER)
-    with sole_writer(folder):
-        score_all(args, load_data(find_splits(args.data)), folder)
-    print(f"scores in {folder}")
+    print(f"scores in {table}")
 
 
 if __name__ == "__main__":

@@ -42,13 +42,14 @@ def test_each_run_is_made_once_and_scored(data_dir, in_tmp, commands, capsys):
     folder = in_tmp / "outputs/few-pictures"
     assert len(list((folder / "data-data-2-0/train_images").rglob("*.png"))) == 2
     assert len(list((folder / "data-data-2-0/valid_images").rglob("*.png"))) == 3
-    with open(folder / "scores-data.csv", newline="") as file:
+    with open(folder / "scores-data-refined.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["pictures"] for row in rows] == ["2", "6"]
     for row in rows:
-        found = [float(row[name]) for name in few_pictures.SCORES]
-        assert found == pytest.approx([0.6, 0.3, 0.5, 1, 0.7, 0.4])
-    assert (folder / "scores-data.png").read_bytes().startswith(b"\x89PNG")
+        names = ("miou", "boundary_iou", "last_miou", "refined_miou", "refined_boundary_iou")
+        assert [float(row[name]) for name in names] == pytest.approx([0.6, 0.3, 0.5, 0.7, 0.4])
+        assert row["best_epoch"] == "1"
+    assert (folder / "scores-data-refined.png").read_bytes().startswith(b"\x89PNG")
     assert "x.png is cut" in fails(capsys, few_pictures.main, *argv, "0", "--draws", "2")
     message = fails(capsys, few_pictures.main, *argv, "7", "--draws", "1")
     assert "--pictures 7" in message
