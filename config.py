@@ -57,12 +57,16 @@ class Backbone:
     licence: str
     patch_size: int = 14
     request_weights_at: str = ""  # the page, where weights are not free to download
+    timm_name: str = ""  # of the same weights, which timm gives without a request
 
     @property
     def source(self) -> str:
         """Where code and weights come from, for people."""
         code = "this repository" if self.hub_repo == THIS_REPO else self.hub_repo.split(":")[0]
-        return f"{code}; weights on request" if self.request_weights_at else code
+        if not self.request_weights_at:
+            return code
+        also = f", or {TIMM}{self.timm_name}" if self.timm_name else ""
+        return f"{code}; weights on request{also}"
 
 
 _dinov2 = partial(Backbone, DINOV2_REPO, licence="Apache-2.0")
@@ -81,13 +85,13 @@ BACKBONES = {
     "dinov2_vitb14_reg": _dinov2(86_583_552, 768),
     "dinov2_vitl14_reg": _dinov2(304_372_736, 1024),
     "dinov2_vitg14_reg": _dinov2(1_136_486_912, 1536),
-    "dinov3_vits16": _dinov3(21_601_152, 384),
-    "dinov3_vits16plus": _dinov3(28_697_472, 384),
-    "dinov3_vitb16": _dinov3(85_669_632, 768),
-    "dinov3_vitl16": _dinov3(303_154_176, 1024),
+    "dinov3_vits16": _dinov3(21_601_152, 384, timm_name="vit_small_patch16_dinov3_qkvb"),
+    "dinov3_vits16plus": _dinov3(28_697_472, 384, timm_name="vit_small_plus_patch16_dinov3_qkvb"),
+    "dinov3_vitb16": _dinov3(85_669_632, 768, timm_name="vit_base_patch16_dinov3_qkvb"),
+    "dinov3_vitl16": _dinov3(303_154_176, 1024, timm_name="vit_large_patch16_dinov3_qkvb"),
     "dinov3_vitl16plus": _dinov3(403_915_776, 1024),
-    "dinov3_vith16plus": _dinov3(840_633_600, 1280),
-    "dinov3_vit7b16": _dinov3(6_716_043_264, 4096),
+    "dinov3_vith16plus": _dinov3(840_633_600, 1280, timm_name="vit_huge_plus_patch16_dinov3_qkvb"),
+    "dinov3_vit7b16": _dinov3(6_716_043_264, 4096, timm_name="vit_7b_patch16_dinov3"),
     "webssl_dino300m_full2b_224": _web_dino(303_655_168, 1024),
     "webssl_dino1b_full2b_224": _web_dino(1_134_771_200, 1536),
     "webssl_dino1b_in1k_224": _web_dino(1_134_771_200, 1536),

@@ -64,7 +64,10 @@ class Checkpoint:
             raise InputError(f"{path}: no such checkpoint; train one, or name another file")
         content = load_tensors(path)
         if content.get("format") != CHECKPOINT_FORMAT:
-            raise InputError(f"{path}: not a checkpoint of this project; make one with train.py")
+            raise InputError(
+                f"{path}: not a checkpoint of this project; make one with train.py, whose --weights "
+                "takes the file of a backbone"
+            )
         if content.get("version") == 1:
             content = VERSION_1 | content
         elif content.get("version") != CHECKPOINT_VERSION:

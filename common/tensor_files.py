@@ -31,7 +31,7 @@ def load_tensors(path: Path, mapped: bool = False) -> dict:
     if path.suffix == ".safetensors":
         return _load_safetensors(path)
     mapped = mapped and zipfile.is_zipfile(path)  # the format before torch 1.6 cannot be mapped
-    _check_no_bomb(path)
+    _check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of unusual content, refused below
@@ -65,13 +65,20 @@ def check_names(path: Path | str, content: dict) -> None:
         raise InputError(f"{path}: holds names that are no text, expected a dict of tensors")
 
 
-def _check_no_bomb(path: Path) -> None:
-    """Refuse compressed archives, which could unpack to any size; torch.save never compresses."""
+def _check_archive(path: Path) -> None:
+    """Refuse archives with code, and compressed ones, which could unpack to any size.
+
+    torch.save never compresses.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except Exception:  # not an archive, or a broken one: torch.load reports it
         return
+    if any("/code/" in entry.filename for entry in entries):
+        raise InputError(
+            f"{path}: refused, it is TorchScript, which holds code; save its state_dict() instead"
+        )
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > path.stat().st_size or any(entry.compress_type for entry in entries):
         raise InputError(f"{path}: refused, it would unpack to {unpacked / 1e6:.0f} MB")

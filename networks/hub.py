@@ -42,9 +42,11 @@ def load_from_hub(name: str, num_blocks: int, hub_repo: str | None, weights: str
             "--list-backbones` lists all, and --hub-repo DIR adds the entries of a folder"
         )
     if known and known.request_weights_at and weights == "pretrained":
+        timm_name = config.TIMM + known.timm_name
+        free = f", or take --backbone {timm_name} without a request" if known.timm_name else ""
         raise InputError(
             f"the weights of {name} are given on request at {known.request_weights_at}; pass the "
-            "file that you got as --weights FILE"
+            f"file that you got as --weights FILE{free}"
         )
     if not hub_repo:
         # The official code resizes its position table on the device, by a kernel that MPS lacks.
@@ -62,7 +64,7 @@ def load_from_hub(name: str, num_blocks: int, hub_repo: str | None, weights: str
     if weights == "none":
         init_random_weights(backbone)
     elif weights != "pretrained":
-        load_weights(backbone, read_weights(weights, backbone.state_dict().keys()), weights)
+        load_weights(backbone, read_weights(weights, backbone.state_dict()))
     if known and weights != "none":
         print_licence(name, known.licence)
     _complete(backbone, name, weights)

@@ -8,6 +8,7 @@ import contextlib
 import difflib
 import io
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from config import TIMM
 from networks.weights import (
     SAT493M,
+    FileOfWeights,
     check_depth,
     from_hugging_face,
     init_random_weights,
@@ -71,14 +73,14 @@ def load_from_timm(name: str, num_blocks: int, weights: str) -> nn.Module:
         path = from_hugging_face(name, cfg.hf_hub_id, cfg.hf_hub_filename or WEIGHTS_FILE)
     model = _create(model_name)
     check_depth(name, len(model.blocks), num_blocks)
-    state = None if weights == "none" else _converted(read_weights(path), model, path)
+    file = None if weights == "none" else _converted(read_weights(path, model.state_dict()), model)
     has_norm = _use_final_norm(model)
     for child in unused:
         setattr(model, child, nn.Identity())
-    if state is None:
+    if file is None:
         init_random_weights(model)
     else:
-        load_weights(model, _of_backbone(state, model, unused), path)
+        load_weights(model, replace(file, tensors=_of_backbone(file.tensors, model, unused)))
         print_licence(name, cfg.license)
     model.n_blocks = len(model.blocks)
     model.patch_size = _strides(model)[0]
@@ -199,25 +201,35 @@ def _feature_maps(
 # -- weights ---------------------------------------------------------------------------------------
 
 
-def _converted(state: dict[str, Tensor], model: nn.Module, path: str) -> dict[str, Tensor]:
+def _converted(file: FileOfWeights, model: nn.Module) -> FileOfWeights:
     """A file's tensors by timm's names, from those of the original code too."""
+    state, expected = file.tensors, model.state_dict().keys()
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is None:
-        return state
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it may print a line for each block
-            converted = convert(dict(state), model)
-    except Exception as error:  # foreign tensors fail in many ways
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
-        raise InputError(f"{path} does not fit this backbone: {reason}") from error
+        return file
+    # timm knows some original files by the prefix of their names.
+    converted, problem = {}, ""
+    for source in (state, file.content):
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # it may print a line for each block
+                found = convert(dict(source), model)
+        except Exception as error:  # foreign tensors fail in many ways
+            problem = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        else:
+            converted = max(converted, found, key=lambda names: len(expected & names.keys()))
+    if not converted:
+        raise InputError(
+            f"{file.path} does not fit this backbone: {file.found}; timm cannot convert them "
+            f"({problem})"
+        )
     bias = state.get("blocks.0.attn.qkv.bias")
     is_kept = any(name.startswith("blocks.0.attn.q") and "bias" in name for name in converted)
     if bias is not None and bias.any() and not is_kept:
         raise InputError(
-            f"{path} has biases in its attention, which this model of timm lacks; take the name "
-            "with _qkvb"
+            f"{file.path} has biases in its attention, which this model of timm lacks; take the "
+            "name with _qkvb"
         )
-    return converted
+    return replace(file, tensors=converted)
 
 
 def _of_backbone(state: dict[str, Tensor], model: nn.Module, unused: set[str]) -> dict[str, Tensor]:

@@ -1,18 +1,25 @@
 """Weights of backbones: random, from files, from the Hugging Face hub; and their fingerprint."""
 
 import hashlib
-from collections.abc import Collection, Mapping
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from common.checkpoints import short
-from common.tensor_files import check_names, load_tensors
-from networks.vit import flatten_block_chunks
+from common.tensor_files import load_tensors
+from networks.weight_layouts import OWN_NAMES, find_layout, named_tensors, official_tensors
 from utils import InputError
 
-CONTAINERS = ("state_dict", "model", "teacher", "model_state_dict")
+# In files only: a classifier, and a norm of DINOv3's pretraining.
+NOT_BACKBONE = ("head.", "local_cls_norm.")
+# Of DINOv3's official code, computed when the network is built; other libraries do not save them.
+COMPUTED = ("rope_embed.periods", "attn.qkv.bias_mask")
+HEADS_LAYERS = ("conv_seg.weight", "classify.weight")  # the last ones of heads
 SAT493M = "sat493m"  # in the names of DINOv3's weights that were trained on satellite images
 FREE_LICENCES = ("apache-2.0", "mit", "bsd-3-clause")
 
@@ -35,30 +42,59 @@ def init_random_weights(backbone: nn.Module) -> None:
                 parameter.fill_(1.0)
 
 
-def read_weights(path: str | Path, expected: Collection[str] = ()) -> dict[str, Tensor]:
-    """A backbone's state dict from a file: bare, or under one of CONTAINERS.
+@dataclass(frozen=True)
+class FileOfWeights:
+    """A backbone's tensors from a file, by official names or the backbone's own."""
 
-    A fine-tuned checkpoint of this project gives its backbone, and so does a teacher of DINOv2's
-    training, whose file holds the heads of the pretraining too.
+    path: str
+    tensors: dict[str, Tensor]
+    found: str  # whose names the file has, for errors
+    content: dict  # of the file as it is
 
-    expected: the model's names. Where the file has them all, a prefix `backbone.` is the model's.
+
+def read_weights(path: str | Path, expected: Mapping[str, Tensor]) -> FileOfWeights:
+    """The tensors of a backbone from a file in a known layout, see weight_layouts.py.
+
+    They may stand below any prefix, as in a larger model's or a training's file, a fine-tuned
+    checkpoint of this project, or a teacher of DINOv2's training.
+
+    path: a file of tensors, or the index (.json) of several.
+    expected: the backbone's tensors.
     """
-    state_dict = load_tensors(Path(path))
-    for key in CONTAINERS:
-        if isinstance(state_dict.get(key), dict):
-            state_dict = state_dict[key]
-    check_names(path, state_dict)
-    state = {name.removeprefix("module."): value for name, value in state_dict.items()}
-    if not expected or not state.keys() >= set(expected):
-        prefix = "backbone."
-        inner = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        state = inner or state
-    state = {k: v for k, v in state.items() if k in expected or not k.startswith("head.")}
-    if not state:
+    content = _read(Path(path))
+    tensors = named_tensors(content)
+    title, prefix, count = find_layout(path, tensors, expected)
+    is_known = count >= len(expected) / 10
+    if not is_known:
+        if any(name.endswith(HEADS_LAYERS) for name in tensors):
+            raise InputError(
+                f"{path} holds a segmentation head without its backbone; a head is run by --model "
+                "FILE, and --weights takes a backbone's file"
+            )
+        title, prefix = OWN_NAMES, ""
+    state = official_tensors(tensors, title, prefix, expected)
+    found = f"its names are {title if is_known else 'of no known layout'}"
+    found += f" below {short(prefix)}" if prefix else ""
+    state = {k: v for k, v in state.items() if k in expected or not k.startswith(NOT_BACKBONE)}
+    return FileOfWeights(str(path), state, found, content)
+
+
+def _read(path: Path) -> dict:
+    """The content of a file of tensors, or of all files that an index names."""
+    if path.suffix != ".json":
+        return load_tensors(path)
+    try:
+        files = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
+        if not all(Path(file).name == file for file in files):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
-            f"{path} holds no backbone; a checkpoint whose backbone was frozen has the head alone"
-        )
-    return state
+            f'{path}: not an index of files beside it, expected {{"weight_map": {{NAME: FILE}}}}'
+        ) from error
+    content: dict = {}
+    for file in sorted(files):
+        content |= load_tensors(path.with_name(file))
+    return content
 
 
 def from_hugging_face(name: str, repository: str | None, file: str) -> str:
@@ -86,30 +122,36 @@ def from_hugging_face(name: str, repository: str | None, file: str) -> str:
         raise InputError(f"the weights of {name} cannot be fetched ({reason}); {advice}") from error
 
 
-def load_weights(backbone: nn.Module, state_dict: Mapping[str, Tensor], path: str | Path) -> None:
-    """Load a state dict strictly; blocks may be nested in chunks. path: named in errors."""
-    state_dict = flatten_block_chunks(state_dict)
-    if not hasattr(backbone, "local_cls_norm"):  # of DINOv3's pretraining; in some files only
-        state_dict = {k: v for k, v in state_dict.items() if not k.startswith("local_cls_norm.")}
-    if problem := _other_names(state_dict.keys(), backbone.state_dict().keys()):
+def load_weights(backbone: nn.Module, file: FileOfWeights) -> None:
+    """Load all tensors of a backbone; only what no feature depends on may be missing."""
+    expected = backbone.state_dict()
+    state = dict(file.tensors)
+    for name, value in expected.items():
+        if name == "mask_token":  # of the pretraining; timm's files lack it
+            state.setdefault(name, torch.zeros_like(value))
+        elif name.endswith(COMPUTED):
+            state.setdefault(name, value)
+    if problem := _differences(state, expected):
+        shard = re.search(r"-\d+-of-\d+\.", file.path)
+        advice = "the index (.json) beside it" if shard else "a file of its architecture"
         raise InputError(
-            f"{path} does not fit this backbone: {problem}; pass a file of its architecture"
+            f"{file.path} does not fit this backbone: {file.found}; {problem}; pass {advice}"
         )
-    try:
-        backbone.load_state_dict(state_dict, strict=True)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{path} does not fit this backbone: {reason}") from error
+    backbone.load_state_dict(state, strict=True)
 
 
-def _other_names(found: Collection[str], expected: Collection[str]) -> str:
-    """How the names of a file's tensors differ from the model's; empty where they do not."""
-    missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+def _differences(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """How the names and shapes of a file's tensors differ from the model's; empty if not at all."""
+    missing, unknown = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected)
     parts = []
     if missing:
         parts.append(f"{len(missing)} of {len(expected)} tensors are missing, first {missing[0]}")
     if unknown:
         parts.append(f"{len(unknown)} are unknown, first {short(unknown[0])}")
+    if not parts:
+        shapes = {name: (tuple(found[name].shape), tuple(v.shape)) for name, v in expected.items()}
+        others = [(name, *pair) for name, pair in shapes.items() if pair[0] != pair[1]]
+        parts += ["{} is {}, expected {}".format(*other) for other in others[:1]]
     return "; ".join(parts)
 
 

@@ -231,7 +231,8 @@ def test_fine_tuning_that_could_not_work_is_refused(lab, old, new, words):
 
 
 def test_weights_on_request_and_licences(capsys, monkeypatch, tmp_path):
-    with pytest.raises(InputError, match=r"given on request at https://ai.meta.com.*--weights"):
+    words = r"on request at https://ai.meta.com.*--weights FILE, or .*timm/vit_small_patch16_dinov3"
+    with pytest.raises(InputError, match=words):
         load_backbone("dinov3_vits16", 4)
     tiny = load_backbone("dinov2_vitt14", 1, ".", "none")
     tiny.rope_embed = torch.nn.Module()

@@ -117,16 +117,37 @@ def test_weights_from_files(tmp_path, capsys):
         load_backbone("timm/test_vit", 2, weights=str(tmp_path / "cut.safetensors"))
 
 
-def converted(name, state, **sizes):
+def converted(name, state, folder, **sizes):
     """timm's model of these sizes with the tensors of a file in other names."""
     model = timm.create_model(name, num_classes=0, dynamic_img_size=True, **sizes)
-    model.load_state_dict(timm_backbone._converted(state, model, "x.pth"))
+    torch.save(state, folder / "x.pth")
+    file = timm_backbone.read_weights(folder / "x.pth", model.state_dict())
+    model.load_state_dict(timm_backbone._converted(file, model).tensors)
     return model.eval()
+
+
+def test_original_names_that_timm_knows_by_their_prefix(tmp_path):
+    sizes = {"embed_dim": 64, "depth": 2, "num_heads": 2}
+    state = timm.create_model("aimv2_large_patch14_224", num_classes=0, **sizes).state_dict()
+    changes = (
+        ("patch_embed.", "preprocessor.patchifier."), ("pos_embed", "preprocessor.pos_embed"),
+        ("blocks.", "trunk.blocks."), ("fc1_g", "fc1"), ("fc1_x", "fc3"), ("norm1", "norm_1"),
+        ("norm2", "norm_2"),
+    )  # fmt: skip
+    original = {}
+    for name, value in state.items():
+        for new, old in changes:
+            name = name.replace(new, old)
+        if name == "norm.weight":
+            name = "trunk.post_trunk_norm.weight"
+        original[name] = value
+    model = converted("aimv2_large_patch14_224", original, tmp_path, **sizes)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("registers", [0, 4])
 @pytest.mark.parametrize("size", [70, 98])
-def test_dinov2_here_and_in_timm(registers, size):
+def test_dinov2_here_and_in_timm(tmp_path, registers, size):
     """Equal but for timm's way of resizing the position table, which is that of registers."""
     sizes = {"img_size": 70, "embed_dim": 64, "depth": 2, "num_heads": 2}
     exact = {"interpolate_antialias": True, "interpolate_offset": 0.0} if registers else {}
@@ -134,7 +155,7 @@ def test_dinov2_here_and_in_timm(registers, size):
         **sizes, patch_size=14, init_values=1.0, num_register_tokens=registers, **exact
     ).eval()
     name = f"vit_small_patch14_{'reg4_' if registers else ''}dinov2"
-    other = converted(name, ours.state_dict(), **sizes)
+    other = converted(name, ours.state_dict(), tmp_path, **sizes)
     images = torch.randn(1, 3, size, size)
     with torch.no_grad():
         found = torch.cat(timm_backbone._feature_maps(other, True, 2, images))
@@ -143,10 +164,10 @@ def test_dinov2_here_and_in_timm(registers, size):
     assert difference < 1e-5 if registers or size == 70 else 1e-3 < difference < 0.1
 
 
-def test_a_file_whose_biases_would_be_lost_is_refused():
+def test_a_file_whose_biases_would_be_lost_is_refused(tmp_path):
     state = {"storage_tokens": torch.ones(1, 4, 384), "blocks.0.attn.qkv.bias": torch.ones(1152)}
-    with torch.device("meta"), pytest.raises(InputError, match=r"biases in its attention.*_qkvb"):
-        converted("vit_small_patch16_dinov3", state)
+    with pytest.raises(InputError, match=r"biases in its attention.*_qkvb"):
+        converted("vit_small_patch16_dinov3", state, tmp_path, depth=1)
 
 
 def test_a_file_of_satellite_images_needs_its_tag():
