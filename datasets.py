@@ -3,7 +3,9 @@
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,9 +16,10 @@ from common.signals import worker_init
 from data.augment import Augment
 from data.labels.masks import MaskEncoding
 from data.layouts import find_splits
-from data.pairs import SPLIT_NAMES, Pair, Splits, read_pair, tile_pairs
+from data.pairs import SPLIT_NAMES, Pair, Splits, pair_by_stem, read_pair, tile_pairs
 from data.survey import SegmentationData
 from data.transforms import Resize, eval_transform, mean_colour, to_tensor
+from utils import InputError
 
 
 def draw_number(epoch: int, picture: int | Tensor, num_pairs: int) -> int | Tensor:
@@ -171,7 +174,32 @@ def splits_from_flags(args: argparse.Namespace) -> Splits:
     folders = [
         getattr(args, f"{split}_{kind}") for split in SPLIT_NAMES for kind in ("images", "masks")
     ]
-    return find_splits(args.data, folders, args.valid_fraction, args.classes, args.allow_unmatched)
+    more = [tuple(given[1:]) if isinstance(given, list) else () for given in folders[:2]]
+    folders = [given[0] if isinstance(given, list) else given for given in folders]
+    splits = find_splits(
+        args.data, folders, args.valid_fraction, args.classes, args.allow_unmatched
+    )
+    return with_more_training_pairs(splits, *more, args.allow_unmatched)
+
+
+def with_more_training_pairs(
+    splits: Splits, images: Sequence[Path], masks: Sequence[Path], allow_unmatched: bool
+) -> Splits:
+    """The splits with the pairs of more folders to train on; none of them is validated on."""
+    if len(images) != len(masks):
+        raise InputError(
+            f"{len(images) + 1} --train-images but {len(masks) + 1} --train-masks; give as many "
+            "folders of both, in the same order"
+        )
+    for folders in zip(images, masks, strict=True):
+        pairs, orphans = pair_by_stem(*folders)
+        splits = replace(splits, train=[*splits.train, *pairs])
+        if orphans and allow_unmatched:
+            note = f"{len(orphans)} files without a partner are left out of {folders[0]}"
+            splits = replace(splits, notes=[*splits.notes, note])
+        elif orphans:
+            splits = replace(splits, orphans=[*splits.orphans, *orphans])
+    return splits
 
 
 if __name__ == "__main__":

@@ -78,6 +78,9 @@ def get_args_parser() -> Parser:
 
     group = parser.add_argument_group("run")
     group.add_argument("--out-dir", default="", metavar="NAME", help="folder below outputs/")
+    group.add_argument("--like", metavar="FILE",
+        help="repeat the run of an outputs/NAME/run.json: its flags, but for --out-dir and "
+        "--resume, stand before those given here, which win")
     group.add_argument("--resume", nargs="?", const=True, metavar="FILE",
         help="continue from last.pth in the output folder, or from another such file")
     group.add_argument("--save-every", type=number(above=0), default=10.0, metavar="MINUTES",
@@ -118,6 +121,8 @@ def check_flags(args: argparse.Namespace, processes: int) -> None:
         raise InputError("--runtime openvino needs a frozen backbone: leave it out, or --fine-tune")
     if args.compile and args.runtime == "openvino":
         raise InputError("--compile does nothing with --runtime openvino: leave out one of them")
+    if args.like and not args.out_dir:
+        raise InputError("--like needs an --out-dir NAME of its own, so that the earlier run stays")
     given = {"--fine-tune": args.fine_tune, "--test-only": args.test_only}
     parser = get_args_parser()
     for needed, flags in NEEDED_BY.items():
@@ -266,7 +271,7 @@ def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.
 
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    args = get_args_parser().parse_args(argv)
+    args = get_args_parser().parse_like(argv, own=("out_dir", "resume"))
     with session(args.device) as device:
         check_flags(args, world_size())
         seed_everything(args.seed)

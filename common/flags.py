@@ -26,8 +26,10 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         help="folder of the data set; default: input/PennFudanPed")
     for name in ("train", "valid", "test"):
         for kind in ("images", "masks"):
+            several = name == "train"
             data.add_argument(f"--{name}-{kind}", type=Path, metavar="DIR",
-                help="folder to use in place of --data's")
+                nargs="+" if several else None, help="folder to use in place of --data's"
+                + ("; more folders add pairs to train on alone" if several else ""))
     data.add_argument("--classes", metavar="FILE",
         help="class file (input/README.md) or person, voc2012, ade20k, cityscapes; default: the "
         "class file in --data, else what layout and masks tell")
@@ -105,7 +107,8 @@ def add_augmentation(group) -> None:
 SHARED = {
     "--seed": {"type": number(0, 2**32 - 1, whole=True), "default": 42,
         "help": "seed for shuffling, augmentation and head initialisation"},
-    "--device": {"default": "auto", "help": "auto (cuda, else mps, else cpu) or a name"},
+    "--device": {"default": "auto",
+        "help": "auto (cuda, else mps, else cpu), a name, or the number of a CUDA device"},
     "--runtime": {"default": "torch", "choices": RUNTIMES,
         "help": "what runs a frozen backbone: torch; openvino, faster on a CPU, if installed; "
         "auto: openvino where it is installed and the device is a CPU"},

@@ -1,9 +1,13 @@
 """The parser class and the value types of flags."""
 
 import argparse
+import json
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from math import inf, nan
+from pathlib import Path
 from typing import NoReturn
 
 from config import MAX_IMAGE_SIDE, VERSION
@@ -41,6 +45,24 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unexpected {unknown[0]!r}: which flag does it belong to?")
         return parsed
 
+    def parse_like(self, argv: Sequence[str] | None, own: Sequence[str]) -> argparse.Namespace:
+        """parse_args, where --like FILE stands for the arguments in that run.json; argv's win.
+
+        own: names of what is taken from argv alone.
+        """
+        given = sys.argv[1:] if argv is None else list(argv)
+        args = self.parse_args(given)
+        file, seen = args.like, set()
+        while file and file not in seen:
+            seen.add(file)
+            earlier = arguments_of_run(Path(file))
+            given = earlier + given
+            file = self.parse_args(earlier).like
+        both = self.parse_args(given)
+        for name in own:
+            setattr(both, name, getattr(args, name))
+        return both
+
     def refuse_given(self, args: argparse.Namespace, flags: Sequence[str], reason: str) -> None:
         """Raise InputError if one of the flags, such as --tile, has not its default value."""
         for flag in flags:
@@ -50,6 +72,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} (--help shows all flags)\n")
+
+
+def arguments_of_run(path: Path) -> list[str]:
+    """What stands after the script's name in the last command of a run.json."""
+    try:
+        return shlex.split(json.loads(path.read_bytes())[-1]["command"])[1:]
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise InputError(f"--like {path}: not a run.json with a command ({error!r})") from error
 
 
 # -- value types -----------------------------------------------------------------------------------
