@@ -25,6 +25,7 @@ from results.plots import draw_preview
 from results.scores import write_scores
 from training.cached_dataset import PREVIEWED, CachedDataset
 from training.failures import EpochContext, check_finite, explained
+from training.loading import Loading
 from training.optimizers import Updater
 from training.run_folder import RunFolder
 from training.run_info import write_final_scores
@@ -64,6 +65,7 @@ class Trainer:
         for loader in (self.train_loader, self.valid_loader):
             # A loader without a generator draws from torch's own, which resuming would disturb.
             loader.generator = torch.Generator()
+        self.loading = Loading(self.train_loader)
         self.lr = self.updater.lr  # at the start of the epoch
         valid = self.valid_loader.dataset
         images = valid.pictures if isinstance(valid, CachedDataset) else valid
@@ -102,7 +104,7 @@ class Trainer:
         if self.progress.batches == 0:
             self.lr = self.updater.lr
         return train_one_epoch(
-            self.network, progress(self.train_loader, "Training"), self.updater, self.criterion,
+            self.network, progress(self.loading, "Training"), self.updater, self.criterion,
             self.progress, self.device, self._between_batches,
         )  # fmt: skip
 
