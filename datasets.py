@@ -193,12 +193,12 @@ def with_more_training_pairs(
         )
     for folders in zip(images, masks, strict=True):
         pairs, orphans = pair_by_stem(*folders)
-        splits = replace(splits, train=[*splits.train, *pairs])
+        notes = list(splits.notes)
         if orphans and allow_unmatched:
-            note = f"{len(orphans)} files without a partner are left out of {folders[0]}"
-            splits = replace(splits, notes=[*splits.notes, note])
-        elif orphans:
-            splits = replace(splits, orphans=[*splits.orphans, *orphans])
+            notes.append(f"{len(orphans)} files without a partner are left out of {folders[0]}")
+            orphans = []
+        train, orphans = [*splits.train, *pairs], [*splits.orphans, *orphans]
+        splits = replace(splits, train=train, orphans=orphans, notes=notes)
     return splits
 
 

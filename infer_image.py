@@ -25,7 +25,7 @@ from common.pipeline import Stopwatch, overlapping
 from config import PICTURE_KINDS, PredictorOptions
 from inference.windows import Prediction
 from predictor import Predictor, list_models, load_predictor
-from results.annotation_files import FILES, AnnotationFiles, check_new
+from results.annotation_files import FILES, POLYGONS, AnnotationFiles, check_new
 from results.pages.gallery import InferencePage
 from results.picture_files import (
     check_no_input_is_lost,
@@ -105,12 +105,9 @@ def job_record(model: str, options: PredictorOptions, alpha: float) -> JobRecord
 
 def check_polygon_flags(parser: Parser, args: argparse.Namespace) -> None:
     """Raise InputError for flags of data sets that do nothing."""
-    polygons = ("labelme", "coco", "yolo")
-    needed = {"--simplify": polygons, "--min-area": polygons, "--zip": FILES}
-    for flag, kinds in needed.items():
+    for flag, kinds in {"--simplify": POLYGONS, "--min-area": POLYGONS, "--zip": FILES}.items():
         if not set(args.save) & set(kinds):
-            reason = f"has no effect without --save {', '.join(kinds)}"
-            parser.refuse_given(args, [flag], reason)
+            parser.refuse_given(args, [flag], f"has no effect without --save {', '.join(kinds)}")
 
 
 @exits_cleanly

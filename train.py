@@ -121,8 +121,11 @@ def check_flags(args: argparse.Namespace, processes: int) -> None:
         raise InputError("--runtime openvino needs a frozen backbone: leave it out, or --fine-tune")
     if args.compile and args.runtime == "openvino":
         raise InputError("--compile does nothing with --runtime openvino: leave out one of them")
-    if args.like and not args.out_dir:
-        raise InputError("--like needs an --out-dir NAME of its own, so that the earlier run stays")
+    if (
+        args.like
+        and (config.OUTPUTS / args.out_dir).absolute() == Path(args.like).parent.absolute()
+    ):
+        raise InputError("--like needs an --out-dir of its own, so that the earlier run stays")
     given = {"--fine-tune": args.fine_tune, "--test-only": args.test_only}
     parser = get_args_parser()
     for needed, flags in NEEDED_BY.items():

@@ -3,7 +3,6 @@
 import argparse
 import json
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from math import inf, nan
@@ -46,19 +45,14 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def parse_like(self, argv: Sequence[str] | None, own: Sequence[str]) -> argparse.Namespace:
-        """parse_args, where --like FILE stands for the arguments in that run.json; argv's win.
+        """parse_args, where --like FILE stands for the flags of that run.json; those in argv win.
 
         own: names of what is taken from argv alone.
         """
-        given = sys.argv[1:] if argv is None else list(argv)
-        args = self.parse_args(given)
-        file, seen = args.like, set()
-        while file and file not in seen:
-            seen.add(file)
-            earlier = arguments_of_run(Path(file))
-            given = earlier + given
-            file = self.parse_args(earlier).like
-        both = self.parse_args(given)
+        args = self.parse_args(argv)
+        if not args.like:
+            return args
+        both = self.parse_args(argv, self.parse_like(arguments_of_run(Path(args.like)), own))
         for name in own:
             setattr(both, name, getattr(args, name))
         return both

@@ -7,13 +7,12 @@ from pathlib import Path
 from config import IGNORE_INDEX, SPLIT_WORDS
 from data.annotations.dataset import AnnotationSet, composed
 from data.images import IMAGE_SUFFIXES, list_images
-from data.labels.class_entries import ClassFile
+from data.labels.class_entries import IGNORE_LABEL, ClassFile
 from data.labels.classes import Classes, default_palette, is_background
 from data.pairs import Orphan, Pair, Splits, name_below
 from utils import InputError
 
 MAX_LABELS = 254  # of bytes, 0 is what no shape covers and 255 is ignored
-IGNORE_LABEL = "__ignore__"  # labelme's name for regions that are not to be used
 DEFAULT_LIST = "default"  # CVAT's name for a list of all pictures
 
 

@@ -8,7 +8,7 @@ and a dataset.yaml, which train.py takes names, order and colours from.
 
 import json
 import os
-import zipfile
+import shutil
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -18,17 +18,18 @@ import yaml
 from common.distributed import gathered, is_main
 from config import IGNORE_INDEX
 from data.images import write_mask
-from data.labels.classes import Classes, is_background
-from data.listed_splits import IGNORE_LABEL
+from data.labels.class_entries import IGNORE_LABEL
+from data.labels.classes import Classes, colour_table, is_background
 from results.polygons import Part, Tracing, trace
-from utils import InputError, temporary_path, write_atomically
+from utils import InputError, remove_leftovers, temporary_path, write_atomically
 
 FILES = {  # of each kind: what is written for a picture, and where a copy of the picture goes
     "labelme": ("labelme/{}.json", "labelme/{}"),
-    "coco": ("coco/.parts/{}.json", "coco/images/{}"),  # joined in the end
+    "coco": (".coco/{}.json", "coco/images/{}"),  # joined in the end
     "yolo": ("yolo/images/{}.txt", "yolo/images/{}"),  # labels/ in place of the last images/
     "dataset": ("dataset/SegmentationClass/{}.png", "dataset/JPEGImages/{}"),
 }
+POLYGONS = ("labelme", "coco", "yolo")
 COCO_FILE = "coco/annotations.json"
 # Points that are all whole numbers are border pixels to many readers, ours among them.
 OFF_GRID = 0.01  # pixels
@@ -87,23 +88,21 @@ class AnnotationFiles:
 
     def _labelme(self, picture: str, size: tuple[int, int], parts: list[Part]) -> str:
         names = dict(enumerate(self.classes.names)) | {IGNORE_INDEX: IGNORE_LABEL}
+        about = {"group_id": None, "description": "", "shape_type": "polygon", "flags": {}}
         shapes = [
-            {"label": names[part.class_id], "points": _points(part, size), "group_id": None,
-             "description": "", "shape_type": "polygon", "flags": {}, "mask": None}
-            for part in parts
-        ]  # fmt: skip
-        content = {"version": "5.5.0", "flags": {}, "shapes": shapes}  # of the format
-        content |= {"imagePath": Path(picture).name, "imageData": None}
-        return json.dumps(content | {"imageHeight": size[0], "imageWidth": size[1]}, indent=1)
+            {"label": names[part.class_id], "points": _points(part, size)} | about for part in parts
+        ]
+        content = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imageData": None}
+        content |= {"imagePath": Path(picture).name, "imageHeight": size[0], "imageWidth": size[1]}
+        return json.dumps(content)
 
     def _yolo(self, picture: str, size: tuple[int, int], parts: list[Part]) -> str:
-        lines = []
-        for part in parts:
-            if part.class_id in self._numbers:
-                numbers = (part.ring / size[::-1]).ravel()
-                row = [str(self._numbers[part.class_id]), *(f"{n:.7g}" for n in numbers)]
-                lines.append(" ".join(row) + "\n")
-        return "".join(lines)
+        rows = [
+            (str(self._numbers[p.class_id]), *(f"{n:.7g}" for n in (p.ring / size[::-1]).ravel()))
+            for p in parts
+            if p.class_id in self._numbers
+        ]
+        return "".join(" ".join(row) + "\n" for row in rows)
 
     def _coco(self, picture: str, size: tuple[int, int], parts: list[Part]) -> str:
         image = {"file_name": picture, "height": size[0], "width": size[1]}
@@ -133,7 +132,7 @@ class AnnotationFiles:
         }
         for name, text in self._joint_files(there).items():
             write_atomically(self.folder / name, text.encode())
-        if set(self.kinds) - {"dataset"}:
+        if set(self.kinds) & set(POLYGONS):
             print(
                 f"{num_parts} polygons; {left_out} parts smaller than {self.tracing.min_area} "
                 "pixels (--min-area) are left out"
@@ -151,16 +150,16 @@ class AnnotationFiles:
         shown = [names[k] for k in self._numbers]
         content = {"names": [*names], "VIS_LABEL_MAP": [[*colour] for colour in palette]}
         text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
-        files = {f"{kind}/dataset.yaml": text for kind in self.kinds if kind != "dataset"}
+        files = {f"{kind}/dataset.yaml": text for kind in self.kinds if kind in POLYGONS}
         if "yolo" in there:  # which wants a folder to validate on too; ours splits one off
             content = {"path": ".", "train": "images", "names": dict(enumerate(shown))}
             files["yolo/data.yaml"] = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
         if "coco" in there:
             files[COCO_FILE] = json.dumps(self._joined(there["coco"], shown))
         if "dataset" in there:
-            lines = [
-                f"{name}:{r},{g},{b}::\n" for name, (r, g, b) in zip(names, palette, strict=True)
-            ]
+            colours = colour_table(palette)[[*range(len(names)), IGNORE_INDEX]].tolist()
+            listed = zip((*names, IGNORE_LABEL), colours, strict=True)
+            lines = [f"{name}:{r},{g},{b}::\n" for name, (r, g, b) in listed]
             files["dataset/labelmap.txt"] = "# label:color_rgb:parts:actions\n" + "".join(lines)
             listed = "".join(f"{name.as_posix()}\n" for name in there["dataset"])
             files["dataset/ImageSets/Segmentation/default.txt"] = listed
@@ -184,18 +183,11 @@ def _points(part: Part, size: tuple[int, int]) -> list[list[float]]:
 
 
 def _pack(folder: Path) -> Path:
-    """Write FOLDER.zip of the files in a folder, hidden ones left out."""
+    """Write FOLDER.zip of what is in a folder."""
     path = folder.with_suffix(".zip")
-    temporary = temporary_path(path)
+    remove_leftovers(path.parent, path.name)
     try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-                below = file.relative_to(folder)
-                if not any(part.startswith(".") for part in below.parts):
-                    archive.write(file, below)
-        os.replace(temporary, path)
+        os.replace(shutil.make_archive(str(temporary_path(path)), "zip", folder), path)
     except OSError as error:
         raise InputError(f"{path}: cannot write ({error.strerror})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path

@@ -5,7 +5,7 @@ A point is a position: pixel 0 covers 0 to 1, so an outline runs between pixels,
 are one part. A hole is joined to its outline by a cut there and back, since few formats have holes.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -66,10 +66,9 @@ def trace(labels: np.ndarray, ids: Iterable[int], tracing: Tracing) -> tuple[lis
         )  # fmt: skip
         rings = _outlines([border.reshape(-1, 2) for border in borders])
         areas = [int(cv2.contourArea(ring)) for ring in rings]
-        for outer, (*_, child, parent) in enumerate(family.reshape(-1, 4)):
-            if parent >= 0:
-                continue
-            holes = list(_siblings(family.reshape(-1, 4), child))
+        parents = family.reshape(-1, 4)[:, 3]
+        for outer in np.flatnonzero(parents < 0):
+            holes = np.flatnonzero(parents == outer)
             area = areas[outer] - sum(areas[hole] for hole in holes)
             if area < tracing.min_area:
                 left_out += 1
@@ -78,12 +77,6 @@ def trace(labels: np.ndarray, ids: Iterable[int], tracing: Tracing) -> tuple[lis
             simple = [_simplified(ring, tracing.simplify) for ring in (rings[outer], *kept)]
             parts.append(Part(class_id, _joined(*simple), area))
     return parts, left_out
-
-
-def _siblings(family: np.ndarray, first: int) -> Iterator[int]:
-    while first >= 0:
-        yield first
-        first = family[first, 0]
 
 
 def _outlines(borders: list[np.ndarray]) -> list[np.ndarray]:

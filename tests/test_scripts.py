@@ -497,7 +497,7 @@ def test_a_run_is_repeated_with_changes(data_dir, in_tmp, capsys, monkeypatch):
     rows = list(csv.DictReader((in_tmp / "outputs" / "third" / "history.csv").open()))
     assert [row["lr"] for row in rows] == ["0.03"]
     assert json.loads((in_tmp / "outputs/third/run.json").read_text())[0]["seed"] == 7
-    like = ["--like", "outputs/first/run.json"]
+    like = ["--like", "outputs/first/run.json", "--out-dir", "first"]
     assert "--out-dir" in fails(capsys, train.main, *like)
     (in_tmp / "odd.json").write_text('[{"command": 3}]')
     assert "odd.json" in fails(capsys, train.main, "--like", "odd.json", "--out-dir", "new")

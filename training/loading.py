@@ -29,16 +29,11 @@ class Loading:
             waited += time.monotonic() - asked
             yield batch
             asked = time.monotonic()
-        if not self.told and (hint := self._hint(waited, time.monotonic() - started)):
-            print(hint)
+        seconds, now = time.monotonic() - started, self.loader.num_workers
+        workers = min(
+            ceil(max(now, 1) * seconds / max(seconds - waited, 1e-9)), os.cpu_count() or 1
+        )
+        if waited > max(LONG, MOST * seconds) and workers > now and not self.told:
+            share = waited / seconds
+            print(f"{share:.0%} of the time went into loading pictures: try --workers {workers}")
         self.told = True
-
-    def _hint(self, waited: float, seconds: float) -> str:
-        """What to try, where as many workers as keep up are more than there are now."""
-        now = self.loader.num_workers
-        keeping_up = ceil(max(now, 1) * seconds / max(seconds - waited, 1e-9))
-        workers = min(keeping_up, os.cpu_count() or 1)
-        if waited < LONG or waited < MOST * seconds or workers <= now:
-            return ""
-        share = waited / seconds
-        return f"{share:.0%} of the time went into loading pictures: try --workers {workers}"

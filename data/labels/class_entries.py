@@ -16,6 +16,7 @@ from data.labels.class_checks import (
 from data.labels.classes import Classes, Colour, default_palette
 
 LISTS = ("ALL_CLASSES", "classes", "names", "id2label", "label2id")
+IGNORE_LABEL = "__ignore__"  # labelme's name for regions that are not to be used
 FOLDER_KEYS = tuple(
     keys
     for split in ("TRAIN", "VALID", "TEST")
@@ -60,6 +61,7 @@ def parse_classes(content: object) -> ClassFile:
     in_masks = _colours(content, "LABEL_COLORS_LIST", entries)
     check_contradictions(content, entries)
     left_out = {class_name(item) for item in as_list(content.get("ignore_classes"))}
+    left_out |= {IGNORE_LABEL}
     kept = [entry for entry in entries if not {str(entry.file_id), entry.name} & left_out]
     if not 2 <= len(kept) <= MAX_CLASSES - 1:
         raise ValueError(f"{len(kept)} classes; expected 2 to {MAX_CLASSES - 1}")

@@ -85,7 +85,8 @@ def test_a_zip_holds_the_data_set(photos, in_tmp):
     names = zipfile.ZipFile(OUT / "dataset.zip").namelist()
     assert "labelmap.txt" in names
     assert {"SegmentationClass/a.png", "SegmentationClass/images/c.png"} <= set(names)
-    assert not any(name.startswith(".") for name in zipfile.ZipFile(OUT / "coco.zip").namelist())
+    assert "__ignore__:128,128,128::" in (OUT / "dataset" / "labelmap.txt").read_text()
+    assert "annotations.json" in zipfile.ZipFile(OUT / "coco.zip").namelist()
 
 
 def test_corrected_files_are_not_replaced(photos, in_tmp, capsys):
