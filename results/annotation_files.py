@@ -1,6 +1,6 @@
 """Predictions as data sets that annotation tools and train.py --data read, pictures included.
 
-labelme: a JSON file beside each picture. coco: annotations.json and images/. yolo: data.yaml,
+labelme: a JSON file beside each picture. coco: annotations/ and images/. yolo: data.yaml,
 images/ and labels/. dataset: masks in the layout of Pascal VOC with a labelmap.txt, which CVAT
 imports as "Segmentation mask 1.1". All but the last hold the classes' connected parts as polygons,
 and a dataset.yaml, which train.py takes names, order and colours from.
@@ -30,7 +30,7 @@ FILES = {  # of each kind: what is written for a picture, and where a copy of th
     "dataset": ("dataset/SegmentationClass/{}.png", "dataset/JPEGImages/{}"),
 }
 POLYGONS = ("labelme", "coco", "yolo")
-COCO_FILE = "coco/annotations.json"
+COCO_FILE = "coco/annotations/instances_default.json"
 # Points that are all whole numbers are border pixels to many readers, ours among them.
 OFF_GRID = 0.01  # pixels
 

@@ -16,6 +16,7 @@ from data.layouts import find_splits
 from data.pairs import read_pair
 from data.survey import load_data
 from inference.windows import Prediction
+from results.annotation_files import COCO_FILE
 
 KINDS = "labelme,coco,yolo,dataset"
 OUT = Path("outputs/inference_results_image")
@@ -70,7 +71,7 @@ def test_what_is_written_is_read_as_it_was(photos, in_tmp, kind, capsys):
 
 def test_other_libraries_read_the_files(photos, in_tmp):
     run("--simplify", "0", "--min-area", "0")
-    coco = pytest.importorskip("pycocotools.coco").COCO(str(OUT / "coco" / "annotations.json"))
+    coco = pytest.importorskip("pycocotools.coco").COCO(str(OUT / COCO_FILE))
     (image,) = [image for image in coco.imgs.values() if image["file_name"] == "a.png"]
     expected = photos.predict([np.asarray(Image.open("photos/a.png"))])[0].labels
     drawn = np.zeros_like(expected)
@@ -86,7 +87,7 @@ def test_a_zip_holds_the_data_set(photos, in_tmp):
     assert "labelmap.txt" in names
     assert {"SegmentationClass/a.png", "SegmentationClass/images/c.png"} <= set(names)
     assert "__ignore__:128,128,128::" in (OUT / "dataset" / "labelmap.txt").read_text()
-    assert "annotations.json" in zipfile.ZipFile(OUT / "coco.zip").namelist()
+    assert "annotations/instances_default.json" in zipfile.ZipFile(OUT / "coco.zip").namelist()
 
 
 def test_corrected_files_are_not_replaced(photos, in_tmp, capsys):
