@@ -52,7 +52,10 @@ class Parser(argparse.ArgumentParser):
         args = self.parse_args(argv)
         if not args.like:
             return args
-        both = self.parse_args(argv, self.parse_like(arguments_of_run(Path(args.like)), own))
+        try:
+            both = self.parse_args(argv, self.parse_like(arguments_of_run(Path(args.like)), own))
+        except RecursionError as error:
+            raise InputError(f"--like {args.like}: its run is like itself; give flags") from error
         for name in own:
             setattr(both, name, getattr(args, name))
         return both

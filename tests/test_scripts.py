@@ -501,6 +501,8 @@ def test_a_run_is_repeated_with_changes(data_dir, in_tmp, capsys, monkeypatch):
     assert "--out-dir" in fails(capsys, train.main, *like)
     (in_tmp / "odd.json").write_text('[{"command": 3}]')
     assert "odd.json" in fails(capsys, train.main, "--like", "odd.json", "--out-dir", "new")
+    (in_tmp / "odd.json").write_text('[{"command": "train.py --like odd.json"}]')
+    assert "like itself" in fails(capsys, train.main, "--like", "odd.json", "--out-dir", "new")
 
 
 def test_devices_as_others_write_them(data_dir, in_tmp, capsys):
