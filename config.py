@@ -158,7 +158,10 @@ class PredictorOptions:
 
 # -- values of flags ------------------------------------------------------------------------------
 
-PICTURE_KINDS = ("overlay", "mask", "side-by-side", "confidence", "probabilities")
+PICTURE_KINDS = (
+    "overlay", "mask", "side-by-side", "confidence", "probabilities", "labelme", "coco", "yolo",
+    "dataset",
+)  # fmt: skip
 VIDEO_KINDS = ("overlay", "mask", "side-by-side", "csv")
 AUGMENTS = ("articles", "scale", "crop", "flip", "none")
 SCHEDULES = ("step", "cosine", "poly")

@@ -3,7 +3,9 @@
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,9 +16,12 @@ from common.signals import worker_init
 from data.augment import Augment
 from data.labels.masks import MaskEncoding
 from data.layouts import find_splits
+from data.names import side_at
 from data.pairs import SPLIT_NAMES, Pair, Splits, read_pair, tile_pairs
+from data.sides import pair_sides
 from data.survey import SegmentationData
 from data.transforms import Resize, eval_transform, mean_colour, to_tensor
+from utils import InputError
 
 PREVIEWED = 4  # the first validation pictures, which are drawn after each epoch
 
@@ -174,7 +179,32 @@ def splits_from_flags(args: argparse.Namespace) -> Splits:
     folders = [
         getattr(args, f"{split}_{kind}") for split in SPLIT_NAMES for kind in ("images", "masks")
     ]
-    return find_splits(args.data, folders, args.valid_fraction, args.classes, args.allow_unmatched)
+    more = [tuple(given[1:]) if isinstance(given, list) else () for given in folders[:2]]
+    folders = [given[0] if isinstance(given, list) else given for given in folders]
+    splits = find_splits(
+        args.data, folders, args.valid_fraction, args.classes, args.allow_unmatched
+    )
+    return with_more_training_pairs(splits, *more, args.allow_unmatched)
+
+
+def with_more_training_pairs(
+    splits: Splits, images: Sequence[Path], masks: Sequence[Path], allow_unmatched: bool
+) -> Splits:
+    """The splits with the pairs of more folders to train on; none of them is validated on."""
+    if len(images) != len(masks):
+        raise InputError(
+            f"{len(images) + 1} --train-images but {len(masks) + 1} --train-masks; give as many "
+            "folders of both, in the same order"
+        )
+    for folders in zip(images, masks, strict=True):
+        pairs, orphans = pair_sides(*map(side_at, folders))
+        notes = list(splits.notes)
+        if orphans and allow_unmatched:
+            notes.append(f"{len(orphans)} files without a partner are left out of {folders[0]}")
+            orphans = []
+        train, orphans = [*splits.train, *pairs], [*splits.orphans, *orphans]
+        splits = replace(splits, train=train, orphans=orphans, notes=notes)
+    return splits
 
 
 if __name__ == "__main__":

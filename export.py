@@ -21,11 +21,13 @@ from common.parser import Parser, number
 from config import HEADS
 from data.labels.classes import Classes, default_classes
 from data.transforms import Resize
+from inference.onnx_metadata import OUTPUTS as DESCRIBED
 from inference.onnx_metadata import describe
 from inference.protocol import Protocol
 from model import build_model
 from networks.openvino_runtime import quiet
 from networks.tracing import (
+    ClassIds,
     Float16Weights,
     PictureModel,
     has_dinov2_positions,
@@ -66,12 +68,14 @@ class ExportOptions:
     """image_size: (H, W) of the input, None for that of the model's protocol.
 
     dynamic: any batch, height and width; otherwise one picture of the input's size.
+    output: "logits", or "labels" for their argmax.
     weights_dtype: "float32" or "float16", in which matrices and kernels are stored.
     """
 
     image_size: tuple[int, int] | None = None
     dynamic: bool = False
     weights_dtype: str = "float32"
+    output: str = "logits"
 
 
 def export_model(path: Path, chosen: Exportable, options: ExportOptions | None = None) -> str:
@@ -124,9 +128,10 @@ def _write_and_compare(
     if options.dynamic:
         size = whole_patches(model, size)
     pictures = PictureModel(model, None if options.dynamic else size, protocol.stretch).eval()
-    notes = describe(protocol, chosen.classes, options.dynamic)
+    notes = describe(protocol, chosen.classes, options.dynamic, options.output)
     with quiet(), traceable_positions(model, size, options.dynamic):
         stored = Float16Weights(pictures) if options.weights_dtype == "float16" else pictures
+        stored = ClassIds(stored) if options.output == "labels" else stored
         patch = model.input_format.patch_size if options.dynamic else None
         run = write(path, traced(stored, size, patch), notes)
     return _largest_difference(pictures, run, _test_shapes(model, size, options.dynamic))
@@ -159,7 +164,11 @@ def _write_onnx(path: Path, program: ExportedProgram, notes: dict[str, str]) -> 
             "float16, or a .pt2"
         )
     onnx = torch.onnx.export(
-        program, dynamo=True, verbose=False, input_names=["images"], output_names=["logits"]
+        program,
+        dynamo=True,
+        verbose=False,
+        input_names=["images"],
+        output_names=[notes["output"].partition(",")[0]],
     )
     onnx.model.metadata_props.update(notes)
     onnx.save(path, external_data=False)
@@ -183,13 +192,20 @@ def _test_shapes(
 def _largest_difference(
     pictures: PictureModel, run: Run, shapes: list[tuple[int, int, int]]
 ) -> float:
-    """Between torch's logits and the file's, as a share of the largest, on random pictures."""
+    """Between torch's logits and the file's, as a share of the largest, on random pictures.
+
+    Of class ids: by how much the logits of the file's classes are below the largest of a pixel.
+    """
     generator, worst = np.random.default_rng(0), 0.0
     for batch, *size in shapes:
         noise = generator.uniform(0, 255, (batch, 3, *size)).astype(np.float32)
         images = torch.from_numpy(noise)
         expected, found = pictures(images), run(images)
-        difference = (found - expected).abs().max() / expected.abs().max()
+        if found.dtype == torch.uint8:
+            difference = expected.amax(1) - expected.gather(1, found[:, None].long())[:, 0]
+        else:
+            difference = found - expected
+        difference = difference.abs().max() / expected.abs().max()
         worst = max(worst, difference.item()) if difference.isfinite() else float("nan")
     return worst
 
@@ -210,6 +226,8 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument("--num-classes", type=number(2, config.MAX_CLASSES, whole=True),
         default=21, help="number of classes")
     add_image_size(parser, None, "; default: 640 640, or what --model was trained on")
+    parser.add_argument("--output", default="logits", choices=tuple(DESCRIBED),
+        help="labels: class ids (B, H, W) uint8 in place of logits, without a confidence")
     parser.add_argument("--dynamic", action="store_true",
         help="export for any batch, height and width, not for one picture of --imgsz alone")
     parser.add_argument("--weights-dtype", default="float32", choices=tuple(TOLERANCES),
@@ -238,7 +256,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         model = build_model(spec)
         resize = Resize((640, 640), input_format=model.input_format)
         chosen = Exportable(model, Protocol(resize), default_classes(args.num_classes))
-    options = ExportOptions(args.imgsz, args.dynamic, args.weights_dtype)
+    options = ExportOptions(args.imgsz, args.dynamic, args.weights_dtype, args.output)
     print(export_model(args.to, chosen, options))
 
 

@@ -16,11 +16,12 @@ from common.exits import exits_cleanly
 from common.flags import add_inference_flags, predictor_options
 from common.job_record import JobRecord, record_files
 from common.lock import sole_writer
-from common.parser import Kinds, Parser
+from common.parser import Kinds, Parser, number
 from common.pipeline import Stopwatch, overlapping
 from config import PICTURE_KINDS, PredictorOptions
 from inference.windows import Prediction
 from predictor import KEPT, Predictor, list_models, load_predictor
+from results.annotation_files import FILES, POLYGONS, AnnotationFiles, check_new
 from results.pages.gallery import InferencePage
 from results.picture_files import (
     check_no_input_is_lost,
@@ -32,12 +33,13 @@ from results.picture_files import (
     still_to_do,
     write_contact_sheet,
 )
+from results.polygons import Tracing
 from results.tables import ResultsTable, earlier_names, keep_names
 from utils import InputError, output_folder, progress
 
 
 # fmt: off
-def get_args_parser() -> argparse.ArgumentParser:
+def get_args_parser() -> Parser:
     parser = Parser("Segment pictures.")
     add_inference_flags(parser, "inference_results_image", batch=1)
     parser.add_argument("--input", nargs="+", metavar="PATH",
@@ -45,7 +47,16 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument("--save", action=Kinds, kinds=PICTURE_KINDS, default=("overlay",),
         metavar="KINDS",
         help="of overlay (JPEG with legend), mask (palette PNG of class ids), side-by-side (JPEG), "
-        "confidence (8-bit PNG, 255 is certain), probabilities (npz of float16), joined by commas")
+        "confidence (8-bit PNG, 255 is certain), probabilities (npz of float16), joined by commas; "
+        "labelme, coco, yolo (polygons) and dataset (masks): a data set with copies of the "
+        "pictures, for annotation tools and train.py --data")
+    parser.add_argument("--simplify", type=number(0), default=1.0, metavar="PIXELS",
+        help="how far polygons may be off the mask; 0: not at all, with many more points")
+    parser.add_argument("--min-area", type=number(0, whole=True), default=16, metavar="PIXELS",
+        help="parts and holes with fewer pixels make no polygon")
+    parser.add_argument("--zip", action="store_true",
+        help="pack each data set of --save too, for an import; dataset.zip is CVAT's "
+        "'Segmentation mask 1.1'")
     parser.add_argument("--sort-by-confidence", action="store_true",
         help="put the least confident pictures first in results.csv and the contact sheet")
     parser.add_argument("--skip-existing", action="store_true",
@@ -99,12 +110,21 @@ def names_of_results(
     return names
 
 
+def check_polygon_flags(parser: Parser, args: argparse.Namespace) -> None:
+    """Raise InputError for flags of data sets that do nothing."""
+    for flag, kinds in {"--simplify": POLYGONS, "--min-area": POLYGONS, "--zip": FILES}.items():
+        if not set(args.save) & set(kinds):
+            parser.refuse_given(args, [flag], f"has no effect without --save {', '.join(kinds)}")
+
+
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
-    args = get_args_parser().parse_args(argv)
+    parser = get_args_parser()
+    args = parser.parse_args(argv)
     if args.list_models:
         print(list_models())
         return
+    check_polygon_flags(parser, args)
     pictures = find_pictures(args.input)
     folder = output_folder(args.out_dir)
     started = time.perf_counter()
@@ -117,6 +137,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         record = job_record(args.model, options, args.alpha)
         table = ResultsTable(folder, classes, args.skip_existing, record)
         todo = distributed.from_main(lambda: still_to_do(names, table, folder, args.save))
+        outlines = Tracing(args.simplify, args.min_area)
+        annotations = AnnotationFiles(folder, classes, args.save, outlines)
+        check_new(folder, [names[path] for path in todo], args.save)
         mine = todo[distributed.rank() :: distributed.world_size()]
 
         problems: dict[Path, str] = {}
@@ -133,6 +156,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     target = folder / names[path]
                     try:
                         save_prediction(target, image, prediction, classes, args.save, args.alpha)
+                        annotations.add(path, names[path], prediction.labels)
                         page.add(names[path], image, prediction)
                     except InputError as error:
                         if ends_the_run(error):
@@ -142,6 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         table.add(path, names[path], prediction)
             table.finish(args.sort_by_confidence)
             problems |= ChainMap(*distributed.gathered(problems))
+            annotations.finish(names.values() if todo else (), args.zip)
             if distributed.is_main():
                 failures = [problems[path] for path in todo if path in problems]
                 failures += write_contact_sheet(folder, table, names)

@@ -44,6 +44,7 @@ from results.scores import check_same_classes, write_scores
 from training.checkpointer import Checkpointer, find_last
 from training.failures import explained, smaller
 from training.feature_cache import FeatureSettings, with_features
+from training.loading import Loading
 from training.optimizers import OptimizerSettings, build_optimizer
 from training.run_folder import RunFolder, describe_model
 from training.run_info import (
@@ -89,6 +90,11 @@ def check_flags(parser: Parser, args: argparse.Namespace, processes: int) -> Non
         raise InputError("--runtime openvino needs a frozen backbone: leave it out, or --fine-tune")
     if args.compile and args.runtime == "openvino":
         raise InputError("--compile does nothing with --runtime openvino: leave out one of them")
+    if (
+        args.like
+        and (config.OUTPUTS / args.out_dir).absolute() == Path(args.like).parent.absolute()
+    ):
+        raise InputError("--like needs an --out-dir of its own, so that the earlier run stays")
     given = {"--fine-tune": args.fine_tune, "--test-only": args.test_only}
     for needed, flags in NEEDED_BY.items():
         if not given[needed]:
@@ -193,14 +199,14 @@ def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.
     saver = Checkpointer(run, model, optimizer, totals, 60 * args.save_every)
     saver.start(last)
     network = DistributedDataParallel(model) if world_size() > 1 else model
-    scored = (test_loader or valid_loader).dataset
+    loading, scored = Loading(train_loader), (test_loader or valid_loader).dataset
     too_large = smaller(args.batch, args.grad_accum, resize.image_size)
 
     with explained(run, too_large), run_page(args, data, run, device, scored) as page:
         with saver:
             for epoch in run.epochs_left(args.epochs, args.patience):
                 train_loader.batch_sampler.set_epoch(epoch, totals.batches)
-                batches = progress(train_loader, "Training")
+                batches = progress(loading, "Training")
                 train_scores = train_one_epoch(
                     network, batches, criterion, optimizer, totals, saver
                 )
@@ -270,7 +276,7 @@ def test_best(
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     parser = get_args_parser()
-    args = parser.parse_args(argv)
+    args = parser.parse_like(argv, own=("out_dir", "resume"))
     with session(args.device) as device:
         check_flags(parser, args, world_size())
         seed_everything(args.seed)

@@ -37,8 +37,13 @@ def select_device(name: str = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if "," in name:
+        raise InputError(
+            f"--device {name}: each process uses one device; start torchrun --nproc_per_node "
+            f"{name.count(',') + 1} with CUDA_VISIBLE_DEVICES={name} (docs/clusters.md)"
+        )
     try:
-        device = torch.device(name)
+        device = torch.device(f"cuda:{name}" if name.isdecimal() else name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]

@@ -65,8 +65,8 @@ class Checkpoint:
         content = load_tensors(path)
         if content.get("format") != CHECKPOINT_FORMAT:
             raise InputError(
-                f"{path}: not a checkpoint of this project; make one with train.py, whose --weights "
-                "takes the file of a backbone"
+                f"{path}: not a checkpoint of this project; make one with train.py, whose "
+                "--weights takes the file of a backbone"
             )
         if content.get("version") == 1:
             content = VERSION_1 | content

@@ -37,8 +37,10 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         help="folder of the data set; default: input/PennFudanPed")
     for name in ("train", "valid", "test"):
         for kind in ("images", "masks"):
+            several = name == "train"
             data.add_argument(f"--{name}-{kind}", type=Path, metavar="DIR",
-                help="folder to use in place of --data's")
+                nargs="+" if several else None, help="folder to use in place of --data's"
+                + ("; more folders add pairs to train on alone" if several else ""))
     data.add_argument("--classes", metavar="FILE",
         help="class file (input/README.md) or person, voc2012, ade20k, cityscapes; default: the "
         "class file in --data, else what layout and masks tell")
@@ -117,7 +119,8 @@ def add_augmentation(group) -> None:
 SHARED = {
     "--seed": {"type": number(0, 2**32 - 1, whole=True), "default": 42,
         "help": "seed for shuffling, augmentation and head initialisation"},
-    "--device": {"default": "auto", "help": "auto (cuda, else mps, else cpu) or a name"},
+    "--device": {"default": "auto",
+        "help": "auto (cuda, else mps, else cpu), a name, or the number of a CUDA device"},
     "--runtime": {"default": "torch", "choices": RUNTIMES,
         "help": "what runs a frozen backbone: torch; openvino, if installed, on a CPU; auto: "
         "openvino on a CPU with AVX-512, where it is faster, once enough pictures have been seen "
@@ -224,6 +227,9 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
 def add_run(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("run")
     group.add_argument("--out-dir", default="", metavar="NAME", help="folder below outputs/")
+    group.add_argument("--like", metavar="FILE",
+        help="repeat the run of an outputs/NAME/run.json: its flags, but for --out-dir and "
+        "--resume, stand before those given here, which win")
     group.add_argument("--resume", nargs="?", const=True, metavar="FILE",
         help="continue from last.pth in the output folder, or from another such file")
     group.add_argument("--save-every", type=number(above=0), default=10.0, metavar="MINUTES",

@@ -1,9 +1,12 @@
 """The parser class and the value types of flags."""
 
 import argparse
+import json
+import shlex
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from math import inf, nan
+from pathlib import Path
 from typing import NoReturn
 
 from config import MAX_IMAGE_SIDE, VERSION
@@ -41,6 +44,22 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unexpected {unknown[0]!r}: which flag does it belong to?")
         return parsed
 
+    def parse_like(self, argv: Sequence[str] | None, own: Sequence[str]) -> argparse.Namespace:
+        """parse_args, where --like FILE stands for the flags of that run.json; those in argv win.
+
+        own: names of what is taken from argv alone.
+        """
+        args = self.parse_args(argv)
+        if not args.like:
+            return args
+        try:
+            both = self.parse_args(argv, self.parse_like(arguments_of_run(Path(args.like)), own))
+        except RecursionError as error:
+            raise InputError(f"--like {args.like}: its run is like itself; give flags") from error
+        for name in own:
+            setattr(both, name, getattr(args, name))
+        return both
+
     def refuse_given(self, args: argparse.Namespace, flags: Sequence[str], reason: str) -> None:
         """Raise InputError if one of the flags, such as --tile, has not its default value."""
         for flag in flags:
@@ -50,6 +69,14 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {without_secrets(message)} (--help shows all flags)\n")
+
+
+def arguments_of_run(path: Path) -> list[str]:
+    """What stands after the script's name in the last command of a run.json."""
+    try:
+        return shlex.split(json.loads(path.read_bytes())[-1]["command"])[1:]
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise InputError(f"--like {path}: not a run.json with a command ({error!r})") from error
 
 
 # -- value types -----------------------------------------------------------------------------------

@@ -30,11 +30,17 @@ FIELDS = {
     "ratios": (list,),
     "flip": (bool,),
 }
+OUTPUTS = {
+    "logits": "logits, float32, (batch, classes, height, width)",
+    "labels": "labels, class ids, uint8, (batch, height, width)",
+}
 MAX_RATIOS, MAX_RATIO = 16, 10
 MIN_STRIDE = 8  # of windows: their side divided by this
 
 
-def describe(protocol: Protocol, classes: Classes, any_size: bool) -> dict[str, str]:
+def describe(
+    protocol: Protocol, classes: Classes, any_size: bool, output: str = "logits"
+) -> dict[str, str]:
     """The metadata of an exported file: what a program must do with a picture.
 
     The first five are texts, all others JSON.
@@ -45,7 +51,7 @@ def describe(protocol: Protocol, classes: Classes, any_size: bool) -> dict[str, 
         "format": CHECKPOINT_FORMAT,
         "input": "RGB, 0 to 255, float32, (batch, 3, height, width), upright by its EXIF "
         "orientation",
-        "output": "logits, float32, (batch, classes, height, width)",
+        "output": OUTPUTS[output],
         "normalisation": "in the file: (input / 255 - mean) / std",
         "resize": "windows" if protocol.crop else "pad" if resize.keep_ratio else "stretch",
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import PredictorOptions
@@ -18,6 +19,9 @@ from inference.protocol import Protocol
 from utils import InputError
 
 EXPORTED = (".onnx", ".pt2")  # what export.py writes
+PICTURES = LOGITS = "tensor(float)", 4  # type and number of axes
+LABELS = "tensor(uint8)", 3
+SURE = 100.0  # logit of the class that a file names without saying how sure it is
 CONFINED = (1, 24)  # the version of ONNX Runtime since which tensors lie in the file's folder
 
 
@@ -36,11 +40,13 @@ class OnnxModel(nn.Module):
         self.path = path
         self._session = _open_session(path, device)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        shapes = [node.shape for node in (*inputs, *outputs) if node.type == "tensor(float)"]
-        if len(inputs) != 1 or [len(shape) for shape in shapes] != [4, 4]:
+        shapes = [node.shape for node in (*inputs, *outputs)]
+        found = [(node.type, len(node.shape)) for node in (*inputs, *outputs)]
+        self.gives_labels = found == [PICTURES, LABELS]
+        if len(inputs) != 1 or found[1:] not in ([LOGITS], [LABELS]) or found[0] != PICTURES:
             raise InputError(
-                f"{path}: expected pictures (batch, 3, height, width) in and logits out, both "
-                f"float32; make the file with {HOW_TO_EXPORT}"
+                f"{path}: expected pictures (batch, 3, height, width) float32 in, and logits of "
+                f"that type or class ids uint8 out; make the file with {HOW_TO_EXPORT}"
             )
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.classes, self.protocol = read_description(path, metadata)
@@ -83,15 +89,21 @@ class OnnxModel(nn.Module):
 
     def _logits(self, pixels: np.ndarray) -> Tensor:
         try:
-            (logits,) = self._session.run(None, {self._input: pixels})
+            (found,) = self._session.run(None, {self._input: pixels})
         except Exception as error:
             if "allocate memory" in str(error) or "bad_alloc" in str(error):
                 raise MemoryError(str(error)) from error
             raise InputError(f"{self.path}: ONNX Runtime fails ({_reason(error)})") from error
-        expected = (len(pixels), self.classes.num_classes, *pixels.shape[2:])
-        if logits.shape != expected:
-            raise InputError(f"{self.path}: logits {logits.shape}, expected {expected}")
-        return torch.from_numpy(logits)
+        count = self.classes.num_classes
+        expected = (len(pixels), *(() if self.gives_labels else (count,)), *pixels.shape[2:])
+        what = "class ids" if self.gives_labels else "logits"
+        if found.shape != expected:
+            raise InputError(f"{self.path}: {what} {found.shape}, expected {expected}")
+        if not self.gives_labels:
+            return torch.from_numpy(found)
+        if found.max() >= count:
+            raise InputError(f"{self.path}: a class id {found.max()}, but {count} classes")
+        return SURE * F.one_hot(torch.from_numpy(found).long(), count).movedim(-1, 1).float()
 
 
 def load_onnx(path: Path, device: torch.device, options: PredictorOptions) -> OnnxModel:
@@ -110,7 +122,12 @@ def load_onnx(path: Path, device: torch.device, options: PredictorOptions) -> On
     }
     if unwanted := ", ".join(name for name, value in given.items() if value):
         raise InputError(f"{path} is run by ONNX Runtime, as it is: leave out {unwanted}")
-    return OnnxModel(path, device)
+    model = OnnxModel(path, device)
+    if model.gives_labels:
+        if options.min_confidence:
+            raise InputError(f"--min-confidence: {path} gives class ids without a confidence")
+        print(f"{path} gives class ids alone: each counts as certain")
+    return model
 
 
 def _open_session(path: Path, device: torch.device):

@@ -27,6 +27,7 @@ from data.images import (
 from data.labels.classes import Classes
 from data.numbers import ValueRange
 from inference.windows import Prediction
+from results.annotation_files import annotation_files
 from results.overlays import contact_sheet, overlay
 from results.tables import NAMES, RECORD, RESULTS_CSV, ResultsTable, picture_key
 from utils import InputError, printable, write_atomically
@@ -133,7 +134,13 @@ def _folded(name: Path) -> str:
 
 def result_paths(target: Path, kinds: Iterable[str]) -> dict[str, Path]:
     """The files of one picture by kind; target: path without extension."""
-    return {kind: target.with_name(target.name + ENDINGS[kind]) for kind in kinds}
+    endings = {kind: ENDINGS[kind] for kind in kinds if kind in ENDINGS}
+    return {kind: target.with_name(target.name + ending) for kind, ending in endings.items()}
+
+
+def _all_paths(folder: Path, name: Path, kinds: Collection[str]) -> list[Path]:
+    files = result_paths(folder / name, kinds) | annotation_files(folder, name, kinds)
+    return list(files.values())
 
 
 def still_to_do(
@@ -142,7 +149,7 @@ def still_to_do(
     """The pictures without a row in the table, or whose files are missing or out of date."""
 
     def is_done(picture: Path, name: Path) -> bool:
-        files = result_paths(folder / name, kinds).values()
+        files = _all_paths(folder, name, kinds)
         return picture in table and all(table.is_current(file, picture) for file in files)
 
     return [picture for picture, name in names.items() if not is_done(picture, name)]
@@ -153,7 +160,7 @@ def check_no_input_is_lost(
 ) -> None:
     """Raise InputError if a file that is going to be written would overwrite an input picture."""
     inputs = {path.resolve() for path in names}
-    written = [p for name in names.values() for p in result_paths(folder / name, kinds).values()]
+    written = [path for name in names.values() for path in _all_paths(folder, name, kinds)]
     written += [folder / name for name in (RESULTS_CSV, RECORD, NAMES, CONTACT_SHEET)]
     for path in written:
         if path.resolve() in inputs:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers.basics import draw_pair
 from helpers.models import StripeBackbone, criterion
+from helpers.stubs import fails
 from PIL import Image
 
 import check_data
@@ -211,6 +212,20 @@ def test_folders_and_classes_by_flags(data_dir, in_tmp, capsys):
     assert "folders given by hand: 6 pairs to train on, 3 to validate" in said
     assert "3 classes (names.txt): road, car, bike" in said
     assert "warning: 1 classes have no pixel in the train split: bike" in said
+
+
+def test_more_folders_are_trained_on_alone(data_dir, in_tmp, capsys):
+    """Where no validation set is given, none of the later folders' pairs is validated on."""
+    images, masks = ([data_dir / f"{split}_{kind}" for split in ("train", "valid")]
+                     for kind in ("images", "masks"))  # fmt: skip
+    for picture in [*data_dir.glob("valid_*/*.png")]:
+        picture.rename(picture.with_stem(f"more_{picture.stem}"))
+    argv = ["--train-images", *map(str, images), "--train-masks", *map(str, masks)]
+    train.main([*argv, *TINY, "--epochs", "1", "--classes", "person"])
+    assert "8 pairs to train on, 1 to validate" in capsys.readouterr().out
+    assert "as many" in fails(capsys, train.main, *argv[:-1])
+    next(data_dir.glob("valid_masks/*.png")).unlink()
+    assert "no mask of this name" in fails(capsys, train.main, *argv, "--classes", "person")
 
 
 def test_a_fraction_leaves_pairs_on_both_sides():

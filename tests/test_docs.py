@@ -68,13 +68,14 @@ def folder(in_tmp, data_dir):
     for name in ("my_data", "PennFudanPed"):
         shutil.copytree(data_dir, in_tmp / "input" / name)
     (in_tmp / "my_pictures").mkdir()
-    Image.fromarray(draw_pair(1, 40, 30)[0]).save(in_tmp / "my_pictures" / "a.png")
+    for seed, name in enumerate("ab", 1):
+        Image.fromarray(draw_pair(seed, 40, 30)[0]).save(in_tmp / "my_pictures" / f"{name}.png")
     shutil.copytree(in_tmp / "my_pictures", in_tmp / "input" / "inference_data" / "images")
     make_video(in_tmp / "video.mp4", grey_frames(3))
     return in_tmp
 
 
-def test_commands_run_in_their_order(folder):
+def test_commands_run_in_their_order(folder, monkeypatch):
     first = "--data input/my_data --imgsz 28"
     todo = [("README.md", "train", first.split()), *commands()]
     done = set()
@@ -83,8 +84,10 @@ def test_commands_run_in_their_order(folder):
         if line in done or any(word in line for word in ELSEWHERE) or arguments == ["--help"]:
             continue
         done.add(line)
+        argv = [*arguments, *SMALL.get(script, "").split()]
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", *argv])  # which run.json keeps
         try:
-            importlib.import_module(script).main([*arguments, *SMALL.get(script, "").split()])
+            importlib.import_module(script).main(argv)
         except SystemExit as stop:
             raise AssertionError(f"{page}: {line}: {stop.code}") from stop
     assert len(done) > 10, done

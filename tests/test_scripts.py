@@ -477,3 +477,29 @@ def test_a_run_says_that_it_replaces_an_earlier_one(data_dir, in_tmp, capsys):
     run_train(data_dir, "--epochs", "1")
     assert "outputs: the earlier run there is replaced" in capsys.readouterr().out
     assert [p.name for p in (in_tmp / "outputs/valid_preds").iterdir()] == ["epoch_001.jpg"]
+
+
+def test_a_run_is_repeated_with_changes(data_dir, in_tmp, capsys, monkeypatch):
+    """--like takes the flags of a run.json, those of its own --like too; given ones win."""
+    command = ["train.py", "--data", str(data_dir), *TINY, "--epochs", "1", "--lr", "0.02"]
+    for name, argv in {
+        "first": command[1:],
+        "second": ["--like", "outputs/first/run.json", "--lr", "0.03"],
+        "third": ["--like", "outputs/second/run.json", "--seed", "7"],
+    }.items():
+        monkeypatch.setattr(sys, "argv", ["train.py", *argv, "--out-dir", name])
+        train.main()
+    rows = list(csv.DictReader((in_tmp / "outputs" / "third" / "history.csv").open()))
+    assert [row["lr"] for row in rows] == ["0.03"]
+    assert json.loads((in_tmp / "outputs/third/run.json").read_text())[0]["seed"] == 7
+    like = ["--like", "outputs/first/run.json", "--out-dir", "first"]
+    assert "--out-dir" in fails(capsys, train.main, *like)
+    (in_tmp / "odd.json").write_text('[{"command": 3}]')
+    assert "odd.json" in fails(capsys, train.main, "--like", "odd.json", "--out-dir", "new")
+    (in_tmp / "odd.json").write_text('[{"command": "train.py --like odd.json"}]')
+    assert "like itself" in fails(capsys, train.main, "--like", "odd.json", "--out-dir", "new")
+
+
+def test_devices_as_others_write_them(data_dir, in_tmp, capsys):
+    assert "Invalid device" not in fails(capsys, train.main, "--data", data_dir, "--device", "99")
+    assert "torchrun" in fails(capsys, train.main, "--data", data_dir, "--device", "0,1")

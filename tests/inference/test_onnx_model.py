@@ -33,12 +33,15 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """fixed.onnx and dynamic.onnx, of one checkpoint."""
+    """fixed.onnx, dynamic.onnx and labels.onnx, of one checkpoint."""
     folder = tmp_path_factory.mktemp("exported")
     with redirect_stdout(io.StringIO()) as said:
         export.main(["--model", CHECKPOINT, "--to", str(folder / "fixed.onnx")])
         export.main(["--model", CHECKPOINT, "--to", str(folder / "dynamic.onnx"), "--dynamic"])
-    fixed, dynamic = said.getvalue().splitlines()
+        export.main(
+            ["--model", CHECKPOINT, "--to", str(folder / "labels.onnx"), "--output", "labels"]
+        )
+    fixed, dynamic, _ = said.getvalue().splitlines()
     assert "fixed.onnx: 70 x 56 pixels, float32 weights, 1" in fixed
     assert "dynamic.onnx: any size and batch, float32 weights, 1" in dynamic
     return folder
@@ -55,6 +58,21 @@ def test_the_masks_are_those_of_the_checkpoint(folder, in_tmp, data_dir):
         assert {"index.html", "results.csv"} <= {p.name for p in Path("outputs", name).iterdir()}
     assert len(masks["torch"]) == 3
     assert masks["torch"] == masks["fixed"] == masks["dynamic"]
+
+
+def test_a_file_of_class_ids_gives_the_masks_without_a_confidence(folder, in_tmp, capsys):
+    image = np.random.default_rng(0).integers(0, 256, (56, 70, 3), dtype=np.uint8)
+    path = folder / "labels.onnx"
+    (ids,) = load_predictor(path, CPU).predict([image], keep=("confidence",))
+    (expected,) = load_predictor(CHECKPOINT, CPU).predict([image])
+    assert "each counts as certain" in capsys.readouterr().out
+    assert len(np.unique(expected.labels)) > 1
+    assert np.array_equal(ids.labels, expected.labels)
+    assert ids.confidence.min() == 1
+    with pytest.raises(InputError, match="without a confidence"):
+        load_predictor(path, CPU, PredictorOptions(min_confidence=0.5))
+    session = onnxruntime.InferenceSession(str(path))
+    assert [(o.name, o.type) for o in session.get_outputs()] == [("labels", "tensor(uint8)")]
 
 
 @pytest.mark.parametrize(

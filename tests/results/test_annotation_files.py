@@ -1,0 +1,121 @@
+"""Predictions as data sets: read back by this project's readers, and by other libraries'."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.basics import draw_pair
+from helpers.scripts import run_train
+from helpers.stubs import StubPredictor, fails
+from PIL import Image
+
+import infer_image
+from data.layouts import find_splits
+from data.pairs import read_pair
+from data.survey import load_data
+from inference.windows import Prediction
+from results.annotation_files import COCO_FILE
+
+KINDS = "labelme,coco,yolo,dataset"
+OUT = Path("outputs/inference_results_image")
+CLASSES = StubPredictor.classes
+
+
+@pytest.fixture
+def photos(in_tmp, monkeypatch):
+    """Pictures whose noisy prediction has parts, holes and, in the third, ignored pixels."""
+    predictor = StubPredictor()
+    labels_of = predictor.labels
+
+    def predict(images, keep=()):
+        for image in images:
+            labels = labels_of(image)
+            labels[:, :9][image[:, :9, 2] % 7 == 0] = 255 if image.shape[1] == 90 else 0
+            yield Prediction(labels, np.ones(labels.shape, np.float32), None)
+
+    predictor.predict = lambda images, keep=(): list(predict(images))
+    monkeypatch.setattr(infer_image, "load_predictor", lambda *args, **kwargs: predictor)
+    # "dark" is not called background: a data set must keep such a class too.
+    sizes = {"a.png": (70, 50), "b.jpg": (33, 47), "images/c.png": (90, 13)}
+    for i, (name, size) in enumerate(sizes.items()):
+        path = in_tmp / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw_pair(i, *size)[0]).save(path)
+    return predictor
+
+
+def run(*argv):
+    infer_image.main(["--input", "photos", "--save", KINDS, *map(str, argv)])
+
+
+def read_back(kind):
+    """{picture's name: class ids} of a data set that was written, and its class names."""
+    data = load_data(find_splits(OUT / kind))
+    targets = {p.image.name: read_pair(p, data.encoding)[1] for p in data.splits.pairs}
+    return targets, data.classes
+
+
+@pytest.mark.parametrize("kind", KINDS.split(","))
+def test_what_is_written_is_read_as_it_was(photos, in_tmp, kind, capsys):
+    run("--simplify", "0", "--min-area", "0")
+    targets, classes = read_back(kind)
+    assert classes == CLASSES
+    for path in Path("photos").rglob("*.*"):
+        image = np.asarray(Image.open(path).convert("RGB"))
+        expected = photos.predict([image])[0].labels
+        assert np.array_equal(targets[path.name], expected), path
+    assert "ignored pixels" in capsys.readouterr().out
+
+
+def test_other_libraries_read_the_files(photos, in_tmp):
+    run("--simplify", "0", "--min-area", "0")
+    coco = pytest.importorskip("pycocotools.coco").COCO(str(OUT / COCO_FILE))
+    (image,) = [image for image in coco.imgs.values() if image["file_name"] == "a.png"]
+    expected = photos.predict([np.asarray(Image.open("photos/a.png"))])[0].labels
+    drawn = np.zeros_like(expected)
+    for annotation in coco.imgToAnns[image["id"]]:
+        drawn[coco.annToMask(annotation) > 0] = annotation["category_id"] - 1
+        assert annotation["area"] > 0
+    assert (drawn != expected).mean() < 0.01
+
+
+def test_a_zip_holds_the_data_set(photos, in_tmp):
+    run("--zip")
+    names = zipfile.ZipFile(OUT / "dataset.zip").namelist()
+    assert "labelmap.txt" in names
+    assert {"SegmentationClass/a.png", "SegmentationClass/images/c.png"} <= set(names)
+    assert "__ignore__:128,128,128::" in (OUT / "dataset" / "labelmap.txt").read_text()
+    assert "annotations/instances_default.json" in zipfile.ZipFile(OUT / "coco.zip").namelist()
+
+
+def test_corrected_files_are_not_replaced(photos, in_tmp, capsys):
+    run()
+    corrected = OUT / "labelme" / "a.json"
+    corrected.write_text("{}")
+    assert "corrected by hand" in fails(capsys, infer_image.main, "--input", "photos",
+                                        "--save", "labelme")  # fmt: skip
+    run("--skip-existing")
+    assert corrected.read_text() == "{}"
+    assert "no effect without --save" in fails(capsys, infer_image.main, "--input", "photos",
+                                               "--simplify", "2")  # fmt: skip
+
+
+def test_from_training_to_labelme_and_back(data_dir, in_tmp):
+    """A head's predictions are corrected as a person would in labelme, and trained on."""
+    run_train(data_dir)
+    argv = ["--input", data_dir / "valid_images", "--save", "labelme", "--min-area", "1"]
+    infer_image.main([str(a) for a in argv])
+    files = sorted((OUT / "labelme").glob("*.json"))
+    assert len(files) == 3
+    for path in files:
+        content = json.loads(path.read_text())
+        shapes = content["shapes"] or [{"points": [[1, 1], [30, 1], [30, 30.5]]}]
+        shapes[0]["points"][0][0] += 3.5
+        shapes[0]["label"] = "foreground"
+        path.write_text(json.dumps(content | {"shapes": shapes}))
+    before, _ = read_back("labelme")
+    assert all((target == 1).any() for target in before.values())
+    run_train(OUT / "labelme", "--out-dir", "again")
+    assert Path("outputs/again/best_model_iou.pth").is_file()
