@@ -84,7 +84,9 @@ def segment(
             results = predict([image for _, image in batch], keep)
             yield [(*item, result) for item, result in zip(batch, results, strict=True)]
 
-    batches = watch.watch("decode", read_pictures(paths, batch_size, problems))
+    batches = watch.watch(
+        "decode", read_pictures(paths, batch_size, problems, predictor.value_range)
+    )
     with overlapping(batches, predictions) as segmented:
         for batch in segmented:
             yield from batch

@@ -17,6 +17,7 @@ from common.checkpoints import Checkpoint, check_weights, short
 from common.memory import out_of_memory
 from config import PredictorOptions
 from data.labels.classes import Classes
+from data.numbers import ValueRange
 from data.transforms import Resize
 from inference import published_mask2former as published
 from inference.onnx_model import EXPORTED, OnnxModel, load_onnx
@@ -69,6 +70,7 @@ class Predictor:
     batch_size: int = 1
     min_confidence: float = 0.0
     paper_miou: float | None = None  # percent, as published with the model
+    value_range: ValueRange | None = None  # of the training pictures, if of more than 8 bits
     refine: bool = False
 
     def predict(self, images: Iterable[np.ndarray], keep: Collection[str] = ()) -> list[Prediction]:
@@ -156,6 +158,7 @@ class Loaded(NamedTuple):
     classes: Classes
     protocol: Protocol
     paper_miou: float | None = None
+    value_range: ValueRange | None = None
 
 
 def _check(images: Sequence[np.ndarray], keep: Collection[str]) -> None:
@@ -214,6 +217,7 @@ def load_predictor(
         batch_size=options.batch_size,
         min_confidence=options.min_confidence,
         paper_miou=loaded.paper_miou,
+        value_range=loaded.value_range,
         refine=options.refine,
     )
 
@@ -248,7 +252,9 @@ def _load_checkpoint(path: Path, options: PredictorOptions) -> Loaded:
     if checkpoint.tiled:
         own_size = OwnSize(input_format=resize.input_format)
         protocol = Protocol(own_size).with_windows(min(resize.image_size))
-    return Loaded(_restore(checkpoint, path, options), classes, protocol)
+    limits = ValueRange(*checkpoint.value_range) if checkpoint.value_range else None
+    model = _restore(checkpoint, path, options)
+    return Loaded(model, classes, protocol, value_range=limits)
 
 
 def _restore(checkpoint: Checkpoint, path: Path, options: PredictorOptions) -> SegmentationModel:

@@ -151,6 +151,7 @@ def score_model(
 def test_model(args: argparse.Namespace, data: SegmentationData, device: torch.device) -> str:
     """The scores of --model on --split, as a table; also written to files."""
     predictor = load_predictor(args.model, device, predictor_options(args))
+    data = data.with_value_range(predictor.value_range or data.value_range)
     split = args.split or ("test" if data.splits.test else "valid")
     folder = output_folder(args.out_dir)
     facts = {"model": args.model, "device": str(device)} | data_facts(data)
@@ -178,7 +179,9 @@ def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.
         data, resize, augment, args.batch, args.workers, args.seed, device.type == "cuda"
     )
     weights = fingerprint(model.backbone)
-    checkpoint = describe_model(spec, weights, data.classes, resize, augment.tiled)
+    checkpoint = describe_model(
+        spec, weights, data.classes, resize, augment.tiled, data.value_range
+    )
     job = record_job(shared_settings(args), weights, train_loader.dataset, valid_loader.dataset)
     run = RunFolder(output_folder(args.out_dir), checkpoint, job, watch, args.tensorboard)
     last = find_last(run, args.resume, args.epochs)
@@ -207,14 +210,10 @@ def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.
             for epoch in run.epochs_left(args.epochs, args.patience):
                 train_loader.batch_sampler.set_epoch(epoch, totals.batches)
                 batches = progress(loading, "Training")
-                train_scores = train_one_epoch(
-                    network, batches, criterion, optimizer, totals, saver
-                )
+                train = train_one_epoch(network, batches, criterion, optimizer, totals, saver)
                 batches = saver.between(progress(valid_loader, "Validation"), valid_loader)
-                valid_scores = evaluate(
-                    model, batches, criterion, resize, num_classes, watch.boundary
-                )
-                run.add_epoch(totals.lr, train_scores, valid_scores, model.trained())
+                valid = evaluate(model, batches, criterion, resize, num_classes, watch.boundary)
+                run.add_epoch(totals.lr, train, valid, model.trained())
                 run.write_preview(model, valid_loader.dataset)
                 page.update()
                 totals.clear()

@@ -44,6 +44,7 @@ class Checkpoint:
     patch_size: int  # pixels
     mean: list
     std: list
+    value_range: list = field(default_factory=list)  # see data.numbers.ValueRange; []: 8 bits
     epoch: int = 0
     metrics: dict = field(default_factory=dict)  # the row of history.csv
     model_state_dict: dict = field(default_factory=dict)
@@ -75,7 +76,7 @@ class Checkpoint:
                 f"{path}: format version {short(content.get('version'))}, this code reads 1 "
                 f"and {CHECKPOINT_VERSION}; train again or use the code that wrote it"
             )
-        content = {"training": {}} | content
+        content = {"value_range": [], "training": {}} | content
         for item in fields(cls):
             if not isinstance(content.get(item.name), item.type):
                 raise InputError(
@@ -107,6 +108,11 @@ def _problems(content: dict) -> Iterator[str]:
         value = content[item.name]
         if item.type is str and (len(value) > MAX_TEXT or not value.isprintable()):
             yield f"its field {item.name!r} is no line of text"
+    limits = content["value_range"]
+    if limits and (len(limits) != 2 or any(type(n) is not int for n in limits)):
+        yield "its value_range is not two whole numbers"
+    elif limits and not -(2**31) <= limits[0] < limits[1] < 2**32:
+        yield f"its value_range {short(limits)} is no range"
     yield from description_problems(content)
 
 

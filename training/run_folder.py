@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from common.job_record import JobRecord
 from config import ModelConfig
 from data.images import write_image
 from data.labels.classes import Classes
+from data.numbers import ValueRange
 from data.transforms import Resize
 from datasets import PREVIEWED, preview_batch
 from model import SegmentationModel
@@ -196,10 +197,11 @@ def describe_model(
     classes: Classes,
     resize: Resize,
     tiled: bool = False,
+    value_range: ValueRange | None = None,
 ) -> Checkpoint:
     """A checkpoint of the model, still without epoch and weights.
 
-    tiled: whether it is trained on windows of the pictures.
+    tiled: whether it is trained on windows of the pictures. value_range: of the data set.
     """
     source = spec.hub_repo or ""
     in_a_folder = source and Path(source).is_dir()  # else GitHub's owner/name:ref
@@ -219,6 +221,7 @@ def describe_model(
         patch_size=resize.input_format.patch_size,
         mean=list(resize.input_format.mean),
         std=list(resize.input_format.std),
+        value_range=list(astuple(value_range)) if value_range else [],
     )
 
 

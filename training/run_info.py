@@ -65,7 +65,8 @@ def record_job(
         "other_mask_values": encoding.others,
     }
     files = record_files(path for pair in (*train.pairs, *valid.pairs) for path in pair.files)
-    return JobRecord(settings | {"train_pictures": len(train)}, model, classes, *files)
+    more = {"train_pictures": len(train), "value_range": str(train.pairs[0].value_range)}
+    return JobRecord(settings | more, model, classes, *files)
 
 
 def replace_earlier_run(folder: Path) -> None:

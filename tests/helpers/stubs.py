@@ -16,6 +16,7 @@ class StubPredictor:
     """
 
     compile_seconds = 0.0
+    value_range = None
     classes = Classes(("dark", "bright"), ((0, 0, 0), (200, 40, 0)))
 
     def __init__(self, seconds: float = 0.0):
