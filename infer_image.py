@@ -132,6 +132,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     started = time.perf_counter()
     with distributed.session(args.device) as device, sole_writer(folder):
         names = distributed.from_main(lambda: names_of_results(pictures, folder, args.save))
+        if not args.skip_existing:
+            check_new(folder, names.values(), args.save)
         with distributed.main_first():  # what has to be downloaded is so once
             options = predictor_options(args)
             predictor = load_predictor(args.model, device, options)

@@ -158,8 +158,8 @@ def without_secrets(text: str) -> str:
 
 
 def command_line() -> str:
-    """The command that runs, as one would type it but for the secrets of addresses."""
-    return shlex.join(["python", Path(sys.argv[0]).name, *map(public_name, sys.argv[1:])])
+    """The script and its arguments, as one would type them but for the secrets of addresses."""
+    return shlex.join([Path(sys.argv[0]).name, *map(public_name, sys.argv[1:])])
 
 
 def _host_and_path(rest: str) -> str:

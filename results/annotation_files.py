@@ -19,7 +19,7 @@ from common.distributed import gathered, is_main
 from config import IGNORE_INDEX
 from data.images import write_mask
 from data.labels.class_entries import IGNORE_LABEL
-from data.labels.classes import Classes, colour_table, is_background
+from data.labels.classes import BACKGROUND_NAMES, Classes, colour_table, is_background
 from results.polygons import Part, Tracing, trace
 from utils import InputError, remove_leftovers, temporary_path, write_atomically
 
@@ -149,6 +149,10 @@ class AnnotationFiles:
         names, palette = self.classes.names, self.classes.palette
         shown = [names[k] for k in self._numbers]
         content = {"names": [*names], "VIS_LABEL_MAP": [[*colour] for colour in palette]}
+        if not any(map(is_background, names)):  # what no polygon covers is ignored
+            content["names"].insert(0, BACKGROUND_NAMES[0])
+            content["VIS_LABEL_MAP"].insert(0, [0, 0, 0])
+            content["ignore_classes"] = [BACKGROUND_NAMES[0]]
         text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
         files = {f"{kind}/dataset.yaml": text for kind in self.kinds if kind in POLYGONS}
         if "yolo" in there:  # which wants a folder to validate on too; ours splits one off

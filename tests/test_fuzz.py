@@ -88,7 +88,8 @@ def test_mutated_pictures(in_tmp, monkeypatch, capsys):
     assert num_good >= 3
     for i in range(3):
         assert (results / f"good{i}_mask.png").is_file()
-    others = {"results.csv", "results.json", "contact_sheet.jpg", "index.html", "page"}
+    others = {"results.csv", "results.json", "names.json", "contact_sheet.jpg", "index.html"}
+    others |= {"page", ".lock"}
     files = [path for path in results.iterdir() if path.name not in others]
     assert len(files) == 4 * num_good
     for path in [*files, results / "contact_sheet.jpg"]:

@@ -98,7 +98,10 @@ class Page:
             "statement": statement,
             "state": state,
             "error": self._error,
-            "facts": {"command": command_line(), "time": duration(time.time() - self.started)},
+            "facts": {
+                "command": f"python {command_line()}",
+                "time": duration(time.time() - self.started),
+            },
             "files": files,
         }
         heading["facts"] |= facts

@@ -200,7 +200,7 @@ def test_strange_fields_are_refused_or_do_no_harm(folder, content, tmp_path, nam
             said = str(error)
         if said is None:
             # Says nothing of the model, or names code, which is only taken from trusted places.
-            assert name in ("epoch", "metrics", "hub_repo", "training")
+            assert name in ("epoch", "metrics", "hub_repo", "training", "value_range")
             assert isinstance(value, FIELDS[name])
         else:
             assert said.startswith(str(path))
