@@ -38,7 +38,7 @@ from results.tables import csv_text
 from utils import InputError, output_folder, write_atomically
 
 FOLDER = "few-pictures"
-FEW = 50  # pictures, below which batches are small and epochs many
+FEW = 50  # pictures, up to which batches are small and epochs many
 
 
 # fmt: off
@@ -71,7 +71,7 @@ def train(data: Path, folder: str, *flags: str) -> None:
 def recipe(head: str, num_pictures: int) -> list[str]:
     """The flags of a training that do not depend on the draw."""
     flags = "--augment flip --cache-features 2 --warmup 1 --scheduler --scheduler-epochs"
-    flags += " 14 18 --epochs 20 --batch 2" if num_pictures < FEW else " 7 9 --epochs 10 --batch 8"
+    flags += " 14 18 --epochs 20 --batch 2" if num_pictures <= FEW else " 7 9 --epochs 10 --batch 8"
     flags += f" --lr {0.003 if head in ('ms', 'linear') else 0.001}"
     return [*flags.split(), "--head", head]
 
@@ -136,7 +136,8 @@ def draw_plot(rows: Sequence[dict[str, str]], title: str) -> bytes:
         least, mean, most = ([of(found[n]) for n in counts] for of in (min, fmean, max))
         axes.plot(counts, mean, marker="o", label=head)
         axes.fill_between(counts, least, most, alpha=0.2)
-        axes.set_xticks(counts, counts)
+    ticks = sorted({int(row["pictures"]) for row in rows})
+    axes.set_xticks(ticks, ticks)
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend()
