@@ -190,7 +190,10 @@ def splits_from_flags(args: argparse.Namespace) -> Splits:
 def with_more_training_pairs(
     splits: Splits, images: Sequence[Path], masks: Sequence[Path], allow_unmatched: bool
 ) -> Splits:
-    """The splits with the pairs of more folders to train on; none of them is validated on."""
+    """The splits with the pairs of more folders to train on, but for pictures that score the model.
+
+    A folder may be named again, so that its pictures weigh more.
+    """
     if len(images) != len(masks):
         raise InputError(
             f"{len(images) + 1} --train-images but {len(masks) + 1} --train-masks; give as many "
@@ -202,7 +205,9 @@ def with_more_training_pairs(
         if orphans and allow_unmatched:
             notes.append(f"{len(orphans)} files without a partner are left out of {folders[0]}")
             orphans = []
-        train, orphans = [*splits.train, *pairs], [*splits.orphans, *orphans]
+        scored = {pair.image for pair in (*splits.valid, *splits.test)}
+        train = [*splits.train, *(pair for pair in pairs if pair.image not in scored)]
+        orphans = [*splits.orphans, *orphans]
         splits = replace(splits, train=train, orphans=orphans, notes=notes)
     return splits
 

@@ -40,7 +40,7 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
             several = name == "train"
             data.add_argument(f"--{name}-{kind}", type=Path, metavar="DIR",
                 nargs="+" if several else None, help="folder to use in place of --data's"
-                + ("; more folders add pairs to train on alone" if several else ""))
+                + ("; more of them, or one again, add pairs to train on alone" if several else ""))
     data.add_argument("--classes", metavar="FILE",
         help="class file (input/README.md) or person, voc2012, ade20k, cityscapes; default: the "
         "class file in --data, else what layout and masks tell")

@@ -223,6 +223,10 @@ def test_more_folders_are_trained_on_alone(data_dir, in_tmp, capsys):
     argv = ["--train-images", *map(str, images), "--train-masks", *map(str, masks)]
     train.main([*argv, *TINY, "--epochs", "1", "--classes", "person"])
     assert "8 pairs to train on, 1 to validate" in capsys.readouterr().out
+    folders = ([str(data_dir / f"train_{kind}")] * 2 for kind in ("images", "masks"))
+    again = [*["--train-images", *next(folders)], *["--train-masks", *next(folders)]]
+    train.main([*again, *TINY, "--epochs", "1", "--classes", "person"])  # not what is validated on
+    assert "10 pairs to train on, 1 to validate" in capsys.readouterr().out
     assert "as many" in fails(capsys, train.main, *argv[:-1])
     next(data_dir.glob("valid_masks/*.png")).unlink()
     assert "no mask of this name" in fails(capsys, train.main, *argv, "--classes", "person")
