@@ -7,6 +7,7 @@ from collections import ChainMap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -102,12 +103,14 @@ def job_record(model: str, options: PredictorOptions, alpha: float) -> JobRecord
 
 
 def names_of_results(
-    pictures: Mapping[Path, Path], folder: Path, kinds: Sequence[str]
+    pictures: Mapping[Path, Path], folder: Path, kinds: Sequence[str], skip_existing: bool
 ) -> dict[Path, Path]:
     """See output_names; they are kept in the folder for later starts."""
     earlier = earlier_names(folder)
     names = output_names(pictures, folder, earlier)
     check_no_input_is_lost(names, folder, kinds)
+    if not skip_existing:
+        check_new(folder, names.values(), kinds)
     keep_names(folder, names, earlier)
     return names
 
@@ -131,9 +134,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = output_folder(args.out_dir)
     started = time.perf_counter()
     with distributed.session(args.device) as device, sole_writer(folder):
-        names = distributed.from_main(lambda: names_of_results(pictures, folder, args.save))
-        if not args.skip_existing:
-            check_new(folder, names.values(), args.save)
+        naming = partial(names_of_results, pictures, folder, args.save, args.skip_existing)
+        names = distributed.from_main(naming)
         with distributed.main_first():  # what has to be downloaded is so once
             options = predictor_options(args)
             predictor = load_predictor(args.model, device, options)
