@@ -1,7 +1,6 @@
 """Backbones from torch.hub: official code, this repository's own, or a folder of the user's."""
 
 import difflib
-import hashlib
 import os
 import re
 import sys
@@ -73,7 +72,6 @@ def load_from_hub(name: str, num_blocks: int, hub_repo: str | None, weights: str
     backbone.forward = partial(backbone.get_intermediate_layers, n=list(last), reshape=True)
     if known is None:
         _check_feature_maps(backbone, name, num_blocks)
-    backbone.code = _code_version(hub_repo)
     return backbone
 
 
@@ -193,23 +191,6 @@ def _floats(values: Any) -> tuple[float, ...]:
         return tuple(float(value) for value in values)
     except (TypeError, ValueError):
         return ()
-
-
-def _code_version(hub_repo: str) -> str:
-    """A short hash of the files of a local folder that the program has loaded; else empty.
-
-    Weights do not tell that a backbone's code has changed.
-    """
-    folder, this_repo = (os.path.abspath(path) + os.sep for path in (hub_repo, config.THIS_REPO))
-    if not os.path.isdir(folder) or folder == this_repo:
-        return ""
-    modules = [module for name, module in list(sys.modules.items()) if name != "__main__"]
-    files = {str(getattr(module, "__file__", None)) for module in modules}
-    own = (f for f in files if f.startswith(folder) and not f.startswith(this_repo))
-    digest = hashlib.sha256()
-    for path in (f"{folder}hubconf.py", *sorted(f for f in own if "site-packages" not in f)):
-        digest.update(Path(path).read_bytes())
-    return digest.hexdigest()[:16]
 
 
 @torch.no_grad()

@@ -85,7 +85,6 @@ def load_from_timm(name: str, num_blocks: int, weights: str) -> nn.Module:
     model.n_blocks = len(model.blocks)
     model.patch_size = _strides(model)[0]
     model.mean, model.std = (tuple(map(float, numbers)) for numbers in (cfg.mean, cfg.std))
-    model.code = f"timm {timm.__version__}"
     model.forward = partial(_feature_maps, model, has_norm, num_blocks)
     return model
 
