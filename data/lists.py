@@ -1,44 +1,21 @@
 """Lists of the pictures of each split, and what they make of pairs."""
 
-import codecs
-import csv
-import json
 import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-import yaml
-
-from config import SPLIT_WORDS
 from data.annotations.dataset import composed
 from data.images import IMAGE_SUFFIXES
 from data.inventory import Inventory
 from data.pairs import SPLIT_NAMES, Orphan, Pair, Splits
-from data.splits import split_of_name
+from data.split_files import Listing, read_listings
 from utils import InputError
 
-ALL = ("trainval", "default", "all")  # lists of all pictures, those of other lists included
-SPLIT_KEY = re.compile(r"""^\W*["']?(train|val|test)""", re.IGNORECASE | re.MULTILINE)
-MAX_BYTES = 20_000_000
 PREFERRED = "segmentation"  # of Pascal VOC's folders with lists
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The names that a file lists for a split, or for ALL of them (split is "")."""
-
-    path: Path
-    split: str
-    names: Sequence[object]
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the file is called after its split and nothing else, as in train.txt."""
-        words = {*ALL, *(word for words in SPLIT_WORDS.values() for word in words)}
-        return self.path.stem.lower() in words
+NAMING = ("im", "file", "name", "path")  # how the key begins that has a picture's name
 
 
 class Names:
@@ -57,9 +34,11 @@ class Names:
                 self._by_number[int(numbers[0])].append(path)
 
     def find(self, entry: object) -> Path | None:
-        """The one file of an entry: a line of text, a number, or a mapping such as {image: a}."""
+        """The one file of an entry: a line of text, a number, or a row such as {image: a}."""
         if isinstance(entry, Mapping):
-            entry = next((v for k, v in entry.items() if str(k).startswith("im")), "")
+            named = [v for k, v in entry.items() if str(k).lower().startswith(NAMING)]
+            texts = named or [v for k, v in entry.items() if k and isinstance(v, str)]
+            return next(filter(None, map(self.find, texts)), None)
         if isinstance(entry, int) and not self._found.get(str(entry)):
             return self._one(self._by_number.get(entry, []), entry)
         # Some lists have a second column, such as the mask; names may have spaces.
@@ -88,7 +67,7 @@ def find_listings(inventory: Inventory) -> list[Listing]:
     for path in inventory.texts:
         if path in pictures:  # the label file of a picture called train, say
             continue
-        for listing in _read(path):
+        for listing in read_listings(path):
             sample = listing.names[:20]
             if sum(_is_known(names, entry) for entry in sample) * 2 >= max(1, len(sample)):
                 groups[path.parent].append(listing)
@@ -130,50 +109,6 @@ def _stated(listings: Sequence[Listing]) -> set[tuple[str, str]]:
         if each.split
         for entry in each.names
     }
-
-
-def _read(path: Path) -> list[Listing]:
-    """The listings in a file; [] if it is none."""
-    if path.stat().st_size > MAX_BYTES:
-        return []
-    stem = path.stem
-    split = "" if stem.lower() in ALL else split_of_name(stem)
-    if path.suffix.lower() in (".txt", ".csv") and split is not None:
-        return [Listing(path, split, read_lines(path))]
-    if path.suffix.lower() not in (".json", ".yaml", ".yml"):
-        return []
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        if not re.search(
-            r"""^\W*["']?(train|val|test)""", text[:400], re.IGNORECASE | re.MULTILINE
-        ):
-            return []  # which spares parsing large annotation files
-        content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
-        return []
-    if not isinstance(content, Mapping):
-        return []
-    stated = {key: split_of_name(str(key)) for key in content}
-    return [
-        Listing(path, stated[key], value)
-        for key, value in content.items()
-        if stated[key] and isinstance(value, list) and value
-    ]
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a list that say something; UTF-8, UTF-16 or Latin-1."""
-    content = path.read_bytes()
-    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("latin-1")
-    lines = [line.strip() for line in composed(text).splitlines() if line.strip()]
-    if path.suffix.lower() == ".csv":
-        lines = [row[0] for row in csv.reader(lines) if row]
-        lines = lines[1:] if len(lines) > 1 and "." not in lines[0] and "." in lines[1] else lines
-    return lines
 
 
 def _without_suffix(name: str) -> str:

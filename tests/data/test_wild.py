@@ -147,6 +147,28 @@ def test_lists_in_yaml_count_by_number_and_held_out_pictures_are_not_trained_on(
     assert counts(read(tmp_path / "set")) == [6, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("split.csv", "filename,split\n0.jpg,train\n1.jpg,val\n2.jpg,test\n"),
+        ("rows.csv", "0.jpg,train\n1.jpg,val\n2.jpg,test\n"),
+        ("meta.csv", ",image_id,partition\n2,0,Train\n0,1,valid\n1,2,testing\n"),
+        ("fold.csv", ",train,val,test\n2,0,1,2\n"),
+        ("a.json", '{"0": "train", "1": "val", "2": "test"}'),
+        ("a.json", '{"by": "x", "parts": {"train": ["0"], "val": ["1"], "test": ["2"]}}'),
+        ("a.json", '{"of": [{"file": "0.jpg", "set": "train"}, {"file": "1.jpg", "set": "val"}, '
+                   '{"file": "2.jpg", "set": "test"}]}'),
+        ("test_ids.lst", "2\n"),
+    ],
+)  # fmt: skip
+def test_tables_and_mappings_that_state_splits_are_kept(tmp_path, in_tmp, name, content):
+    draw(tmp_path / "set", "images/{}.jpg", "masks/{}.png", numbers=range(3))
+    save(tmp_path / "set" / name, content)
+    data = read(tmp_path / "set")
+    assert [pair.image.stem for pair in data.splits.test] == ["2"]
+    assert counts(data) == [1, 1, 1]
+
+
 def test_lists_that_cannot_be_used_are_an_error(tmp_path):
     draw(tmp_path, "images/{}.jpg", "masks/{}.png")
     save(tmp_path / "train.txt", "x\ny\n")
