@@ -31,7 +31,7 @@ from data.names import Side
 from data.object_masks import object_masks
 from data.pairs import SPLIT_NAMES, Pair, Splits
 from data.sides import NoFit, by_split, from_folders, from_sides
-from data.splits import split_of, split_of_name
+from data.splits import WORDS, split_of, split_of_name
 from data.told import ask, flags_of, seen, tell
 from utils import InputError, first_of
 
@@ -66,8 +66,8 @@ def find_splits(
     if any(folders):
         splits = from_folders(layout, by_split(layout, folders))
         is_below = all(_is_below(pair.image, root) for pair in splits.pairs)
-        if given and is_below and (listings := find_listings(inventory)):
-            splits = apply_listings(splits, listings, inventory)
+        if given and is_below:
+            splits = _with_stated(splits, inventory)
     elif not root.is_dir():
         raise InputError(f"{root}: no such folder; {_how_to_get(root)}")
     else:
@@ -133,8 +133,7 @@ def _read_by_names(
             problem = error  # annotation files beside masks are no reason to refuse the masks
             continue
         if splits:
-            listings = find_listings(inventory)
-            return apply_listings(splits, listings, inventory) if listings else splits, None
+            return _with_stated(splits, inventory), None
     return None, problem
 
 
@@ -189,7 +188,7 @@ def _read_by_evidence(inventory: Inventory) -> Splits | None:
     ]
     layout = first_of(names, 3)
     splits = from_sides(layout, _sides(sure))
-    if len({twin.split is None for twin in sure}) > 1:
+    if {None, "train"} <= {twin.split for twin in sure}:
         raise InputError(
             f"{inventory.root}: {layout}: some of these folders state a split, others none; use "
             "folders called train, val and test for all"
@@ -204,9 +203,7 @@ def _read_by_evidence(inventory: Inventory) -> Splits | None:
             raise InputError(f"{note}; add their masks, or move them elsewhere")
         splits.notes.append(f"{note}; left out")
     line = f"images and masks, told by names, values and sizes: {layout}"
-    splits = _by_first_word(replace(splits, decisions=[line, *splits.decisions]))
-    listings = find_listings(inventory)
-    return apply_listings(splits, listings, inventory) if listings else splits
+    return _with_stated(replace(splits, decisions=[line, *splits.decisions]), inventory)
 
 
 def _rival(one: Twin, other: Twin) -> bool:
@@ -217,13 +214,26 @@ def _rival(one: Twin, other: Twin) -> bool:
 
 
 def _sides(twins: Sequence[Twin]) -> list[tuple[str, Side, Side]]:
-    sides = [(twin.split or "train", twin.images, twin.masks) for twin in twins]
+    """The sides of each split; a folder that states none is of training.
+
+    Where each has its own, names may have other words besides: pics and anns, pics_test, anns_test.
+    """
+    loose = [t.split or split_of_name(t.images.where.name, strict=False) for t in twins]
+    stated = loose if len({*loose}) == len(twins) else [twin.split for twin in twins]
+    sides = [(s or "train", t.images, t.masks) for s, t in zip(stated, twins, strict=True)]
     return sorted(sides, key=lambda side: SPLIT_NAMES.index(side[0]))
+
+
+def _with_stated(splits: Splits, inventory: Inventory) -> Splits:
+    """The pairs in the splits that the pictures' names and lists state."""
+    splits, listings = _by_first_word(splits), find_listings(inventory)
+    return apply_listings(splits, listings, inventory) if listings else splits
 
 
 def _by_first_word(splits: Splits) -> Splits:
     """The splits that the names of all pictures state, as train_1 and testA_1 do."""
-    stated = {pair: split_of_name(pair.image.stem) for pair in splits.pairs}
+    words = {pair: WORDS.findall(pair.image.stem)[:1] for pair in splits.pairs}
+    stated = {pair: split_of_name("".join(first)) for pair, first in words.items()}
     if splits.valid or splits.test or not all(stated.values()) or len({*stated.values()}) < 2:
         return splits
     chosen = {s: [pair for pair in splits.train if stated[pair] == s] for s in SPLIT_NAMES}

@@ -58,9 +58,13 @@ def voc(inventory: Inventory) -> Splits | None:
 
 
 def known_folders(inventory: Inventory) -> Splits | None:
-    """The first of FOLDERS that fits."""
+    """The first of FOLDERS that fits, unless pictures to train on lie in folders of no split."""
+    plain = [_first(inventory, ["images"]), _first(inventory, MASKS)]
+    is_plain = all(folder in inventory.by_folder for folder in plain)
     for layout, patterns in FOLDERS.items():
         folders, notes = _split_folders(inventory, *patterns)
+        if folders and is_plain and "train" not in folders:
+            return None
         if folders:
             splits = _with_preset(from_folders(layout, folders), folders)
             return replace(splits, notes=[*splits.notes, *notes])

@@ -68,10 +68,24 @@ def test_splits_of_folders_are_kept_whatever_their_names(tmp_path, in_tmp, layou
     assert counts(read(tmp_path / "set")) == [5, 3, 2]
 
 
-def test_names_that_begin_with_a_split_state_it(tmp_path, in_tmp):
-    for word, numbers in (("train", range(5)), ("testA", range(5, 7))):
-        draw(tmp_path / "set", f"{word}_{{}}.bmp", f"{word}_{{}}_anno.bmp", numbers=numbers)
+@pytest.mark.parametrize("layout", ["{}.bmp|{}_anno.bmp", "images/{}.jpg|masks/{}.png"])
+def test_names_that_begin_with_a_split_state_it(tmp_path, in_tmp, layout):
+    for word, numbers in (("train_car", range(5)), ("testA", range(5, 7))):
+        images, masks = layout.replace("{}", f"{word}_{{}}").split("|")
+        draw(tmp_path / "set", images, masks, numbers=numbers)
     assert counts(read(tmp_path / "set")) == [4, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("images|masks", "test_images|test_masks"), ("images|masks", "test/images|test/masks"),
+     ("images|masks", "images/test|masks/test"), ("pics|anns", "pics_test|anns_test")],
+)  # fmt: skip
+def test_folders_of_no_split_beside_a_test_set_are_trained_on(tmp_path, in_tmp, train, test):
+    for folders, numbers in ((train, range(5)), (test, range(5, 8))):
+        images, masks = folders.split("|")
+        draw(tmp_path / "set", f"{images}/{{}}.jpg", f"{masks}/{{}}.png", numbers=numbers)
+    assert counts(read(tmp_path / "set")) == [4, 1, 3]
 
 
 def test_a_folder_of_pictures_that_states_a_split_and_has_no_masks_is_an_error(tmp_path):
