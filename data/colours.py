@@ -34,10 +34,9 @@ def told_colours(
     by_index = _colour_by_index(palettes)
     colours = _pixels_of_colours(scan for scan in scans.values() if scan.is_colour)
     coloured = [scan for scan in scans.values() if scan.needs_colours]
-    others = {scan.kind for scan in scans.values() if not scan.problem} - {"palette"}
-    if by_index is None or (others and by_index.get(0) == WHITE):
+    if by_index is None or (by_index.get(0) == WHITE and not (class_file and class_file.values)):
         if {colour_of(c) for s in palettes.values() for c in s.palette.values()} <= {BLACK, WHITE}:
-            line = "palettes list black and white in both orders: white is 1 in each file"
+            line = "palettes that list white first are read by their colours: white is 1"
             return {BLACK: 0, WHITE: 1}, class_file, [line]
         _ask_about_palettes(class_file, palettes)
     if not coloured:

@@ -186,8 +186,8 @@ def _ask_about_255(
     )
     if class_file:
         raise InputError(
-            f"{question} Write `ignore: [255]` in the class file, or give 255 to a class: "
-            "`labels: [255]`"
+            f"{question} Write in a dataset.yaml, with the classes, `ignore: [255]`, or give 255 "
+            "to a class, as in `classes: {0: {name: a, labels: [0]}, 1: {name: b, labels: [255]}}`"
         )
     values = sorted(pixels)
     without = [value for value in values if value != IGNORE_INDEX]

@@ -73,7 +73,9 @@ def find_twins(inventory: Inventory) -> list[Twin]:
         for images, masks in ((one, other), (other, one)):
             if _may_be(images, masks) and _fit(images, masks):
                 found.append(Twin(images, masks))
-    return found
+    alike = [twin for twin in found if twin.images.split == twin.masks.split]
+    paired = {group.where for twin in alike for group in (twin.images, twin.masks)}
+    return [t for t in found if t in alike or not {t.images.where, t.masks.where} <= paired]
 
 
 def _may_be(images: Group, masks: Group) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from config import OUTPUTS
 from data.labels.classes import Colour, colour_table
 from data.numbers import (
     ValueRange,
@@ -55,10 +56,10 @@ def list_images(folder: Path) -> list[Path]:
 def walk(folder: Path) -> Iterator[Path]:
     """Every file below a folder.
 
-    Hidden folders and SYSTEM_FOLDERS are left out. Links to folders are followed; a folder that
-    can be reached twice, by a loop say, is visited once.
+    Hidden folders, SYSTEM_FOLDERS and this project's OUTPUTS are left out. Links to folders are
+    followed; a folder that can be reached twice, by a loop say, is visited once.
     """
-    seen: set[str] = set()
+    seen = {os.path.realpath(OUTPUTS)} - {os.path.realpath(folder)}
     for where, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(where)
         if real in seen:

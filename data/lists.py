@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from data.annotations.dataset import composed
 from data.images import IMAGE_SUFFIXES
 from data.inventory import Inventory
-from data.pairs import SPLIT_NAMES, Orphan, Pair, Splits
+from data.pairs import LEAVE_OUT, SPLIT_NAMES, Orphan, Pair, Splits
 from data.split_files import Listing, read_listings
 from utils import InputError
 
@@ -36,9 +36,7 @@ class Names:
     def find(self, entry: object) -> Path | None:
         """The one file of an entry: a line of text, a number, or a row such as {image: a}."""
         if isinstance(entry, Mapping):
-            named = [v for k, v in entry.items() if str(k).lower().startswith(NAMING)]
-            texts = named or [v for k, v in entry.items() if k and isinstance(v, str)]
-            return next(filter(None, map(self.find, texts)), None)
+            return next(filter(None, map(self.find, _names_in(entry))), None)
         if isinstance(entry, int) and not self._found.get(str(entry)):
             return self._one(self._by_number.get(entry, []), entry)
         # Some lists have a second column, such as the mask; names may have spaces.
@@ -67,15 +65,17 @@ def find_listings(inventory: Inventory) -> list[Listing]:
     for path in inventory.texts:
         if path in pictures:  # the label file of a picture called train, say
             continue
-        for listing in read_listings(path):
-            sample = listing.names[:20]
-            if sum(_is_known(names, entry) for entry in sample) * 2 >= max(1, len(sample)):
-                groups[path.parent].append(listing)
-            elif listing.is_plain and listing.names and _is_place_of_lists(inventory.root, path):
-                raise InputError(
-                    f"{path}: its name is that of a split's list, but {listing.names[0]} is no "
-                    "picture here; correct the names, or rename the file"
-                )
+        listings = read_listings(path)
+        sample = [entry for listing in listings for entry in listing.names[:20]]
+        if not sample:
+            continue
+        if sum(_is_known(names, entry) for entry in sample) * 2 >= len(sample):
+            groups[path.parent] += listings
+        elif listings[0].is_plain and _is_place_of_lists(inventory.root, path):
+            raise InputError(
+                f"{path}: its name is that of a split's list, but {sample[0]} is no picture here; "
+                "correct the names, or rename the file"
+            )
     chosen = [f for f in groups if f.name.lower() == PREFERRED] or list(groups)
     stated = {folder: _stated(groups[folder]) for folder in chosen}
     for folder in chosen[1:]:
@@ -111,6 +111,12 @@ def _stated(listings: Sequence[Listing]) -> set[tuple[str, str]]:
     }
 
 
+def _names_in(row: Mapping) -> list:
+    """What may be the picture's name in a row."""
+    named = [value for key, value in row.items() if str(key).lower().startswith(NAMING)]
+    return named or [value for key, value in row.items() if key and isinstance(value, str)]
+
+
 def _without_suffix(name: str) -> str:
     path = PurePosixPath(name.strip().replace("\\", "/"))
     return str(path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path)
@@ -128,25 +134,23 @@ def apply_listings(splits: Splits, listings: Sequence[Listing], inventory: Inven
     given = {pair.image: s for s in SPLIT_NAMES for pair in splits.pairs_of(s)}
     owner: dict[Path, Listing] = {}
     orphans: list[Orphan] = []
-    without: Counter[Path] = Counter()
+    notes = list(splits.notes)
     for each in sorted(listings, key=lambda each: not each.split):  # ALL comes last
+        lost = []
         for entry in each.names:
             image = names.find(entry)
-            if image is None and (picture := _picture(pictures, entry)):
-                orphans.append(Orphan(picture, f"no mask of this name, but {each.path} lists it"))
-                without[each.path] += 1
-            elif image is None:
-                problem = f"no such picture, but {each.path} lists it"
-                orphans.append(Orphan(Path(str(entry)), problem))
+            if image is None:
+                picture = _picture(pictures, entry)
+                kind = "mask of this name" if picture else "such picture"
+                problem = f"no {kind}, but {each.path} lists it; {LEAVE_OUT}"
+                shown = next(iter(_names_in(entry)), entry) if isinstance(entry, dict) else entry
+                lost.append(Orphan(picture or Path(str(shown)), problem))
             elif owner.setdefault(image, each).split != each.split and each.split:
                 raise InputError(f"{image}: in {owner[image].path} and in {each.path}; correct one")
-    notes = list(splits.notes)
-    for each in listings:
-        if each.split == "test" and without[each.path] == len(each.names):
-            orphans = [o for o in orphans if not o.problem.endswith(f"{each.path} lists it")]
-            notes.append(
-                f"none of the {len(each.names)} pictures in {each.path} has a mask; left out"
-            )
+        if lost and each.split == "test" and len(lost) == len(each.names):
+            notes.append(f"none of the {len(lost)} pictures in {each.path} has a mask; left out")
+        else:
+            orphans += lost
     if splits.valid or splits.test:
         _refuse_contradictions(given, owner)
         return splits

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from data.annotations.coco import is_coco, read_coco
 from data.annotations.cvat import load_cvat, read_cvat
-from data.annotations.dataset import AnnotationSet, PictureIndex
+from data.annotations.dataset import AnnotationSet, PictureIndex, split_of
 from data.annotations.label_studio import is_label_studio, read_label_studio
 from data.annotations.labelme import is_labelme, read_labelme
 from data.annotations.via import is_via, read_via
 from data.annotations.yolo import SizeOf, load_data_yaml, read_yolo
-from data.labels.class_files import CLASS_FILES, find_class_file, read_classes
+from data.labels.class_files import CLASS_FILES, find_class_file, load_content, read_classes
 from utils import InputError, progress
 
 JSON_FORMATS = (
@@ -27,7 +27,7 @@ ADVICE = {
     "COCO panoptic": "use its PNG files as masks, or export instances as COCO JSON",
     "COCO without segmentations": "export COCO JSON with instances",
     "Label Studio JSON": "export 'Brush labels to PNG' beside it, or 'COCO with images'",
-    "YOLO label files": "put the data.yaml with their class names beside them",
+    "YOLO label files": "list the names of their classes in a classes.txt here, a line each",
 }
 
 
@@ -67,6 +67,8 @@ def _read_any(
         )
     if exports := load_cvat(_files(root, "*.xml")):
         return read_cvat(root, exports, index)
+    if described := _yolo_names(root, pictures):
+        return read_yolo(root, *described, pictures, size_of)
     _refuse_others(root, files)
     return None
 
@@ -80,6 +82,31 @@ def _yolo_yaml(root: Path) -> tuple[Path, dict] | None:
         shown = " and ".join(path.name for path in found)
         raise InputError(f"{root}: {shown} both name classes and folders; remove all but one")
     return next(((path, found[path]) for path in [*usual, *found]), None)
+
+
+def _yolo_names(root: Path, pictures: list[Path]) -> tuple[Path, dict] | None:
+    """A file of class names beside YOLO's label files, and the data.yaml that it stands for."""
+    data_yaml = root / "data.yaml"
+    path = data_yaml if data_yaml.is_file() else find_class_file(root)
+    content = load_content(path) if path and _yolo_labels(root) else None
+    if not isinstance(content, dict) or "names" not in content:
+        return None
+    places = {picture.parent for picture in pictures}
+    folders: dict[str, list[str]] = {}
+    for place in sorted(p for p in places if not places & {*p.parents}):
+        below = place.relative_to(root)
+        folders.setdefault(split_of(below) or "train", []).append(str(below))
+    return path, {"names": content["names"], **folders}
+
+
+def _yolo_labels(root: Path) -> list[Path]:
+    """Of the first files below labels/, those that hold numbers as YOLO's do."""
+    found = []
+    for path in _files(root, "labels/**/*.txt")[:SHOWN]:
+        words = path.read_text(encoding="utf-8", errors="replace").split()
+        if words and all(word.replace(".", "", 1).isdigit() for word in words[:5]):
+            found.append(path)
+    return found
 
 
 def _files(root: Path, pattern: str) -> list[Path]:
@@ -111,10 +138,7 @@ def _refuse_others(root: Path, files: Mapping[Path, object]) -> None:
     for path in _files(root, "*.xml")[:SHOWN]:
         if b"<annotation" in path.read_bytes()[:4096]:
             kinds[path] = "Pascal VOC boxes"
-    for path in _files(root, "labels/**/*.txt")[:SHOWN]:
-        words = path.read_text(encoding="utf-8", errors="replace").split()
-        if words and all(word.replace(".", "", 1).isdigit() for word in words[:5]):
-            kinds[path] = "YOLO label files"
+    kinds |= dict.fromkeys(_yolo_labels(root), "YOLO label files")
     for path, kind in kinds.items():
         if kind:
             raise InputError(f"{path}: {kind} cannot be read as masks; {ADVICE[kind]}")

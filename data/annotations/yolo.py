@@ -70,10 +70,13 @@ def _split_pictures(
     found: AnnotationSet, root: Path, path: Path, content: dict, pictures: list[Path]
 ) -> dict[Path, str]:
     """{picture: split} as a data.yaml says; raises InputError where a folder says otherwise."""
-    splits, entry_of = {}, {}
+    splits, entry_of, taken = {}, {}, {}
     for split, words in SPLIT_WORDS.items():
         entries = next((content[word] for word in words if content.get(word)), [])
         for entry in entries if isinstance(entries, list) else [entries]:
+            if (first := taken.setdefault(str(entry), split)) != split:
+                found.notes.append(f"{path}: {entry} is of {first} and {split}; used as {first}")
+                continue
             try:
                 images = _pictures(root, path, content, str(entry), pictures)
             except FileNotFoundError as error:

@@ -13,7 +13,7 @@ from data.labels.class_checks import (
     class_name,
     whole_number,
 )
-from data.labels.classes import Classes, Colour, default_palette
+from data.labels.classes import Classes, Colour, default_palette, is_background
 from utils import first_of
 
 LISTS = ("ALL_CLASSES", "classes", "names", "id2label", "label2id")
@@ -104,10 +104,14 @@ def _is_ignored(entry: Entry, content: Mapping) -> bool:
 def _entries(content: Mapping) -> list[Entry]:
     """The classes in the order of their ids."""
     found = [key for key in LISTS if content.get(key)]
+    if not found and any(key in content for key in LISTS):
+        raise ValueError("no class is named in it; name the classes, or remove the file")
     if len(found) != 1 and found != ["id2label", "label2id"]:
         raise ValueError(f"exactly one of {', '.join(LISTS)} must list the classes")
     key, listed = found[0], content[found[0]]  # check_contradictions compares id2label, label2id
     if isinstance(listed, list):
+        if len(listed) == 1 and isinstance(listed[0], str) and not is_background(listed[0]):
+            listed = ["background", *listed]
         listed = dict(enumerate(listed))
     elif not isinstance(listed, Mapping):
         raise ValueError(f"{key}: expected a list or a mapping")

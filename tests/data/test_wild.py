@@ -82,7 +82,8 @@ def test_names_that_begin_with_a_split_state_it(tmp_path, in_tmp, layout):
      ("images|masks", "images/test|masks/test"), ("pics|anns", "pics_test|anns_test")],
 )  # fmt: skip
 def test_folders_of_no_split_beside_a_test_set_are_trained_on(tmp_path, in_tmp, train, test):
-    for folders, numbers in ((train, range(5)), (test, range(5, 8))):
+    first = 5 if train == "pics|anns" else 0  # names of the usual folders may occur in both
+    for folders, numbers in ((train, range(5)), (test, range(first, first + 3))):
         images, masks = folders.split("|")
         draw(tmp_path / "set", f"{images}/{{}}.jpg", f"{masks}/{{}}.png", numbers=numbers)
     assert counts(read(tmp_path / "set")) == [4, 1, 3]
@@ -181,6 +182,15 @@ def test_tables_and_mappings_that_state_splits_are_kept(tmp_path, in_tmp, name, 
     data = read(tmp_path / "set")
     assert [pair.image.stem for pair in data.splits.test] == ["2"]
     assert counts(data) == [1, 1, 1]
+
+
+def test_a_table_that_lists_more_pictures_than_there_are(tmp_path, in_tmp):
+    draw(tmp_path / "set", "images/{}.jpg", "masks/{}.png", numbers=range(4))
+    rows = [f"{number}.jpg,{'train' if number < 3 else 'test'}\n" for number in range(6)]
+    save(tmp_path / "set" / "meta.csv", "file,split\n" + "".join(rows))
+    with pytest.raises(InputError, match=r"4\.jpg: no such picture, .*; --allow-unmatched"):
+        read(tmp_path / "set")
+    assert counts(read(tmp_path / "set", allow_unmatched=True)) == [2, 1, 1]
 
 
 def test_lists_that_cannot_be_used_are_an_error(tmp_path):
@@ -282,9 +292,17 @@ def test_255_that_may_be_a_class_is_asked_about_and_both_answers_work(tmp_path, 
     assert pixels(read(root))[-1] == total(ids)[1]
     save(root / "dataset.yaml", as_ignored.replace("\n  ", "\n"))
     assert sum(pixels(read(root))) == sum(total(ids)) - total(ids)[1]
-    save(root / "dataset.yaml", as_ignored.split("\n")[0])
-    with pytest.raises(InputError, match=r"Write `ignore: \[255\]` in the class file"):
+
+
+def test_the_answers_about_255_work_beside_a_list_of_names(tmp_path, in_tmp):
+    root = tmp_path / "set"
+    draw(root, "images/{}.jpg", "masks/{}.png")
+    save(root / "classes.txt", "a\nb\nc\n")
+    with pytest.raises(InputError, match=r"in a dataset\.yaml, with the classes") as error:
         read(root)
+    for advice in re.findall("`(.*?)`", str(error.value)):
+        save(root / "dataset.yaml", advice if "classes" in advice else f"names: [a, b]\n{advice}")
+        assert read(root).classes.names == ("a", "b")
 
 
 def palette(ids, *colours):
@@ -295,14 +313,19 @@ def palette(ids, *colours):
 
 def test_palettes_of_other_orders_are_read_by_colour_or_refused(tmp_path, in_tmp):
     black, white, red = (0, 0, 0), (255, 255, 255), (255, 0, 0)
-    for kind, colour in (("bw", white), ("red", red)):
+    for kind, colour in (("bw", white), ("white first", white), ("red", red)):
         for number in range(6):
             picture, ids = scene(number)
             save(tmp_path / kind / "images" / f"{number}.jpg", picture)
-            mask = palette(ids, black, colour) if number % 2 else palette(1 - ids, colour, black)
+            is_plain = number % 2 and kind != "white first"
+            mask = palette(ids, black, colour) if is_plain else palette(1 - ids, colour, black)
             (tmp_path / kind / "masks").mkdir(exist_ok=True)
             mask.save(tmp_path / kind / "masks" / f"{number}.png")
-    assert pixels(read(tmp_path / "bw")) == total({n: scene(n)[1] for n in range(6)})
+    right = total({n: scene(n)[1] for n in range(6)})
+    assert pixels(read(tmp_path / "bw")) == pixels(read(tmp_path / "white first")) == right
+    by_index = "classes: {0: {name: a, labels: [0]}, 1: {name: b, labels: [1]}}\nignore: [9]"
+    save(tmp_path / "white first" / "dataset.yaml", by_index)
+    assert pixels(read(tmp_path / "white first")) == right[::-1]
     with pytest.raises(InputError, match="so that indices are no classes; list") as error:
         read(tmp_path / "red")
     save(
@@ -331,6 +354,37 @@ def test_presets_need_evidence_of_their_own(tmp_path, in_tmp):
         ids = draw(tmp_path / "ade", f"images/{split}/{{}}.jpg", f"annotations/{split}/{{}}.png",
                    lambda ids: ids, shapes=2)  # fmt: skip
     assert read(tmp_path / "ade").classes.num_classes == 3
+
+
+@pytest.mark.parametrize("name", ["classes.txt", "data.yaml"])
+@pytest.mark.parametrize("folder", ["", "{}/"])
+def test_yolo_labels_need_names_alone(tmp_path, in_tmp, name, folder):
+    for number, word in enumerate(["train"] * 3 + ["val"]):
+        where = folder.format(word)
+        save(tmp_path / "set" / "images" / f"{where}{number}.jpg", scene(number)[0])
+        label = tmp_path / "set" / "labels" / f"{where}{number}.txt"
+        save(label, "0 0 0 0.5 0 0.5 0.5 0 0.5\n")
+    save(tmp_path / "set" / name, "cat\n" if name == "classes.txt" else "names: [cat]\n")
+    data = read(tmp_path / "set")
+    assert (data.classes.names, counts(data)) == (("background", "cat"), [3, 1, 0])
+    assert pixels(data)[1] == sum(pixels(data)) / 4
+
+
+def test_one_yolo_folder_for_two_splits_is_trained_on(tmp_path, in_tmp):
+    for number in range(4):
+        save(tmp_path / "images" / f"{number}.jpg", scene(number)[0])
+        save(tmp_path / "labels" / f"{number}.txt", "0 0 0 0.5 0 0.5 0.5 0 0.5\n")
+    save(tmp_path / "data.yaml", "train: images\nval: images\nnames: [cat]\n")
+    data = read(tmp_path)
+    assert counts(data) == [3, 1, 0]
+    assert "images is of train and valid; used as train" in str(data)
+
+
+def test_one_name_has_background_before_it(tmp_path, in_tmp):
+    ids = draw(tmp_path / "set", "images/{}.jpg", "masks/{}.png")
+    save(tmp_path / "set" / "classes.txt", "crack\n")
+    data = read(tmp_path / "set")
+    assert (data.classes.names, pixels(data)) == (("background", "crack"), total(ids))
 
 
 @pytest.mark.parametrize("channels", ["white", "black", "grey"])

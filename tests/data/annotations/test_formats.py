@@ -414,7 +414,7 @@ def test_label_studio(tmp_path, in_tmp):
         ("x.json", {"images": [], "annotations": [{"segments_info": []}], "categories": [1]},
          "COCO panoptic cannot be read"),
         ("x.json", [{"id": 1, "data": {}, "annotations": []}], "Label Studio JSON .* PNG"),
-        ("labels/a.txt", "0 0.1 0.1 0.2 0.2 0.3 0.1", "YOLO label files .* data.yaml"),
+        ("labels/a.txt", "0 0.1 0.1 0.2 0.2 0.3 0.1", "YOLO label files .* classes.txt"),
     ],
 )  # fmt: skip
 def test_other_formats_are_recognised_and_say_how_to_export(tmp_path, name, content, words):

@@ -155,7 +155,8 @@ def test_presets():
     [
         ({"ALL_CLASES": ROADS}, "unknown key ALL_CLASES; known: ALL_CLASSES"),
         ({"names": ROADS, "ALL_CLASSES": ROADS}, "exactly one of"),
-        ({"names": ["a"]}, "1 classes; expected 2 to 254"),
+        ({"names": []}, "no class is named in it; name the classes, or remove"),
+        ({"names": ["background"]}, "1 classes; expected 2 to 254"),
         ({"names": [str(k) for k in range(255)]}, "255 classes; expected 2 to 254"),
         ({"names": ROADS, "LABEL_COLORS_LIST": COLOURS[:2]}, "3 classes but 2 colours"),
         ({"names": ROADS, "LABEL_COLORS_LIST": [[0, 0, 0]] * 3}, "belongs to two classes"),
