@@ -1,6 +1,7 @@
 """Segment a video with a trained checkpoint or a published head."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from common.exits import exits_cleanly
@@ -73,6 +74,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError("--input is missing; give a video file, a webcam's number or an address")
     device = select_device(args.device)
     predictor = load_predictor(args.model, device, predictor_options(args))
+    if predictor.value_range:
+        print(
+            f"warning: the model learned from pictures in which {predictor.value_range} become "
+            "black to white, but films are read by the whole range of their bits; for films of "
+            "more than 8 bits, give single frames to infer_image.py",
+            file=sys.stderr,
+        )
     classes = predictor.classes
     folder = output_folder(args.out_dir)
 

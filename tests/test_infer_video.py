@@ -18,6 +18,7 @@ from helpers.waiting import LIMIT
 
 import infer_video
 from common import signals
+from data.numbers import ValueRange
 from results import video_files
 from results.overlays import class_colours, overlay
 from utils import InputError
@@ -33,6 +34,15 @@ def stub(monkeypatch) -> StubPredictor:
 
 def run(source, *more):
     infer_video.main(["--input", str(source), *map(str, more)])
+
+
+def test_a_model_of_deep_pictures_says_how_films_are_read(stub, in_tmp, capsys):
+    source = make_video(in_tmp / "clip.mp4", grey_frames(2))
+    run(source)
+    assert "range" not in capsys.readouterr().err
+    stub.value_range = ValueRange(0, 4095)
+    run(source, "--out-dir", "deep")
+    assert "in which 0 to 4095 become black to white" in capsys.readouterr().err
 
 
 def results(folder):

@@ -215,57 +215,57 @@ def test_every_group_follows_the_schedule():
 def test_a_gradient_is_clipped_after_it_is_unscaled():
     parameter = nn.Parameter(torch.zeros(2))
     optimizer = torch.optim.SGD([parameter], 1.0)
-    updater = ScheduledOptimizer(optimizer, amp=torch.float16, clip_grad=1.0)
-    updater.backward((parameter * torch.tensor([0.3, 0.4])).sum())
-    updater.step()  # a norm of a half stays
+    scheduled = ScheduledOptimizer(optimizer, amp=torch.float16, clip_grad=1.0)
+    scheduled.backward((parameter * torch.tensor([0.3, 0.4])).sum())
+    scheduled.step()  # a norm of a half stays
     torch.testing.assert_close(parameter.detach(), torch.tensor([-0.3, -0.4]))
-    updater.backward((parameter * torch.tensor([30.0, 40.0])).sum())
-    updater.step()
+    scheduled.backward((parameter * torch.tensor([30.0, 40.0])).sum())
+    scheduled.step()
     torch.testing.assert_close(parameter.detach(), torch.tensor([-0.9, -1.2]))
 
 
-def steps_in_half(updater: ScheduledOptimizer, model: nn.Module, count: int) -> list[float]:
+def steps_in_half(scheduled: ScheduledOptimizer, model: nn.Module, count: int) -> list[float]:
     losses = []
     for _ in range(count):
         with torch.autocast("cpu", torch.float16):
             loss = loss_of(model)
-        updater.backward(loss.float())
-        updater.step()
+        scheduled.backward(loss.float())
+        scheduled.step()
         losses.append(loss.item())
     return losses
 
 
-def half_updater(model: nn.Module) -> ScheduledOptimizer:
+def half_optimizer(model: nn.Module) -> ScheduledOptimizer:
     model.amp = torch.float16
     settings = replace(SETTINGS, layer_decay=1.0, milestones=[2], clip_grad=1.0)
-    updater = build_optimizer(model, settings, 2)
-    updater.scaler.set_growth_interval(3)
-    return updater
+    scheduled = build_optimizer(model, settings, 2)
+    scheduled.scaler.set_growth_interval(3)
+    return scheduled
 
 
 def test_float16_trains_and_goes_on_where_it_stopped():
     model = vit_model(head=LinearHead)
-    updater = half_updater(model)
-    losses = steps_in_half(updater, model, 4)
-    assert updater.scaler.get_scale() == 2 * 65536
+    scheduled = half_optimizer(model)
+    losses = steps_in_half(scheduled, model, 4)
+    assert scheduled.scaler.get_scale() == 2 * 65536
     other = vit_model(head=LinearHead)
     other.load_state_dict(model.state_dict())
-    resumed = half_updater(other)
-    resumed.load_state_dict(copy.deepcopy(updater.state_dict()))
-    assert resumed.lr == updater.lr == pytest.approx(LR / 10)
-    losses += steps_in_half(updater, model, 3)
+    resumed = half_optimizer(other)
+    resumed.load_state_dict(copy.deepcopy(scheduled.state_dict()))
+    assert resumed.lr == scheduled.lr == pytest.approx(LR / 10)
+    losses += steps_in_half(scheduled, model, 3)
     assert steps_in_half(resumed, other, 3) == losses[4:]
     assert losses[-1] < losses[0]
-    assert resumed.scaler.get_scale() == updater.scaler.get_scale()
+    assert resumed.scaler.get_scale() == scheduled.scaler.get_scale()
     for name, value in model.state_dict().items():
         assert torch.equal(value, other.state_dict()[name])
 
 
 def test_a_step_that_overflows_float16_is_left_out():
     model = vit_model()
-    updater = half_updater(model)
+    scheduled = half_optimizer(model)
     before = copy.deepcopy(model.state_dict())
-    updater.backward(loss_of(model) * torch.inf)
-    updater.step()
-    assert updater.scaler.get_scale() == 65536 / 2
+    scheduled.backward(loss_of(model) * torch.inf)
+    scheduled.step()
+    assert scheduled.scaler.get_scale() == 65536 / 2
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -137,9 +137,9 @@ DRAWS = """
 import random, numpy, torch
 from training import optimizers
 step = optimizers.ScheduledOptimizer.step
-def drawing(updater):
-    step(updater)
-    updater.lately = random.gauss(0, 1), numpy.random.rand(), torch.rand(1)
+def drawing(optimizer):
+    step(optimizer)
+    optimizer.lately = random.gauss(0, 1), numpy.random.rand(), torch.rand(1)
 optimizers.ScheduledOptimizer.step = drawing
 """
 
@@ -306,11 +306,11 @@ engine.EpochTotals.add_loss = broken
 WEIGHTS_NOT_FINITE = """
 from training import optimizers
 step = optimizers.ScheduledOptimizer.step
-def broken(updater):
-    step(updater)
+def broken(optimizer):
+    step(optimizer)
     broken.calls += 1
     if broken.calls == 9:
-        updater.optimizer.param_groups[0]["params"][0].data.fill_(float("nan"))
+        optimizer.optimizer.param_groups[0]["params"][0].data.fill_(float("nan"))
 broken.calls = 0
 optimizers.ScheduledOptimizer.step = broken
 """
