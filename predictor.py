@@ -25,7 +25,7 @@ from inference.protocol import OwnSize, Protocol
 from inference.published_heads import OfficialHead, find_head, list_heads, load_head_weights
 from inference.published_mask2former import check_m2f_options, is_m2f, load_m2f
 from inference.refinement import refined_strips
-from inference.windows import Prediction, View, ViewLogits, WindowsDoNotFit, run_windows, strips
+from inference.windows import Prediction, View, ViewLogits, WindowsDoNotFit, row_strips, run_windows
 from model import SegmentationModel, build_model
 from networks.backbones import check_compiler, trusted_source
 from networks.openvino_runtime import WORTH_COMPILING
@@ -140,7 +140,7 @@ class Predictor:
         if self.refine:
             parts = refined_strips(view_logits, image)
         else:
-            parts = strips(view_logits, as_probabilities)
+            parts = row_strips(view_logits, as_probabilities)
         for rows, scores in parts:
             labels[rows] = to_labels(scores[None])[0].cpu().numpy()
             if confidence is not None:

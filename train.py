@@ -142,7 +142,7 @@ def score_model(
         matrix.update(torch.from_numpy(labels), torch.from_numpy(target))
         near.update(labels, target)
         page.add(pair, labels, target, image)
-    on_its_own_data = PRESETS.get(str(data.splits.classes)) == predictor.classes
+    on_its_own_data = PRESETS.get(str(data.splits.classes_from)) == predictor.classes
     scores = matrix.compute() | {"matrix": matrix, "boundary_iou": near.compute()}
     paper_miou = predictor.paper_miou if on_its_own_data else None
     return scores, write_scores(scores, data.classes, folder, paper_miou)

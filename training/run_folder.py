@@ -27,7 +27,7 @@ from results.tables import csv_text
 from utils import write_atomically
 
 SECONDS_PER_DRAWING = 60.0  # of the curves, which take as long as a short epoch
-FILES = {
+RUN_FILES = {
     "best_model_iou.pth": "checkpoint of the best validation {watched}",
     "best_model_loss.pth": "checkpoint of the lowest validation loss",
     "final_model.pth": "checkpoint of the last epoch",
@@ -181,7 +181,7 @@ class RunFolder:
         best = self.best()
         score = f"{self.watch.title} {self.watch.text(best)}"
         lines = [f"best {score} in epoch {best['epoch']}; in {self.folder}:"]
-        for name, what in FILES.items():
+        for name, what in RUN_FILES.items():
             what = what.format(watched=self.watch.title)
             path = self.folder / name
             if path.is_dir():
