@@ -7,7 +7,7 @@ import config
 from common.exits import exits_cleanly
 from common.flags import add_augmentation, add_data_flags, add_image_size, add_shared
 from common.parser import Parser
-from data.augment import build_augment
+from data.augment import AUGMENTS, build_augment
 from data.survey import inspect_data, summarise
 from data.transforms import Resize
 from datasets import splits_from_flags
@@ -28,7 +28,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     view.add_argument("--show-augment", action="store_true",
         help="also draw outputs/dataset_report/augment.png, pictures as training will see them")
     add_image_size(view, None, "; default: 448 448")
-    add_augmentation(view)
+    add_augmentation(view, AUGMENTS)
     add_shared(view, "--seed")
     add_shared(parser, "--no-page")
     return parser

@@ -26,7 +26,7 @@ from inference.published_heads import OfficialHead, find_head, list_heads, load_
 from inference.published_mask2former import check_m2f_options, is_m2f, load_m2f
 from inference.refinement import refined_strips
 from inference.windows import Prediction, View, ViewLogits, WindowsDoNotFit, row_strips, run_windows
-from model import SegmentationModel, build_model
+from model import HEADS, SegmentationModel, build_model
 from networks.backbones import check_compiler, trusted_source
 from networks.openvino_runtime import WORTH_COMPILING
 from networks.resampling import to_labels
@@ -260,8 +260,8 @@ def _load_checkpoint(path: Path, options: PredictorOptions) -> Loaded:
 def _restore(checkpoint: Checkpoint, path: Path, options: PredictorOptions) -> SegmentationModel:
     """The model of a checkpoint."""
     name, head = checkpoint.backbone, checkpoint.head
-    if head not in config.HEADS:
-        raise InputError(f"{path}: unknown head {short(head)}; known: {', '.join(config.HEADS)}")
+    if head not in HEADS:
+        raise InputError(f"{path}: unknown head {short(head)}; known: {', '.join(HEADS)}")
     hub_repo = options.hub_repo or trusted_source(path, name, checkpoint.hub_repo)
     weights = options.weights or checkpoint.weights
     if options.weights and checkpoint.fine_tune:

@@ -25,7 +25,7 @@ from common.flags import (
 )
 from common.lock import sole_writer
 from common.parser import Parser
-from data.augment import build_augment
+from data.augment import AUGMENTS, build_augment
 from data.labels.classes import PRESETS
 from data.pairs import read_pair
 from data.survey import SegmentationData, load_data
@@ -33,9 +33,9 @@ from data.transforms import Resize
 from datasets import build_loaders, own_indices, splits_from_flags
 from engine import EpochTotals, evaluate, train_one_epoch
 from inference.published_heads import start_from_head
-from losses import Criterion, build_criterion
+from losses import PIXEL_LOSSES, Criterion, build_criterion
 from metrics import BoundaryIoU, ConfusionMatrix, Scores
-from model import SegmentationModel, build_model
+from model import HEADS, SegmentationModel, build_model
 from networks.weights import fingerprint
 from predictor import Predictor, load_predictor
 from results.history import watched
@@ -67,9 +67,9 @@ VALIDATION_PAIRS = "validation pairs, which chose this checkpoint"
 def get_args_parser() -> Parser:
     parser = Parser("Train a segmentation head on a DINOv2 or other ViT backbone.")
     add_data_flags(parser)
-    add_model_flags(parser, None, "; default: pretrained")
+    add_model_flags(parser, HEADS, None, "; default: pretrained")
     add_trained_part(parser)
-    add_recipe(parser)
+    add_recipe(parser, PIXEL_LOSSES, AUGMENTS)
     add_run(parser)
     return parser
 
@@ -195,7 +195,7 @@ def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.
     totals = EpochTotals(num_classes)
     if not args.fine_tune:
         model.use_runtime(args.runtime, amp or torch.float32)
-        settings = FeatureSettings(args.backbone, config.HEADS[args.head], args.augment, args.seed)
+        settings = FeatureSettings(args.backbone, HEADS[args.head][1], args.augment, args.seed)
         train_loader, valid_loader = with_features(
             model, (train_loader, valid_loader), args.cache_features, settings
         )

@@ -29,7 +29,7 @@ from demo.canvas import KINDS
 from demo.scenes import random_scene, render
 from engine import EpochTotals, evaluate, train_one_epoch
 from losses import Criterion
-from model import HEAD_CLASSES, SegmentationModel
+from model import HEADS, SegmentationModel
 from training.feature_cache import FeatureSettings, cached_loaders
 from training.optimizers import OptimizerSettings, build_optimizer
 from utils import InputError, output_folder
@@ -142,7 +142,7 @@ class Workload:
 
     def steps_of(self, name: str) -> Callable[[], None]:
         """Training steps of another head than the model's, on the same features."""
-        head = HEAD_CLASSES[name](self.features.shape[1], self.num_classes)
+        head = HEADS[name][0](self.features.shape[1], self.num_classes)
         model = SegmentationModel(self.model.backbone, head.to(self.device))
         model.amp = self.model.amp
         optimizer = build_optimizer(model, OptimizerSettings(), 1)

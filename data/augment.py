@@ -193,5 +193,5 @@ AUGMENTS = {
 
 
 def build_augment(name: str, resize: T.Resize, seed: int) -> Augment:
-    """The augmentation with one of the names in config.AUGMENTS."""
+    """The augmentation with one of the names in AUGMENTS."""
     return AUGMENTS[name](resize, seed)

@@ -113,18 +113,16 @@ def examples(name: str) -> list[str]:
     [(0, "--head bottleneck"), (1, "--loss smooth"), (2, "--data input/my_scans")],
 )
 def test_an_extension_trains(number, flag, folder, monkeypatch):
-    import config
     import losses
     import model
     from data import layouts
 
     for table, name in (
-        (config.HEADS, "bottleneck"), (model.HEAD_CLASSES, "bottleneck"),
+        (model.HEADS, "bottleneck"),
         (losses.PIXEL_LOSSES, "smooth"), (layouts.FOLDERS, "scans, truth"),
     ):  # fmt: skip
         monkeypatch.setitem(table, name, None)  # what the example sets is removed at the end
         monkeypatch.delitem(table, name)
-    monkeypatch.setattr(config, "LOSSES", config.LOSSES)
     for source, target in (("train", "train"), ("valid", "val")):
         for kind, name in (("images", "scans"), ("masks", "truth")):
             data = folder / "input" / "my_data" / f"{source}_{kind}"

@@ -23,7 +23,7 @@ from data.transforms import Resize, fit_image, fit_target
 from datasets import build_loaders, preview_batch
 from engine import EpochTotals, evaluate, train_one_epoch
 from losses import Criterion
-from model import HEAD_CLASSES, SegmentationModel
+from model import HEADS, SegmentationModel
 from training import feature_cache, feature_room
 from training.feature_cache import FeatureSettings, cached_loaders, cached_valid_loader
 from training.feature_store import FileStore, TensorSpec
@@ -48,7 +48,7 @@ class Counting(SegmentationModel):
 
     def __init__(self, head="ms", limit=10**9, seconds=0.0):
         torch.manual_seed(0)
-        super().__init__(StripeBackbone(), HEAD_CLASSES[head](8, 2))
+        super().__init__(StripeBackbone(), HEADS[head][0](8, 2))
         self.limit = limit
         self.seconds = seconds
         self.seen = 0
