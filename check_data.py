@@ -39,9 +39,8 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = get_args_parser()
     args = parser.parse_args(argv)
-    if not args.show_augment:
-        flags = ("--imgsz", "--augment", "--keep-ratio", "--seed")
-        parser.refuse_given(args, flags, "has no effect without --show-augment; add that")
+    flags = ("--imgsz", "--augment", "--keep-ratio", "--seed")
+    parser.refuse_without(args, "--show-augment", flags)
     if args.download:
         from data.downloads import SOURCES, download  # imports torchvision, which takes a second
 

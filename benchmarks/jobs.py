@@ -30,7 +30,7 @@ from demo.scenes import random_scene, render
 from engine import EpochTotals, evaluate, train_one_epoch
 from losses import Criterion
 from model import HEADS, SegmentationModel
-from training.feature_cache import FeatureSettings, cached_loaders
+from training.feature_cache import cached_loaders
 from training.optimizers import OptimizerSettings, build_optimizer
 from utils import InputError, output_folder
 from video.writer import VideoWriter
@@ -88,7 +88,6 @@ class Workload:
     model: SegmentationModel
     loaders: tuple[DataLoader, DataLoader]
     resize: Resize
-    feature_settings: FeatureSettings
     num_classes: int
 
     def __post_init__(self):
@@ -175,7 +174,7 @@ class Workload:
         root = output_folder(f"benchmark/{name}")
         shutil.rmtree(root)
         with redirect_stdout(io.StringIO()):
-            return cached_loaders(model, self.loaders, 1, self.feature_settings, root)
+            return cached_loaders(model, self.loaders, 1, {}, root)
 
     def train_cached(self) -> None:
         self._train(self.cached[0])
