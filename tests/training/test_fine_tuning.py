@@ -61,11 +61,6 @@ def test_blocks_that_are_not_unfrozen_stay_bit_for_bit(trained, data_dir):
     assert others == {"norm", "head.bn", "head.conv_seg"}
 
 
-def test_activations_computed_again_do_not_change_the_run(trained):
-    again = trained("--fine-tune", "--checkpoint-activations")
-    assert changed(trained("--fine-tune"), again) == set()
-
-
 def test_no_compiler_is_one_line(data_dir, in_tmp, capsys, monkeypatch):
     def compile_none(function):
         def failing(x):

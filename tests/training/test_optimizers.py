@@ -128,11 +128,6 @@ def rates(steps: int, steps_per_epoch: int, **settings) -> list[float]:
     return found
 
 
-def test_rates_rise_at_first():
-    found = rates(6, steps_per_epoch=4, warmup_epochs=0.75)
-    assert found == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1, 1, 1])
-
-
 def test_rates_fall_as_torchs_schedule_has_them():
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 1.0)
     expected = []
