@@ -31,7 +31,7 @@ from training.feature_store import FileStore, MemoryStore, TensorSpec
 from training.run_info import record_job
 from utils import InputError, progress, write_atomically
 
-VERSION = 2  # of the files' format; part of the key
+FORMAT_VERSION = 2  # of the files' format; part of the key
 TIMED = 20  # pictures from which on the time that they take is told beforehand
 FOLDER = OUTPUTS / "features"
 
@@ -137,7 +137,7 @@ def _record(
     """
     train, valid = (loader.dataset for loader in loaders)
     more = {
-        "version": VERSION,
+        "version": FORMAT_VERSION,
         "image_size": list(train.resize.image_size),
         "keep_ratio": train.resize.keep_ratio,
         "mean": list(train.resize.input_format.mean),
