@@ -18,13 +18,12 @@ import config
 from common.exits import exits_cleanly
 from common.flags import add_image_size, add_model_flags
 from common.parser import Parser, number
-from config import HEADS
 from data.labels.classes import Classes, default_classes
 from data.transforms import Resize
 from inference.onnx_metadata import OUTPUTS as DESCRIBED
 from inference.onnx_metadata import describe
 from inference.protocol import Protocol
-from model import build_model
+from model import HEADS, build_model
 from networks.openvino_runtime import quiet
 from networks.tracing import (
     ClassIds,
@@ -222,7 +221,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", metavar="FILE",
         help="a trained checkpoint or a published head, in place of --backbone, --head and "
         "--num-classes")
-    add_model_flags(parser, None, "; default: none, or what --model was trained on")
+    add_model_flags(parser, HEADS, None, "; default: none, or what --model was trained on")
     parser.add_argument("--num-classes", type=number(2, config.MAX_CLASSES, whole=True),
         default=21, help="number of classes")
     add_image_size(parser, None, "; default: 640 640, or what --model was trained on")

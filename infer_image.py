@@ -22,7 +22,7 @@ from common.pipeline import Stopwatch, overlapping
 from config import PICTURE_KINDS, PredictorOptions
 from inference.windows import Prediction
 from predictor import KEPT, Predictor, list_models, load_predictor
-from results.annotation_files import FILES, POLYGONS, AnnotationFiles, check_new
+from results.annotation_files import FORMATS, POLYGONS, AnnotationFiles, check_new
 from results.pages.gallery import InferencePage
 from results.picture_files import (
     check_no_input_is_lost,
@@ -71,21 +71,21 @@ def segment(
     predictor: Predictor,
     batch_size: int,
     keep: Collection[str],
-    watch: Stopwatch,
+    stopwatch: Stopwatch,
     problems: dict[Path, str],
 ) -> Iterator[tuple[Path, np.ndarray, Prediction]]:
     """Yield (path, RGB picture, prediction); decoding, model and caller work at the same time.
 
     keep: see Predictor.predict. Why a picture cannot be read is added to problems.
     """
-    predict = watch.timed("model", predictor.predict)
+    predict = stopwatch.timed("model", predictor.predict)
 
     def predictions(batches: Iterable[list[tuple[Path, np.ndarray]]]) -> Iterator[list]:
         for batch in batches:
             results = predict([image for _, image in batch], keep)
             yield [(*item, result) for item, result in zip(batch, results, strict=True)]
 
-    batches = watch.watch(
+    batches = stopwatch.timed_items(
         "decode", read_pictures(paths, batch_size, problems, predictor.value_range)
     )
     with overlapping(batches, predictions) as segmented:
@@ -117,7 +117,7 @@ def names_of_results(
 
 def check_polygon_flags(parser: Parser, args: argparse.Namespace) -> None:
     """Raise InputError for flags of data sets that do nothing."""
-    for flag, kinds in {"--simplify": POLYGONS, "--min-area": POLYGONS, "--zip": FILES}.items():
+    for flag, kinds in {"--simplify": POLYGONS, "--min-area": POLYGONS, "--zip": FORMATS}.items():
         if not set(args.save) & set(kinds):
             parser.refuse_given(args, [flag], f"has no effect without --save {', '.join(kinds)}")
 
@@ -150,15 +150,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         problems: dict[Path, str] = {}
         print(f"model loaded in {time.perf_counter() - started:.1f} s")
-        watch = Stopwatch("decode", "model", "drawing and saving")
+        stopwatch = Stopwatch("decode", "model", "drawing and saving")
         keep = {"confidence", *args.save} & set(KEPT)
         facts = {"model": args.model, "device": str(device)}
         page = InferencePage(table, classes, names, problems, facts, not args.no_page)
-        segmented = segment(mine, predictor, args.batch, keep, watch, problems)
+        segmented = segment(mine, predictor, args.batch, keep, stopwatch, problems)
         failures = []
         with page, closing(segmented):
             for path, image, prediction in progress(segmented, "Segmenting", len(mine)):
-                with watch.working("drawing and saving"):
+                with stopwatch.working("drawing and saving"):
                     target = folder / names[path]
                     try:
                         save_prediction(target, image, prediction, classes, args.save, args.alpha)
@@ -180,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{num_done} of {len(names)} pictures segmented, results in {folder}")
         if len(todo) < len(names):
             print(f"{len(names) - len(todo)} were there already")
-        print(watch.summary(num_done, "pictures", predictor.compile_seconds))
+        print(stopwatch.summary(num_done, "pictures", predictor.compile_seconds))
     if failures:
         sys.exit("\n".join(f"error: {failure}" for failure in failures))
 

@@ -12,16 +12,15 @@ import torch
 
 import config
 from benchmarks.jobs import Workload, sample_data, script_seconds, write_inputs
-from benchmarks.table import Bench, count_flops, machine, matrix_rate
+from benchmarks.table import Bench, machine
 from common.exits import exits_cleanly
 from common.flags import add_image_size, add_model_flags, add_shared
 from common.parser import Parser, positive_int
 from data.augment import build_augment
 from data.transforms import Resize
 from datasets import build_loaders
-from model import build_model
+from model import HEADS, build_model
 from networks.weights import fingerprint
-from training.feature_cache import FeatureSettings
 from training.run_folder import describe_model
 from utils import (
     amp_dtype,
@@ -52,7 +51,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser = Parser("Time training and inference with random weights, into one table.")
     parser.add_argument("--data", type=Path, metavar="DIR",
         help="data set; default: pictures drawn for it")
-    add_model_flags(parser, "none")
+    add_model_flags(parser, HEADS, "none")
     add_image_size(parser, (640, 640))
     parser.add_argument("--batch", type=positive_int, default=4, help="pictures per step")
     parser.add_argument("--pictures", type=positive_int, default=8, help="pictures per job")
@@ -105,17 +104,6 @@ def report(bench: Bench, num_train: int, num_valid: int) -> dict[str, float]:
         ratios[f"minutes of the recipe with {views} cached views"] = ours / 60
         ratios[f"usual recipe / recipe with {views} cached views"] = recipe / ours
     return ratios
-
-
-def chip_report(workload: Workload, forward_seconds: float) -> dict[str, float]:
-    """The forward pass's share of the device's matrix rate."""
-    flops = count_flops(workload.extract) / workload.batch_size
-    rate = matrix_rate(workload.device, workload.model.amp or torch.float32)
-    return {
-        "forward, TFLOP/s": flops / forward_seconds / 1e12,
-        "large matrix product, TFLOP/s": rate / 1e12,
-        "share of it": flops / forward_seconds / rate,
-    }
 
 
 def add_jobs(bench: Bench, workload: Workload, batch_size: int) -> None:
@@ -182,8 +170,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     amp = amp_dtype(device) if args.amp else None
     model.set_up_training(None, False, args.compile, amp)
-    settings = FeatureSettings(spec.backbone, config.HEADS[spec.head], "articles", args.seed)
-    workload = Workload(model, loaders, resize, settings, classes.num_classes)
+    workload = Workload(model, loaders, resize, classes.num_classes)
 
     checkpoint = describe_model(spec, fingerprint(model.backbone), classes, resize)
     replace(checkpoint, model_state_dict=model.trained()).save(folder / "model.pth")
@@ -207,7 +194,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     bench.run(args.rounds)
 
     figures = report(bench, num_train, num_valid)
-    figures |= chip_report(workload, bench.jobs[LIMIT].median)
     print(f"\n{args.backbone}, {resize.image_size} pixels, batch {args.batch}: {machine(device)}")
     print(bench.table(LIMIT, USUAL))
     print("\n".join(f"{name}: {value:.3f}" for name, value in figures.items()))

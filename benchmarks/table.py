@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 
 import psutil
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from utils import cpu_computes_in
 
@@ -43,11 +41,8 @@ class Bench:
     def add(self, name: str, pictures: int, run: Callable[[], float | None]) -> None:
         self.jobs[name] = Job(name, pictures, run)
 
-    def run(self, rounds: int, quiet: bool = False) -> None:
-        """Run one round to warm up, then the rounds that are counted.
-
-        quiet: do not print each job's time as soon as it is known.
-        """
+    def run(self, rounds: int) -> None:
+        """Run one round to warm up, then the rounds that are counted."""
         turns = [(number, job) for number in range(rounds + 1) for job in self.jobs.values()]
         for number, job in turns:
             with self._peak_memory(job):
@@ -58,9 +53,8 @@ class Bench:
                 seconds = own_seconds or time.perf_counter() - started
             if number:
                 job.seconds.append(seconds / job.pictures)
-            if not quiet:
-                turn = f"round {number} of {rounds}" if number else "warm-up"
-                print(f"{turn}: {job.name} {seconds / job.pictures:.4f} s per picture", flush=True)
+            turn = f"round {number} of {rounds}" if number else "warm-up"
+            print(f"{turn}: {job.name} {seconds / job.pictures:.4f} s per picture", flush=True)
 
     def _synchronize(self) -> None:
         if self.device.type in ("cuda", "mps"):
@@ -117,32 +111,6 @@ def _watch_memory(job: Job, ended: threading.Event) -> None:
             except psutil.Error:  # it has ended
                 continue
         job.peak_bytes = max(job.peak_bytes, resident)
-
-
-def count_flops(function: Callable[[], object]) -> int:
-    """Floating-point operations of matrix products and attention; a multiply-add counts two.
-
-    Attention is computed as two products meanwhile: the counter does not know all of its kernels,
-    those of CPUs not at all.
-    """
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        function()
-    return counter.get_total_flops()
-
-
-def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations per second of a large square matrix product on this device."""
-    side = 8192 if device.type == "cuda" else 2048
-    a, b = torch.randn(2, side, side, device=device).to(dtype)
-    bench = Bench(device)
-    c = torch.empty_like(a)
-
-    def multiply() -> None:
-        torch.matmul(a, b, out=c)
-
-    bench.add("product", 1, multiply)
-    bench.run(rounds=5, quiet=True)
-    return 2 * side**3 / min(bench.jobs["product"].seconds)
 
 
 def machine(device: torch.device) -> str:

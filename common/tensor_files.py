@@ -104,7 +104,7 @@ def check_state(state: dict, expected: dict[str, Tensor], subject: str) -> None:
     if found != wanted:
         name = min(set(found.items()) ^ set(wanted.items()), key=lambda item: str(item[0]))[0]
         raise InputError(
-            f"{subject}: {name} is {found.get(name, 'missing')}, expected "
+            f"{subject}: {str(name)[:100]} is {found.get(name, 'missing')}, expected "
             f"{wanted.get(name, 'nothing of that name')}"
         )
 

@@ -29,7 +29,7 @@ def annotated_splits(inventory: Inventory, classes: str | Path | None) -> Splits
     splits = splits_of(found, read_classes(classes) if classes else None)
     named = [p for p in inventory.texts if str(p.relative_to(inventory.root)) in found.layout]
     drawn = [path for path in inventory.pictures if path.stem.startswith("task-")]
-    return replace(splits, classes=classes, sources=[*splits.sources, *named, *drawn])
+    return replace(splits, classes_from=classes, sources=[*splits.sources, *named, *drawn])
 
 
 def splits_of(found: AnnotationSet, class_file: ClassFile | None) -> Splits:

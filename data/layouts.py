@@ -72,10 +72,11 @@ def find_splits(
         raise InputError(f"{root}: no such folder; {_how_to_get(root)}")
     else:
         splits = replace(_read(inventory, classes), root=root)
-        classes = classes or splits.classes
+        classes = classes or splits.classes_from
         if splits.pairs and not classes:
             classes = find_class_file(_common_folder(splits))
-    splits = replace(splits, classes=classes or splits.classes, allow_unmatched=allow_unmatched)
+    classes = classes or splits.classes_from
+    splits = replace(splits, classes_from=classes, allow_unmatched=allow_unmatched)
     if not by_hand:
         splits = tell(splits, inventory)
     splits = _with_validation(splits, valid_fraction)

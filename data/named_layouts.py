@@ -39,7 +39,7 @@ def penn_fudan(inventory: Inventory) -> Splits | None:
     if not (inventory.has_rasters(images) and inventory.has_rasters(masks)):
         return None
     splits = from_folders(PENN_FUDAN, {"train": (images, masks)})
-    return replace(splits, classes="person", instances=True)
+    return replace(splits, classes_from="person", instances=True)
 
 
 def voc(inventory: Inventory) -> Splits | None:
@@ -54,7 +54,7 @@ def voc(inventory: Inventory) -> Splits | None:
         raise InputError(
             f"{lists}: expected train.txt, val.txt or test.txt; a VOC folder lists its splits there"
         )
-    return replace(splits, classes="voc2012" if is_voc_s else None, is_voc=True)
+    return replace(splits, classes_from="voc2012" if is_voc_s else None, is_voc=True)
 
 
 def known_folders(inventory: Inventory) -> Splits | None:
@@ -171,7 +171,7 @@ def _with_preset(splits: Splits, folders: dict[str, Folders]) -> Splits:
     masks = {"/".join(masks.parts[-2:]) for _, masks in folders.values()}
     if masks <= {"annotations/training", "annotations/validation"}:
         if all(pair.image.stem.startswith("ADE_") for pair in splits.pairs):
-            return replace(splits, layout="ADE20K", classes="ade20k")
+            return replace(splits, layout="ADE20K", classes_from="ade20k")
         return splits
     if splits.layout != "Cityscapes":
         return splits
@@ -182,6 +182,6 @@ def _with_preset(splits: Splits, folders: dict[str, Folders]) -> Splits:
             "all splits, or remove them all"
         )
     if kinds == {True}:
-        return replace(splits, classes="cityscapes_label_ids")
+        return replace(splits, classes_from="cityscapes_label_ids")
     are_theirs = all(pair.mask.stem.endswith(TRAIN_IDS) for pair in splits.pairs)
-    return replace(splits, classes="cityscapes") if are_theirs else splits
+    return replace(splits, classes_from="cityscapes") if are_theirs else splits

@@ -56,9 +56,9 @@ class Splits:
     decisions: how the folder is read, a line each. notes: what else the user should know, a warning
     each. sources: files that were read besides those of the pairs. unused: those that were not, in
     groups, a line each. root: the data set's
-    folder, None where images and masks are given by hand. classes: a class file or the name of a
-    preset. class_file: classes that other files bring. instances: masks hold instance ids. is_voc:
-    the folders are Pascal VOC's. allow_unmatched: leave pairs out whose sizes differ.
+    folder, None where images and masks are given by hand. classes_from: a class file or the name of
+    a preset. class_file: classes that other files bring. instances: masks hold instance ids.
+    is_voc: the folders are Pascal VOC's. allow_unmatched: leave pairs out whose sizes differ.
     """
 
     layout: str
@@ -72,7 +72,7 @@ class Splits:
     sources: list[Path] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     root: Path | None = None
-    classes: str | Path | None = None
+    classes_from: str | Path | None = None
     class_file: ClassFile | None = None
     instances: bool = False
     is_voc: bool = False

@@ -95,7 +95,7 @@ class SegmentationData:
 
     def __str__(self) -> str:
         names = self.classes.names
-        source = f" ({self.splits.classes})" if self.splits.classes else ""
+        source = f" ({self.splits.classes_from})" if self.splits.classes_from else ""
         statement = (
             f"{self.splits.layout}: {len(self.splits.train)} pairs to train on, "
             f"{len(self.splits.valid)} to validate, {len(self.splits.test)} to test; "
@@ -144,7 +144,7 @@ def inspect_data(splits: Splits) -> SegmentationData:
     if class_file and class_file.merged and not splits.class_file:
         label = next(iter(class_file.merged))
         raise InputError(
-            f"{splits.classes}: mask value {label!r} is not a whole number; names are "
+            f"{splits.classes_from}: mask value {label!r} is not a whole number; names are "
             "labels of annotation files"
         )
     splits, scans = _fitting(splits, scan_pairs(splits.pairs))
@@ -199,12 +199,14 @@ def _numbers(data: SegmentationData) -> dict[Path, tuple[int, int] | None]:
 
 def _class_file(splits: Splits) -> ClassFile | None:
     """What the data set's class file or its annotation files say of the classes."""
-    class_file = splits.class_file or (read_classes(splits.classes) if splits.classes else None)
+    class_file = splits.class_file
+    if not class_file and splits.classes_from:
+        class_file = read_classes(splits.classes_from)
     if not class_file or not splits.instances or class_file.values:
         return class_file
     if class_file.classes.num_classes != 2:
         raise InputError(
-            f"{splits.classes}: {class_file.classes.num_classes} classes, but the masks of "
+            f"{splits.classes_from}: {class_file.classes.num_classes} classes, but the masks of "
             f"{splits.layout} hold objects of one kind; name background and that kind"
         )
     return replace(class_file, instances=True)
@@ -265,7 +267,7 @@ def _class_warnings(data: SegmentationData) -> Iterable[str]:
             yield f"{len(missing)} classes have no pixel in the {split} split: {shown}"
     last = data.classes.num_classes - 1
     are_indices = all(value == k for value, k in data.encoding.values.items())
-    if last > 1 and are_indices and not (data.splits.classes or data.splits.class_file):
+    if last > 1 and are_indices and not (data.splits.classes_from or data.splits.class_file):
         yield (
             f"there is no class file, so the mask values 0 to {last} are {last + 1} classes; if "
             f"one of them marks pixels without a label (often 0 or {last}), list the classes and "

@@ -45,9 +45,9 @@ def seen(inventory: Inventory) -> str:
 def tell(splits: Splits, inventory: Inventory) -> Splits:
     """The splits with the files that are not used, and a warning of those that say something."""
     used = {path for pair in splits.pairs for path in pair.files} | {*splits.sources}
-    used |= {orphan.path for orphan in splits.orphans} | {Path(str(splits.classes))}
-    if splits.classes:  # Roboflow writes its file into the folder of each split
-        used |= {path for path in inventory.texts if path.name == Path(splits.classes).name}
+    used |= {orphan.path for orphan in splits.orphans} | {Path(str(splits.classes_from))}
+    if splits.classes_from:  # Roboflow writes its file into the folder of each split
+        used |= {path for path in inventory.texts if path.name == Path(splits.classes_from).name}
     left = [path for path in inventory.files if path not in used]
     rasters = _by_folder(inventory, [path for path in inventory.rasters if path not in used])
     texts = _by_folder(inventory, [path for path in left if _says_something(inventory, path)])

@@ -23,7 +23,7 @@ from data.labels.classes import BACKGROUND_NAMES, Classes, colour_table, is_back
 from results.polygons import Part, Tracing, trace
 from utils import InputError, remove_leftovers, temporary_path, write_atomically
 
-FILES = {  # of each kind: what is written for a picture, and where a copy of the picture goes
+FORMATS = {  # of each kind: what is written for a picture, and where a copy of the picture goes
     "labelme": ("labelme/{}.json", "labelme/{}"),
     "coco": (".coco/{}.json", "coco/images/{}"),  # joined in the end
     "yolo": ("yolo/images/{}.txt", "yolo/images/{}"),  # labels/ in place of the last images/
@@ -37,7 +37,7 @@ OFF_GRID = 0.01  # pixels
 
 def annotation_files(folder: Path, name: Path, kinds: Iterable[str]) -> dict[str, Path]:
     """The files of one picture by those kinds that are data sets; name: without extension."""
-    names = {kind: FILES[kind][0].format(name.as_posix()) for kind in kinds if kind in FILES}
+    names = {kind: FORMATS[kind][0].format(name.as_posix()) for kind in kinds if kind in FORMATS}
     if "yolo" in names:
         names["yolo"] = "/labels/".join(names["yolo"].rsplit("/images/", 1))
     return {kind: folder / text for kind, text in names.items()}
@@ -56,11 +56,11 @@ def check_new(folder: Path, names: Iterable[Path], kinds: Collection[str]) -> No
 
 
 class AnnotationFiles:
-    """Writes data sets of some kinds of FILES into a folder; other kinds are passed over."""
+    """Writes data sets of some kinds of FORMATS into a folder; other kinds are passed over."""
 
     def __init__(self, folder: Path, classes: Classes, kinds: Collection[str], tracing: Tracing):
         self.folder, self.classes, self.tracing = folder, classes, tracing
-        self.kinds = [kind for kind in FILES if kind in kinds]
+        self.kinds = [kind for kind in FORMATS if kind in kinds]
         shown = [k for k, name in enumerate(classes.names) if not is_background(name)]
         self._numbers = {k: number for number, k in enumerate(shown)}  # of YOLO; COCO's plus one
         self._counts = np.zeros(3, np.int64)  # parts, parts left out, ignored pixels
@@ -75,7 +75,7 @@ class AnnotationFiles:
         files = annotation_files(self.folder, name, self.kinds)
         picture = f"{name.as_posix()}{path.suffix}"
         for kind in self.kinds:
-            write_atomically(self.folder / FILES[kind][1].format(picture), path.read_bytes())
+            write_atomically(self.folder / FORMATS[kind][1].format(picture), path.read_bytes())
         if "dataset" in files:
             write_mask(files.pop("dataset"), labels, self.classes.palette)
         if files:

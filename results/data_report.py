@@ -58,7 +58,7 @@ def describe(data: SegmentationData) -> dict:
     pixels = {split: data.pixels(split) for split in splits}
     return {
         "layout": data.splits.layout,
-        "classes_from": str(data.splits.classes) if data.splits.classes else None,
+        "classes_from": str(data.splits.classes_from) if data.splits.classes_from else None,
         "masks_hold": data.encoding.name,
         "decisions": data.splits.decisions,
         "unused": data.splits.unused,
@@ -237,8 +237,8 @@ def write_augment_sheet(data: SegmentationData, augment: Augment) -> None:
     panels = []
     for i, pair in enumerate(usable[: SHEET_PAIRS["train"]]):
         image, target = read_pair(pair, data.encoding)
-        for draw in range(i, i + VARIATIONS * len(usable), len(usable)):
-            varied, labels = augment(image, target, draw)
+        for index in range(i, i + VARIATIONS * len(usable), len(usable)):
+            varied, labels = augment(image, target, index)
             blended = overlay(varied, labels, data.classes)
             panels += [(varied, pair.image.name), (blended, "hatched pixels are ignored")]
     _write_sheet("augment.png", panels, columns=2 * VARIATIONS)

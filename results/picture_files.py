@@ -33,7 +33,7 @@ from results.tables import NAMES, RECORD, RESULTS_CSV, ResultsTable, picture_key
 from utils import InputError, printable, write_atomically
 from video.source import is_film
 
-ENDINGS = {
+PICTURE_ENDINGS = {
     "overlay": "_overlay.jpg",
     "mask": "_mask.png",
     "side-by-side": "_side_by_side.jpg",
@@ -121,7 +121,7 @@ def _own_name(usual: Iterable[Path], earlier: str) -> Path | None:
 
 
 def _is_taken(target: Path) -> bool:
-    return any(map(os.path.lexists, result_paths(target, ENDINGS).values()))
+    return any(map(os.path.lexists, result_paths(target, PICTURE_ENDINGS).values()))
 
 
 def _numbered(name: Path, number: int) -> Path:
@@ -134,7 +134,7 @@ def _folded(name: Path) -> str:
 
 def result_paths(target: Path, kinds: Iterable[str]) -> dict[str, Path]:
     """The files of one picture by kind; target: path without extension."""
-    endings = {kind: ENDINGS[kind] for kind in kinds if kind in ENDINGS}
+    endings = {kind: PICTURE_ENDINGS[kind] for kind in kinds if kind in PICTURE_ENDINGS}
     return {kind: target.with_name(target.name + ending) for kind, ending in endings.items()}
 
 

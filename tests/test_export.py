@@ -19,7 +19,7 @@ from data.labels.classes import default_classes
 from data.transforms import Resize, to_tensor
 from export import Exportable, ExportOptions, export_model
 from inference.protocol import Protocol, ShortSide
-from model import HEAD_CLASSES, SegmentationModel
+from model import HEADS, SegmentationModel
 from networks.positions import resized_positions
 from networks.tracing import Float16Weights, PictureModel
 from networks.vit import DinoVisionTransformer
@@ -35,7 +35,7 @@ def small_vit(**options):
 
 
 def small_model(stretch=False, head="ms", **options):
-    head = HEAD_CLASSES[head](16, 3)
+    head = HEADS[head][0](16, 3)
     decide(head)
     built = SegmentationModel(small_vit(**options), head).eval()
     protocol = Protocol(Resize((60, 90), keep_ratio=True), stretch=stretch)

@@ -10,7 +10,7 @@ from torch import nn
 
 import config
 import model as model_module
-from model import HEAD_CLASSES, build_model
+from model import HEADS, build_model
 from networks import hub
 from networks.backbones import load_backbone
 from networks.resampling import pad_to_multiple, upsample
@@ -63,12 +63,13 @@ def test_padding_is_cropped_not_squeezed():
 )
 def test_trainable_parameters_of_the_articles(head, expected):
     with torch.device("meta"):
-        model = HEAD_CLASSES[head](config.HEADS[head] * 384, 21)
+        head_class, blocks = HEADS[head]
+        model = head_class(blocks * 384, 21)
     assert sum(p.numel() for p in model.parameters()) == expected
 
 
 def test_conv_head_of_the_web_dino_article():
-    head = HEAD_CLASSES["conv"](1024, 2)
+    head = HEADS["conv"][0](1024, 2)
     assert sum(p.numel() for p in head.parameters()) == 2_360_066
     assert head(torch.randn(1, 1024, 3, 5)).shape == (1, 2, 3, 5)
 

@@ -3,8 +3,8 @@
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from reprlib import repr as short
 
+from common.checkpoints import short
 from data.labels.classes import Colour
 
 OTHERS = "others"  # as `labels` or `ignore`: every mask value that the file does not name

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from reprlib import repr as short
 
+from common.checkpoints import short
 from config import IGNORE_INDEX, MAX_CLASSES
 from data.labels.class_checks import (
     OTHERS,

@@ -58,7 +58,7 @@ def line_chart(
             known = [(x - DASH, y), (x + DASH, y)]
         drawn.append((name, " ".join(f"{x},{y}" for x, y in known)))
     shown = {
-        name: [_short(y) if math.isfinite(y) else None for y in values]
+        name: [_label(y) if math.isfinite(y) else None for y in values]
         for name, values in lines.items()
     }
     ends = ", ".join(f"{name} {values[-1]}" for name, values in shown.items())
@@ -78,7 +78,7 @@ def line_chart(
     )
 
 
-def _short(value: float) -> str:
+def _label(value: float) -> str:
     return f"{value:.4f}" if 1e-3 <= abs(value) < 100 or value == 0 else f"{value:.3g}"
 
 

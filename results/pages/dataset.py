@@ -29,7 +29,7 @@ PICTURES = range(8, 61)  # in the gallery: one in PICTURES_OF, between these
 PICTURES_OF = 50
 KEPT_FILE = "pictures.json"  # what the gallery says of pictures, for the next page
 SIZES = 6  # listed
-FILES = ("report.json", "contact_sheet.png", "augment.png")
+LINKED_FILES = ("report.json", "contact_sheet.png", "augment.png")
 MODES = [Mode("Picture", ""), Mode("Overlay", "target", blend=True), Mode("Mask", "target")]
 
 
@@ -118,7 +118,7 @@ class DatasetPage(Page):
             write_atomically(self.folder / FOLDER / KEPT_FILE, json.dumps(content).encode())
 
     def text(self, state: str) -> str:
-        files = [(name, name) for name in FILES if self.wrote(self.folder / name)]
+        files = [(name, name) for name in LINKED_FILES if self.wrote(self.folder / name)]
         statement = self._source
         if self.data:
             counts = ", ".join(f"{len(pairs)} {split}" for split, pairs in _splits(self.data))

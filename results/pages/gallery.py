@@ -11,7 +11,7 @@ from data.labels.classes import Classes
 from inference.windows import Prediction
 from results.pages.html import Page
 from results.pages.layers import layers_path, url, write_layers
-from results.picture_files import CONTACT_SHEET, ENDINGS, result_paths
+from results.picture_files import CONTACT_SHEET, PICTURE_ENDINGS, result_paths
 from results.tables import ResultsTable, class_fractions, picture_key
 from utils import printable
 
@@ -151,7 +151,7 @@ class InferencePage(Page):
         name, picture, is_current = Path(result), Path(source), self._table.is_current
         if not is_current(self.folder / layers_path(name), picture):
             return None
-        found = result_paths(self.folder / self._names.get(key, name), ENDINGS).items()
+        found = result_paths(self.folder / self._names.get(key, name), PICTURE_ENDINGS).items()
         return Picture(
             name=result,
             layers=url(layers_path(name)),

@@ -22,8 +22,8 @@ from results.scores import COLUMNS, means_of
 SHOWN_SCORES = 10  # in the table of epochs; the IoU of each class is not among them
 MATRIX_CLASSES = 24  # shown of a confusion matrix: those that are confused most
 MISTAKES = 12  # listed
-CURVES = {"miou": "mIoU", "loss": "Loss", "pixel_acc": "Pixel accuracy"}
-FILES = (
+CHARTS = {"miou": "mIoU", "loss": "Loss", "pixel_acc": "Pixel accuracy"}
+LINKED_FILES = (
     "results.csv", "confusion.csv", "history.csv", "run.json", "best_model_iou.pth",
     "best_model_loss.pth", "final_model.pth", "last.pth",
 )  # fmt: skip
@@ -75,7 +75,7 @@ class RunPage(Page):
         worst = Gallery(entries, MODES, 3, [Number("IoU", "number")], self._worst.pictures)
         names = [f"epoch_{row['epoch']:03d}" for row in self._history]
         previews = [(name.replace("_", " "), f"valid_preds/{name}.jpg") for name in names]
-        files = [(name, url(name)) for name in FILES if self.wrote(self.folder / name)]
+        files = [(name, url(name)) for name in LINKED_FILES if self.wrote(self.folder / name)]
         return self.render(
             "run.html", state, self._statement, self._facts, files,
             headlines=_headlines(self._history, scores, self._watch),
@@ -139,10 +139,10 @@ def _headlines(
 def _table(history: Sequence[Row]) -> dict[str, list[str]]:
     """The first SHOWN_SCORES as texts by name; the IoU of each class stands in history.csv."""
     names = [name for name in (history or [{}])[0] if not name.startswith("iou_")]
-    return {name: [short(row[name]) for row in history] for name in names[:SHOWN_SCORES]}
+    return {name: [four_digits(row[name]) for row in history] for name in names[:SHOWN_SCORES]}
 
 
-def short(value: float | None) -> str:
+def four_digits(value: float | None) -> str:
     """Four digits, or - where the value is missing."""
     return "-" if value is None or math.isnan(value) else f"{value:.4g}"
 
@@ -153,7 +153,7 @@ def _charts(history: Sequence[Row]) -> list[Chart]:
     epochs = [row["epoch"] for row in history]
     lines = {
         title: {split: f"{split}_{score}" for split in ("train", "valid")}
-        for score, title in CURVES.items()
+        for score, title in CHARTS.items()
     }
     lines["Learning rate"] = {"rate": "lr"}
     return [

@@ -186,7 +186,7 @@ def test_ade20k(tmp_path, in_tmp):
             save(tmp_path / "annotations" / split / f"ADE_{i}.png", stored)
             expected[f"ADE_{i}.jpg"] = ids
     splits = find_splits(tmp_path)
-    assert (splits.layout, splits.classes) == ("ADE20K", "ade20k")
+    assert (splits.layout, splits.classes_from) == ("ADE20K", "ade20k")
     for found in decoded(splits):
         assert_ids(found, expected)
 
@@ -369,8 +369,8 @@ def test_the_class_file_of_data_counts_beside_folders_by_hand(data_dir, in_tmp):
     (data_dir / "classes.txt").write_text("ground\nbox\n")
     folders = [data_dir / f"{split}_{kind}" for split in ("train", "valid")
                for kind in ("images", "masks")]  # fmt: skip
-    assert find_splits(data_dir, folders).classes == data_dir / "classes.txt"
-    assert find_splits(None, folders).classes is None
+    assert find_splits(data_dir, folders).classes_from == data_dir / "classes.txt"
+    assert find_splits(None, folders).classes_from is None
 
 
 @pytest.mark.parametrize(("name", "words"), [("VOC2012", "--download voc2012"), ("x", "README")])

@@ -8,10 +8,9 @@ import pytest
 import torch
 from helpers.basics import draw_pair
 
-import config
 from config import DINOV2_INPUT, InputFormat
 from data import augment, transforms
-from data.augment import MAX_SHARE, build_augment, distort_colours
+from data.augment import AUGMENTS, MAX_SHARE, build_augment, distort_colours
 from data.transforms import Resize, eval_transform, fit_image, fit_target, to_image, to_tensor
 from networks.resampling import upsample
 
@@ -53,7 +52,7 @@ def plain_colours(monkeypatch):
 
 @pytest.mark.parametrize("keep_ratio", [False, True])
 @pytest.mark.parametrize("size", [(120, 160), (84, 196), (301, 257), (56, 56)])
-@pytest.mark.parametrize("name", config.AUGMENTS)
+@pytest.mark.parametrize("name", AUGMENTS)
 def test_image_and_mask_stay_aligned(name, size, keep_ratio, plain_colours):
     variation = build_augment(name, Resize(size, keep_ratio), seed=1)
     beside = []
@@ -120,7 +119,7 @@ def test_half_of_the_draws_are_mirrored_and_the_seed_says_which():
     assert mirrored[0] != mirrored[1]
 
 
-@pytest.mark.parametrize("name", config.AUGMENTS)
+@pytest.mark.parametrize("name", AUGMENTS)
 def test_what_augmentation_makes_up_is_ignored(name):
     """A picture of one colour and one class: wherever the target counts, that colour is."""
     image, target = np.full((90, 60, 3), 200, np.uint8), np.zeros((90, 60), np.uint8)
@@ -334,6 +333,6 @@ def test_normalisation_and_back():
     assert padding.abs().max() < 0.02  # as the model pads
 
 
-@pytest.mark.parametrize("name", config.AUGMENTS)
+@pytest.mark.parametrize("name", AUGMENTS)
 def test_every_augmentation_says_whether_it_is_tiled(name):
     assert build_augment(name, Resize((56, 56)), seed=0).tiled == (name == "crop")

@@ -137,7 +137,7 @@ def test_150_classes_at_1080p_in_bounded_memory():
     view = windows.View(picture(0, 1080, 1920), protocol.resize, False, protocol)
     with torch.inference_mode():
         (logits,) = windows.run_windows(model, [view], CPU, batch_size=1)
-        rows, scores = next(windows.strips([logits], as_probabilities=True))
+        rows, scores = next(windows.row_strips([logits], as_probabilities=True))
     assert scores.shape == (150, rows.stop, 1920)
     assert scores.nbytes <= 4 * windows.STRIP_ELEMENTS
     assert logits.any_grid.nbytes < 110e6  # on the grid, a twelfth
