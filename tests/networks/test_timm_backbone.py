@@ -56,11 +56,15 @@ def test_random_weights_are_the_same_in_each_process():
     assert first == fingerprint(load_backbone("timm/test_vit2", 2, weights="none"))
 
 
-def test_random_blocks_with_a_norm_at_their_end_do_something():
-    block = timm.models.vision_transformer.ResPostBlock(8, 2, init_values=1e-5)
-    init_random_weights(block)
-    images = torch.ones(1, 3, 8)
-    assert (block(images) - images).abs().mean() > 0.1
+def test_random_blocks_do_something():
+    """Their last norm, or LayerScale, starts at 1e-5, with which they would change nothing."""
+    for block in (
+        timm.models.vision_transformer.ResPostBlock(8, 2, init_values=1e-5),
+        timm.models.vision_transformer.Block(8, 2, init_values=1e-5),
+    ):
+        init_random_weights(block)
+        images = torch.randn(1, 3, 8)
+        assert (block(images) - images).abs().mean() > 1e-4
 
 
 def test_the_tag_decides_mean_and_licence():
@@ -193,9 +197,6 @@ def test_without_a_network_access_or_timm(monkeypatch):
         load_backbone("timm/test_vit", 1)
     assert "\n" not in str(e.value)
     assert len(calls) == 1, "tried again and again"
-    fail(type("GatedRepoError", (OSError,), {})("403"))
-    with pytest.raises(InputError, match=r"ask for access on https.*timm/test_vit.r160_in1k"):
-        load_backbone("timm/test_vit", 1)
     with pytest.raises(InputError, match="comes from timm; leave --hub-repo out"):
         load_backbone("timm/test_vit", 1, hub_repo=".")
     monkeypatch.setitem(sys.modules, "timm", None)
