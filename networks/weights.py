@@ -121,7 +121,7 @@ def read_weights(path: str | Path, expected: Mapping[str, Tensor]) -> FileOfWeig
         found += f" below {prefix}" if prefix else ""
         tensors = {official(name): value for name, value in inner.items()}
         for joined, parts in JOINED.items():
-            if not any(parts[0] in name for name in own):
+            if not any(f"{parts[0]}weight" in name for name in own):
                 _join(tensors, joined, parts)
         _fit_tokens(tensors, expected)
     state = {k: v for k, v in tensors.items() if k in expected or not k.startswith(NOT_BACKBONE)}

@@ -38,15 +38,6 @@ def test_block_choice():
             vit.get_intermediate_layers(images, n=n)
 
 
-def test_reshape_is_rows_of_patches():
-    vit, images = tiny(num_register_tokens=3), torch.randn(2, 3, 28, 42)
-    (tokens,) = vit.get_intermediate_layers(images, n=1)
-    (maps,) = vit.get_intermediate_layers(images, n=1, reshape=True)
-    assert maps.shape == (2, 16, 2, 3)
-    assert maps.is_contiguous()
-    assert torch.equal(maps[:, :, 1, 2], tokens[:, 5])
-
-
 def test_masked_patches_are_the_mask_token():
     vit = tiny()
     torch.nn.init.normal_(vit.mask_token)
