@@ -25,15 +25,8 @@ from inference.onnx_metadata import describe
 from inference.protocol import Protocol
 from model import HEADS, build_model
 from networks.openvino_runtime import quiet
-from networks.tracing import (
-    ClassIds,
-    Float16Weights,
-    PictureModel,
-    has_dinov2_positions,
-    traceable_positions,
-    traced,
-    whole_patches,
-)
+from networks.positions import has_dinov2_positions, traceable_positions
+from networks.tracing import ClassIds, Float16Weights, PictureModel, traced
 from predictor import PredictorOptions, load_predictor
 from utils import InputError, remove_leftovers, temporary_path
 
@@ -124,11 +117,10 @@ def _write_and_compare(
     """The largest difference of the file's logits from torch's, as a share of the largest."""
     model, protocol = chosen.model.eval(), chosen.protocol
     size = protocol.input_size
-    if options.dynamic:
-        size = whole_patches(model, size)
-    pictures = PictureModel(model, None if options.dynamic else size, protocol.stretch).eval()
+    only_size = None if options.dynamic else size
+    pictures = PictureModel(model, only_size, protocol.stretch).eval()
     notes = describe(protocol, chosen.classes, options.dynamic, options.output)
-    with quiet(), traceable_positions(model, size, options.dynamic):
+    with quiet(), traceable_positions(model.backbone, only_size):
         stored = Float16Weights(pictures) if options.weights_dtype == "float16" else pictures
         stored = ClassIds(stored) if options.output == "labels" else stored
         patch = model.input_format.patch_size if options.dynamic else None

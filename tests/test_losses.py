@@ -66,7 +66,7 @@ def test_the_losses_are_those_of_torch(name, num_classes):
     )
 
 
-@pytest.mark.parametrize("strip_bytes", [1, 4 * 2 * 3 * 42, 2**20])  # a row, two rows, all images
+@pytest.mark.parametrize("strip_bytes", [1, 4 * 3 * 40 * 7, 2**20])  # a row, some rows, all
 @pytest.mark.parametrize("pixels", [None, [900, 90, 10]])
 @pytest.mark.parametrize("name", PIXEL_LOSSES)
 def test_strips_give_the_loss_and_gradient_of_the_whole(name, pixels, strip_bytes, monkeypatch):
@@ -75,28 +75,17 @@ def test_strips_give_the_loss_and_gradient_of_the_whole(name, pixels, strip_byte
     grid = torch.randn(3, 3, 2, 3, requires_grad=True)
     targets = torch.randint(0, 3, (3, 25, 42), dtype=torch.uint8)
     targets[:, 20:] = 255
-    expected = losses.at_full_size(upsample(grid, (25, 42), output_stride=Fraction(14)), targets)
+    expected = losses.at_full_size(upsample(grid, (25, 42), output_stride=STRIDE), targets)
     (gradient,) = torch.autograd.grad(2 * expected, grid)
     loss = losses(grid, targets)
     (2 * loss).backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     torch.testing.assert_close(grid.grad, gradient, rtol=1e-4, atol=1e-7)
-
-
-@pytest.mark.parametrize("strip_bytes", [1, 4 * 3 * 40 * 7, 2**20])  # a row, seven rows, all
-@pytest.mark.parametrize("pixels", [None, [900, 90, 10]])
-@pytest.mark.parametrize("name", PIXEL_LOSSES)
-def test_a_picture_is_scored_in_strips_as_a_whole(name, pixels, strip_bytes, monkeypatch):
-    monkeypatch.setitem(resampling.STRIP_BYTES, "cpu", strip_bytes)
-    stride = Fraction(14, 4)  # of a head of scale 4
-    losses = build_criterion(name, partial(upsample, output_stride=stride), pixels)
-    grid = torch.randn(1, 3, 8, 12)
+    # A picture in evaluation, whose mask has another size than the input.
     target = torch.randint(0, 3, (1, 31, 40), dtype=torch.uint8)
-    target[:, 25:] = 255
-    upsampled = upsample(grid, (25, 42), (31, 40), output_stride=stride)
-    expected = losses.at_full_size(upsampled, target)
-    loss = losses.of_picture(grid, target, (25, 42))
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    upsampled = upsample(grid[:1], (25, 42), (31, 40), output_stride=STRIDE)
+    loss = losses.of_picture(grid[:1].detach(), target, (25, 42))
+    assert loss.item() == pytest.approx(losses.at_full_size(upsampled, target).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", PIXEL_LOSSES)
@@ -143,13 +132,6 @@ def test_right_answers_cost_least(name):
     right = 20 * F.one_hot(targets, 3).permute(0, 3, 1, 2).float()
     assert losses.at_full_size(right, targets).item() < 1e-4
     assert losses.at_full_size(-right, targets).item() > 1
-
-
-def test_the_losses_differ():
-    values = {
-        build_criterion(name, STRIDE).at_full_size(*example()).item() for name in PIXEL_LOSSES
-    }
-    assert len(values) == len(PIXEL_LOSSES)
 
 
 @pytest.mark.parametrize("name", PIXEL_LOSSES)
