@@ -12,7 +12,7 @@ import torch
 
 import config
 from benchmarks.jobs import Workload, sample_data, script_seconds, write_inputs
-from benchmarks.table import Bench, machine
+from benchmarks.table import Bench, count_flops, machine, matrix_rate
 from common.exits import exits_cleanly
 from common.flags import add_image_size, add_model_flags, add_shared
 from common.parser import Parser, positive_int
@@ -106,6 +106,17 @@ def report(bench: Bench, num_train: int, num_valid: int) -> dict[str, float]:
     return ratios
 
 
+def chip_report(workload: Workload, forward_seconds: float) -> dict[str, float]:
+    """The forward pass's share of the device's matrix rate."""
+    flops = count_flops(workload.extract) / workload.batch_size
+    rate = matrix_rate(workload.device, workload.model.amp or torch.float32)
+    return {
+        "forward, TFLOP/s": flops / forward_seconds / 1e12,
+        "large matrix product, TFLOP/s": rate / 1e12,
+        "share of it": flops / forward_seconds / rate,
+    }
+
+
 def add_jobs(bench: Bench, workload: Workload, batch_size: int) -> None:
     count, num_valid = workload.pictures, len(workload.loaders[1].dataset)
     repeated = workload.num_batches * batch_size
@@ -194,6 +205,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     bench.run(args.rounds)
 
     figures = report(bench, num_train, num_valid)
+    figures |= chip_report(workload, bench.jobs[LIMIT].median)
     print(f"\n{args.backbone}, {resize.image_size} pixels, batch {args.batch}: {machine(device)}")
     print(bench.table(LIMIT, USUAL))
     print("\n".join(f"{name}: {value:.3f}" for name, value in figures.items()))

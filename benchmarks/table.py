@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 
 import psutil
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
 
 from utils import cpu_computes_in
 
@@ -111,6 +114,28 @@ def _watch_memory(job: Job, ended: threading.Event) -> None:
             except psutil.Error:  # it has ended
                 continue
         job.peak_bytes = max(job.peak_bytes, resident)
+
+
+def count_flops(function: Callable[[], object]) -> int:
+    """Floating-point operations of matrix products and attention; a multiply-add counts two.
+
+    Attention is computed as two products meanwhile: the counter does not know all of its kernels,
+    those of CPUs not at all.
+    """
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations per second of a large square matrix product on this device."""
+    side = 8192 if device.type == "cuda" else 2048
+    a, b = torch.randn(2, side, side, device=device).to(dtype)
+    c = torch.empty_like(a)
+    timer = Timer(
+        "torch.matmul(a, b, out=c)", globals=locals(), num_threads=torch.get_num_threads()
+    )
+    return 2 * side**3 / timer.timeit(5).mean
 
 
 def machine(device: torch.device) -> str:

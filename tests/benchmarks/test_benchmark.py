@@ -9,7 +9,7 @@ from helpers.models import tiny_spec
 import benchmarks.__main__ as benchmark
 import config
 from benchmarks import jobs
-from benchmarks.table import Bench
+from benchmarks.table import Bench, count_flops, matrix_rate
 from benchmarks.usual_loop import PlainHead, plain_epoch
 from data.augment import build_augment
 from data.transforms import Resize
@@ -91,6 +91,15 @@ def test_jobs_run_in_turn_and_the_first_round_only_warms_up(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "warm-up: b 2.0000 s per picture"
     assert lines[5] == "round 2 of 2: b 2.0000 s per picture"
+
+
+def test_operations_are_counted_with_attention():
+    a = torch.randn(8, 16)
+    assert count_flops(lambda: a @ a.T) == 2 * 8 * 16 * 8
+    q = torch.randn(1, 1, 32, 16)
+    attention = torch.nn.functional.scaled_dot_product_attention
+    assert count_flops(lambda: attention(q, q, q)) == 2 * 2 * 32 * 32 * 16
+    assert matrix_rate(CPU, torch.float32) > 1e8
 
 
 def test_one_run_prints_one_table_and_writes_it(in_tmp, capsys, monkeypatch):
