@@ -13,7 +13,7 @@ import numpy as np
 from common.signals import delayed_signals
 from utils import InputError, temporary_path, without_secrets
 from video.codecs import CRF_CODECS, DEFAULT_CODEC, QUIET, usable_codec
-from video.mp4 import FilmFile, cut_to_whole_fragments, move_index_to_front
+from video.mp4 import FilmFile, move_index_to_front, plays
 from video.pictures import BT709, EXACT, usual_matrix
 from video.reader import VideoReader
 from video.sound import SoundTrack
@@ -223,7 +223,7 @@ class VideoWriter:
             self._container.close()
         with suppress(OSError):
             self._file.close()
-            if cut_to_whole_fragments(self._part):
+            if plays(self._part):
                 os.replace(self._part, self.path)
                 return "; what was written so far is kept there"
         return ""
