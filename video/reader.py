@@ -1,5 +1,6 @@
 """Read the frames of a video: exact times, upright, true colours."""
 
+import os
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
@@ -15,7 +16,6 @@ from video.pictures import ToRGB
 from video.source import (
     Packets,
     is_live,
-    is_webcam,
     open_source,
     origin,
     seek,
@@ -61,8 +61,8 @@ class VideoReader:
         self._container = open_source(self.source)
         self._stream = video_stream(self._container, self.source)
         self._stream.thread_type = "AUTO"
-        self.is_live = is_live(self.source, self._container)
-        self.origin = origin(self.source, self._container, self.is_live)
+        self.is_live = is_live(self._container)
+        self.origin = origin(self.source, self._container)
         self._packets = Packets(self._container, self._stream)
         self._times = FrameTimes(self._container, self._stream, self._packets, self.is_live)
         self.fps, self.time_base = self._times.fps, self._times.base
@@ -173,7 +173,7 @@ class VideoReader:
             self._tell(f"is cut short or damaged: {', '.join(notes)}")
 
     def _note_lost_connection(self) -> None:
-        if self._at_end and ("://" in self.source or is_webcam(self.source)):
+        if self._at_end and not os.path.isfile(self.source):
             why = self._packets.error or "the other side closed it"
             seconds = float(self._times.end - self.start_time)
             self.lost = f"connection lost after {seconds:.1f} s ({why})"
