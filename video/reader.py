@@ -117,6 +117,7 @@ class VideoReader:
     def _set_clip(self, start: Fraction, duration: Fraction | None) -> None:
         streams = [s for s in (self._stream, sound_stream(self._container)) if s is not None]
         starts = [s.start_time * s.time_base for s in streams if s.start_time is not None]
+        starts = [0] if self._times.is_counted else starts
         # Sound may begin before 0, with samples that only fill its decoder's buffers.
         self.start_time = max(Fraction(0), min(starts, default=0)) + start
         known = duration is not None and not self.is_live  # a live clip begins with its first frame
@@ -132,7 +133,7 @@ class VideoReader:
             self.num_frames = max(1, round(seconds * self.fps))
 
     def _read_clip(self) -> Iterator[tuple[av.VideoFrame, Fraction, Fraction]]:
-        """Yield the decoded frames of the clip with their begin and end in seconds of the source."""
+        """Yield the frames of the clip with begin and end in seconds of the source."""
         for frame, begin, end in self._times.timed(self._decode()):
             if self.end_time is not None and begin >= self.end_time:
                 return
