@@ -1,10 +1,11 @@
 """infer_video.py on cameras and addresses: nothing leaks, and what is lost is told."""
 
+import itertools
 import os
 import time
 
 import pytest
-from helpers.cameras import camera, film_server
+from helpers.cameras import camera, film_server, server
 from helpers.stubs import StubPredictor, fails
 from helpers.videos import grey_frames, make_video, noise_frames, read
 from PIL import Image
@@ -69,6 +70,21 @@ def test_a_connection_that_breaks_keeps_the_film_and_is_told(
     (film,) = films(in_tmp)
     assert 15 < len(read(film)[1]) < 40
     assert_no_secret(results(in_tmp), message)
+
+
+def test_sound_whose_own_connection_breaks_is_told(stub, in_tmp, capsys):
+    data = make_video(
+        in_tmp / "in.mp4", noise_frames(40), sound="aac", options={"movflags": "+faststart"}
+    ).read_bytes()
+    answers = itertools.count(1)
+
+    def send(write):  # pictures are read by the first connection
+        write(data if next(answers) != 2 else data[: len(data) // 2])
+
+    with server(send, {"Content-Length": str(len(data))}, reset=False) as host:
+        message = fails(capsys, infer_video.main, "--input", f"http://{host}/in.mp4")
+    assert "in.mp4: connection lost: its sound stops at 1." in message
+    assert len(read(films(in_tmp)[0])[1]) == 40
 
 
 def test_a_film_at_an_address_is_whole_and_keeps_its_sound(stub, in_tmp, capsys):

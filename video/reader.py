@@ -14,6 +14,7 @@ import numpy as np
 from utils import InputError, public_name
 from video.pictures import ToRGB
 from video.source import (
+    CLOSED,
     Packets,
     is_live,
     open_source,
@@ -175,7 +176,7 @@ class VideoReader:
 
     def _note_lost_connection(self) -> None:
         if self._at_end and not os.path.isfile(self.source):
-            why = self._packets.error or "the other side closed it"
+            why = self._packets.error or CLOSED
             seconds = float(self._times.end - self.start_time)
             self.lost = f"connection lost after {seconds:.1f} s ({why})"
 

@@ -16,6 +16,7 @@ from utils import InputError, printable, public_name
 WEBCAMS = {"linux": ("/dev/video{}", "v4l2"), "darwin": ("{}", "avfoundation")}
 OPENING, SILENCE = 15.0, 30.0  # seconds to wait for an address to answer, and for its next picture
 PLAYLISTS = ("hls", "dash", "rtsp", "sdp")  # their size is not that of the film
+CLOSED = "the other side closed it"  # why a connection ended that gave no error
 COVER = 0x400  # disposition flag of a cover picture in an audio file
 
 
