@@ -3,6 +3,7 @@
 import itertools
 import os
 import time
+from pathlib import Path
 
 import pytest
 from helpers.cameras import camera, film_server, server
@@ -159,6 +160,15 @@ def test_the_public_name_of_a_source(address, name):
     assert public_name(address) == name
     text = f"{address.split()[0]} cannot be opened ({address.split()[0]})"
     assert "S3cret" not in without_secrets(text)
+
+
+@pytest.mark.parametrize(("said", "shown"), [
+    (f"{Path('http://u:S3cret@h/x?token=T0KEN')}: no such file", "http:/h/x: no such file"),
+    ("unexpected 'http://u:S3cret@h/x?a=1'; which flag", "unexpected 'http://h/x'; which flag"),
+    ("C:/data/a@2x#b?c: no such file", "C:/data/a@2x#b?c: no such file"),
+])  # fmt: skip
+def test_addresses_in_a_text_lose_their_secrets_alone(said, shown):
+    assert without_secrets(said) == shown
 
 
 @pytest.mark.parametrize("letter", ["v", "視"])
