@@ -20,7 +20,7 @@ from data.labels.classes import Classes
 from data.numbers import ValueRange
 from data.transforms import Resize
 from inference import published_mask2former as published
-from inference.onnx_model import EXPORTED, OnnxModel, load_onnx
+from inference.onnx_model import EXPORTED, load_onnx
 from inference.protocol import OwnSize, Protocol
 from inference.published_heads import OfficialHead, find_head, list_heads, load_head_weights
 from inference.published_mask2former import check_m2f_options, is_m2f, load_m2f
@@ -199,8 +199,6 @@ def load_predictor(
     )
     if options.tile:
         protocol = protocol.tiled(options.tile, options.tile_overlap)
-    if isinstance(module, OnnxModel):
-        module.check_size(protocol)
     if isinstance(module, SegmentationModel):
         if module.to(device).use_runtime(options.runtime, dtype, WORTH_COMPILING):
             dtype = torch.float32  # of the head

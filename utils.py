@@ -150,8 +150,8 @@ def public_name(source: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """The text with the public name of each address in it."""
-    address = r"(\w[\w+.-]*://)((?:[^/?#\n]*@)?\S*)"
+    """The text with the public name of each address in it, which a Path may have left one slash."""
+    address = r"(\w[\w+.-]+://?)((?:[^/?#\n]*@)?\S*?)(?=[)'\":;,.]*(?:\s|$))"
     return re.sub(address, lambda found: found[1] + _host_and_path(found[2]), text)
 
 

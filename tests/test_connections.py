@@ -1,10 +1,12 @@
 """infer_video.py on cameras and addresses: nothing leaks, and what is lost is told."""
 
+import itertools
 import os
 import time
+from pathlib import Path
 
 import pytest
-from helpers.cameras import camera, film_server
+from helpers.cameras import camera, film_server, server
 from helpers.stubs import StubPredictor, fails
 from helpers.videos import grey_frames, make_video, noise_frames, read
 from PIL import Image
@@ -69,6 +71,21 @@ def test_a_connection_that_breaks_keeps_the_film_and_is_told(
     (film,) = films(in_tmp)
     assert 15 < len(read(film)[1]) < 40
     assert_no_secret(results(in_tmp), message)
+
+
+def test_sound_whose_own_connection_breaks_is_told(stub, in_tmp, capsys):
+    data = make_video(
+        in_tmp / "in.mp4", noise_frames(40), sound="aac", options={"movflags": "+faststart"}
+    ).read_bytes()
+    answers = itertools.count(1)
+
+    def send(write):  # pictures are read by the first connection
+        write(data if next(answers) != 2 else data[: len(data) // 2])
+
+    with server(send, {"Content-Length": str(len(data))}, reset=False) as host:
+        message = fails(capsys, infer_video.main, "--input", f"http://{host}/in.mp4")
+    assert "in.mp4: connection lost: its sound stops at 1." in message
+    assert len(read(films(in_tmp)[0])[1]) == 40
 
 
 def test_a_film_at_an_address_is_whole_and_keeps_its_sound(stub, in_tmp, capsys):
@@ -143,6 +160,15 @@ def test_the_public_name_of_a_source(address, name):
     assert public_name(address) == name
     text = f"{address.split()[0]} cannot be opened ({address.split()[0]})"
     assert "S3cret" not in without_secrets(text)
+
+
+@pytest.mark.parametrize(("said", "shown"), [
+    (f"{Path('http://u:S3cret@h/x?token=T0KEN')}: no such file", "http:/h/x: no such file"),
+    ("unexpected 'http://u:S3cret@h/x?a=1'; which flag", "unexpected 'http://h/x'; which flag"),
+    ("C:/data/a@2x#b?c: no such file", "C:/data/a@2x#b?c: no such file"),
+])  # fmt: skip
+def test_addresses_in_a_text_lose_their_secrets_alone(said, shown):
+    assert without_secrets(said) == shown
 
 
 @pytest.mark.parametrize("letter", ["v", "視"])
