@@ -6,7 +6,6 @@ from pathlib import Path
 from config import IGNORE_INDEX, SPLIT_WORDS
 from data.annotations.dataset import AnnotationSet
 from data.annotations.find import read_annotations
-from data.images import upright_size
 from data.inventory import Inventory
 from data.labels.class_entries import IGNORE_LABEL, ClassFile
 from data.labels.class_files import find_class_file, read_classes
@@ -22,7 +21,7 @@ def annotated_splits(inventory: Inventory, classes: str | Path | None) -> Splits
 
     classes: a class file or a preset; else one beside the files is used.
     """
-    found = read_annotations(inventory.root, inventory.pictures, upright_size)
+    found = read_annotations(inventory.root, inventory.pictures, inventory.texts)
     if found is None:
         return None
     classes = classes or find_class_file(inventory.root)
