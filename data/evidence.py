@@ -1,7 +1,7 @@
 """Which folders hold pictures and which hold their masks, told by names, values and sizes."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data.arrays import array_size, read_array
+from data.arrays import read_array
 from data.images import read_mask, upright_size
 from data.inventory import Inventory, evenly
 from data.labels.masks import colour_of, count_values, value_codes
 from data.names import ENOUGH, Side, derived_names, match_names
-from data.pairs import OFF_BY, is_array, is_smaller_copy
-from data.splits import split_of, without_split
+from data.pairs import OFF_BY, SPLIT_NAMES, is_array, is_smaller_copy, stored_size
+from data.splits import split_of, split_of_name, without_split
 from utils import InputError
 
 SAMPLE = 6  # files that are opened on each side
@@ -58,6 +58,23 @@ class Twin:
         shared = set(one) & set(other)
         names = ["/".join(part for part in place if part not in shared) for place in (one, other)]
         return names[0], names[1]
+
+    def is_rival_of(self, other: "Twin") -> bool:
+        """Whether the two cannot both hold: two masks of a picture, or two pictures of a mask."""
+        if self.images.where == other.images.where:
+            return self.masks.where != other.masks.where
+        return self.masks.where == other.masks.where and self.images.place != other.images.place
+
+
+def sides_of(twins: Sequence[Twin]) -> list[tuple[str, Side, Side]]:
+    """The sides of each split; a folder that states none is of training.
+
+    Where each has its own, names may have other words besides: pics and anns, pics_test, anns_test.
+    """
+    loose = [t.split or split_of_name(t.images.where.name, strict=False) for t in twins]
+    stated = loose if len({*loose}) == len(twins) else [twin.split for twin in twins]
+    sides = [(s or "train", t.images, t.masks) for s, t in zip(stated, twins, strict=True)]
+    return sorted(sides, key=lambda side: SPLIT_NAMES.index(side[0]))
 
 
 def find_twins(inventory: Inventory) -> list[Twin]:
@@ -127,7 +144,7 @@ def _neighbours(groups: list[Group]) -> Iterator[tuple[Group, Group]]:
 def _fit(images: Group, masks: Group) -> bool:
     """Whether names and sizes of two groups fit."""
     try:
-        matches = match_names(images, masks).values()
+        matches = match_names(images, masks)
     except InputError:  # two files of one name
         return False
     both = [(image, mask) for image, mask in matches if image and mask]
@@ -141,7 +158,7 @@ def _fit(images: Group, masks: Group) -> bool:
 def _sizes_fit(image: Path, mask: Path) -> bool:
     try:
         whole = upright_size(image)
-        size = array_size(mask) if is_array(mask) else upright_size(mask)
+        size = stored_size(mask)
     except InputError:
         return False
     near = all(abs(a - b) <= OFF_BY for a, b in zip(size, whole, strict=True))

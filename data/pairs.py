@@ -1,7 +1,9 @@
 """Pairs of images and masks, and how one is read."""
 
+import hashlib
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -78,6 +80,13 @@ class Splits:
     is_voc: bool = False
     allow_unmatched: bool = False
 
+    def without_orphans(self) -> "Splits":
+        """The splits without their orphans, and a note of how many there were, if they may go."""
+        if not (self.allow_unmatched and self.orphans):
+            return self
+        note = f"{len(self.orphans)} files without a partner are left out, first: "
+        return replace(self, orphans=[], notes=[*self.notes, note + str(self.orphans[0].path)])
+
     def pairs_of(self, split: str) -> list[Pair]:
         """The pairs of one of SPLIT_NAMES."""
         return getattr(self, split)
@@ -86,6 +95,30 @@ class Splits:
     def pairs(self) -> list[Pair]:
         """All pairs, in the order of SPLIT_NAMES."""
         return [*self.train, *self.valid, *self.test]
+
+
+def with_validation(splits: Splits, fraction: float | None, default: float) -> Splits:
+    """The splits with a validation set, split off the training pairs if there is none."""
+    if splits.valid and fraction is not None:
+        raise InputError(
+            f"--valid-fraction: {splits.layout} has a validation set, which begins with "
+            f"{splits.valid[0].image}; leave the flag out"
+        )
+    if splits.valid or not splits.train:
+        return splits
+    train, valid = split_pairs(splits.train, fraction or default)
+    line = f"{len(valid)} of the training pairs are set aside to validate, chosen by name"
+    return replace(splits, train=train, valid=valid, decisions=[*splits.decisions, line])
+
+
+def split_pairs(pairs: Sequence[Pair], fraction: float) -> tuple[list[Pair], list[Pair]]:
+    """Training and validation pairs, chosen by a hash of the names: alike on every machine."""
+    if len(pairs) < 2:
+        raise InputError(f"{pairs[0].image}: one pair cannot be split; add pictures")
+    count = min(max(1, round(fraction * len(pairs))), len(pairs) - 1)
+    by_hash = sorted(pairs, key=lambda p: hashlib.sha256(os.fsencode(p.image.stem)).hexdigest())
+    chosen = set(by_hash[:count])
+    return [p for p in pairs if p not in chosen], [p for p in pairs if p in chosen]
 
 
 class SizeMismatch(InputError):
@@ -134,12 +167,17 @@ def _mask_size(pair: Pair) -> tuple[int, int]:
     """(H, W) of what `read_stored` makes of a pair's mask."""
     if isinstance(pair.mask, Annotation):
         return pair.mask.size or upright_size(pair.image)
-    size = array_size(pair.mask) if is_array(pair.mask) else upright_size(pair.mask)
+    size = stored_size(pair.mask)
     return next((whole for whole in _image_sizes(pair) if is_smaller_copy(size, whole)), size)
 
 
 def is_array(path: Path) -> bool:
     return path.suffix.lower() == ".npy"
+
+
+def stored_size(mask: Path) -> tuple[int, int]:
+    """(H, W) of a mask file."""
+    return array_size(mask) if is_array(mask) else upright_size(mask)
 
 
 def _image_sizes(pair: Pair) -> list[tuple[int, int]]:
@@ -159,7 +197,7 @@ def is_smaller_copy(mask: tuple[int, int], image: tuple[int, int]) -> bool:
 
 def is_enlarged(pair: Pair) -> bool:
     """Whether a pair's mask file is a smaller copy, which is read at its image's size."""
-    size = array_size(pair.mask) if is_array(pair.mask) else upright_size(pair.mask)
+    size = stored_size(pair.mask)
     return any(is_smaller_copy(size, whole) for whole in _image_sizes(pair))
 
 

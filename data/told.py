@@ -37,7 +37,7 @@ def seen(inventory: Inventory) -> str:
     """What is in a folder, for a message."""
     names = []
     for path in sorted(inventory.root.glob("[!.]*")):
-        folder = "/" if inventory.has_rasters(path) else "/ (no pictures in it)"
+        folder = "/" if path in inventory.folders else "/ (no pictures in it)"
         names.append(path.name + (folder if path.is_dir() else ""))
     return f"found {first_of(names)}" if names else "it is empty"
 
@@ -108,7 +108,7 @@ def _other_masks(
 
 def _fits(images: Side, masks: Side) -> bool:
     try:
-        both = sum(bool(image and mask) for image, mask in match_names(images, masks).values())
+        both = sum(bool(image and mask) for image, mask in match_names(images, masks))
     except InputError:
         return False
     kinds = {kind_of(path) for path in evenly(masks.files, 3)} if both else set()

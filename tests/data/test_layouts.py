@@ -8,10 +8,9 @@ from helpers.basics import shared_data
 from PIL import Image
 
 from data.labels.classes import VOC2012
-from data.layouts import find_splits, split_pairs
-from data.names import side_at
-from data.pairs import Pair, read_pair
-from data.sides import pair_sides
+from data.layouts import find_splits
+from data.names import pair_sides, side_at
+from data.pairs import Pair, read_pair, split_pairs
 from data.survey import load_data
 from utils import InputError
 

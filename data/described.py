@@ -16,15 +16,14 @@ from data.inventory import Inventory
 from data.labels.class_checks import class_name
 from data.labels.class_entries import ClassFile, parse_classes
 from data.labels.classes import Classes, default_palette
-from data.names import Side
+from data.names import Side, from_sides
 from data.pairs import Splits
-from data.sides import from_sides
 from utils import InputError
 
 OF_ULTRALYTICS = ("masks_dir", "label_mapping")
 
 
-def read_ultralytics(inventory: Inventory) -> Splits | None:
+def described_splits(inventory: Inventory) -> Splits | None:
     """The data set that such a file in the root describes; None without one."""
     for path in inventory.texts:
         if path.parent != inventory.root or path.suffix.lower() not in (".yaml", ".yml", ".json"):
@@ -61,14 +60,15 @@ def _ultralytics(
     sides = []
     for split, entries in stated.items():
         for entry in entries if isinstance(entries, list) else [entries]:
-            images = _folder(inventory, path, str(entry), str(content.get("path") or ""))
-            below = list(images.relative_to(inventory.root).parts)
-            if "images" not in below:
-                raise ValueError(f"{split}: {entry}: no folder of this path is called images, for "
-                                 f"which {masks_dir} would stand")  # fmt: skip
-            place = len(below) - 1 - below[::-1].index("images")
-            masks = inventory.root.joinpath(*below[:place], masks_dir, *below[place + 1 :])
-            sides.append((split, _side(inventory, images), _side(inventory, masks)))
+            images = _side(inventory, path, str(entry), str(content.get("path") or ""))
+            below = f"/{images.where.relative_to(inventory.root).as_posix()}/"
+            if "/images/" not in below:
+                raise ValueError(
+                    f"{split}: {entry}: no folder of this path is called images, for which "
+                    f"{masks_dir} would stand"
+                )
+            masks = f"/{masks_dir}/".join(below.rsplit("/images/", 1))
+            sides.append((split, images, _side(inventory, path, masks)))
     names = content["names"]
     names = dict(enumerate(names)) if isinstance(names, list) else dict(names)
     names = {int(k): class_name(name) for k, name in names.items()}
@@ -93,8 +93,8 @@ def _lightly(
 ) -> Splits:
     sides = []
     for split, each in stated.items():
-        folders = [_folder(inventory, path, str(each[kind])) for kind in ("images", "masks")]
-        sides.append((split, *(_side(inventory, folder) for folder in folders)))
+        both = (_side(inventory, path, str(each[kind])) for kind in ("images", "masks"))
+        sides.append((split, *both))
     entries = {}
     for number, entry in content["classes"].items():
         if isinstance(entry, Mapping):
@@ -108,20 +108,14 @@ def _lightly(
     return replace(splits, class_file=parse_classes(keys), sources=[path])
 
 
-def _folder(inventory: Inventory, path: Path, entry: str, base: str = "") -> Path:
-    """A folder below the root; programs write paths of their own machines."""
+def _side(inventory: Inventory, path: Path, entry: str, base: str = "") -> Side:
+    """A folder below the root and its files; programs write paths of their own machines."""
     entry, base = entry.replace("\\", "/"), base.replace("\\", "/")
     parts = [part for part in Path(base, entry).parts if part not in ("..", ".", "/")]
     for k in range(len(parts)):
-        if inventory.has_rasters(inventory.root.joinpath(*parts[k:])):
-            return inventory.root.joinpath(*parts[k:])
+        folder = inventory.root.joinpath(*parts[k:])
+        if files := inventory.below(folder):
+            return Side(folder, files)
     raise InputError(
         f"{path}: {entry}: no such folder of pictures below {inventory.root}; correct the path"
     )
-
-
-def _side(inventory: Inventory, folder: Path) -> Side:
-    files = inventory.rasters_below(folder)
-    if not files:
-        raise InputError(f"{folder}: no pictures in it")
-    return Side(folder, files)
