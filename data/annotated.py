@@ -162,13 +162,13 @@ def _drawn_objects(
     if first is None:
         return None
     found = AnnotationSet(f"a picture for each object ({first.relative_to(inventory.root)})")
+    lost = "no mask of an object belongs to it"
+    tests = []
     for image, files in objects.items():
         split, size = split_of(image.parent.relative_to(inventory.root) / "."), upright_size(image)
-        if not files and split == "test":
-            found.notes.append(f"{image}: no mask of an object belongs to it; left out")
-        elif not files:
-            found.unmatched.append((image, "no mask of an object belongs to it"))
         if not files:
+            tests += [image] * (split == "test")
+            found.unmatched += [(image, lost)] * (split != "test")
             continue
         masks = [_object(path, size) for _, path in files]
         if any(mask is None for mask in masks):
@@ -179,6 +179,8 @@ def _drawn_objects(
         shapes = [RegionFile(label, path) for label, path in files]
         found.add(Annotation(image, files[0][1], split, size, shapes, small_on_top=True))
         found.add_labels(label for label, _ in files)
+    if tests:
+        found.notes.append(f"{len(tests)} pictures of the test set: {lost}, first: {tests[0]}")
     found.labels.sort()
     splits = splits_of(found, None)
     splits.sources.extend(path for files in objects.values() for _, path in files)

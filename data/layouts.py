@@ -14,7 +14,6 @@ from pathlib import Path
 
 from config import VALID_FRACTION
 from data.annotated import annotated_splits, named_objects, objects_in_folders
-from data.described import described_splits
 from data.evidence import MASK, PHOTO, SAMPLE, Twin, find_twins, kind_of, sides_of
 from data.inventory import Inventory, evenly, take_inventory
 from data.labels.class_files import find_class_file, read_folders
@@ -33,6 +32,7 @@ from data.names import (
 from data.pairs import SPLIT_NAMES, Splits, with_validation
 from data.splits import split_of
 from data.told import ask, flags_of, seen, tell
+from data.ultralytics import read_ultralytics
 from utils import InputError, first_of
 
 DEFAULT_ROOT = Path("input/PennFudanPed")
@@ -143,7 +143,7 @@ def _read_by_names(
     """
     splits = problem = None
     try:
-        splits = described_splits(inventory) or _known_folders(inventory)
+        splits = read_ultralytics(inventory) or _known_folders(inventory)
     except NoFit as error:
         problem = error
     try:
@@ -208,12 +208,6 @@ def _with_preset(splits: Splits, inventory: Inventory) -> Splits:
     if splits.layout == PENN_FUDAN:
         return replace(splits, classes="person", instances=True)
     if splits.layout == "VOC":
-        lists = inventory.root / "ImageSets" / "Segmentation"
-        if lists.is_dir() and not any(path.parent == lists for path in inventory.texts):
-            raise InputError(
-                f"{lists}: expected train.txt, val.txt or test.txt; a VOC folder lists its splits "
-                "there"
-            )
         is_voc_s = all(map(VOC_NAME.fullmatch, images))
         return replace(splits, classes="voc2012" if is_voc_s else None, is_voc=True)
     if splits.layout == "Cityscapes":
@@ -271,10 +265,14 @@ def _read_by_evidence(inventory: Inventory) -> Splits | None:
         by_roles: dict[tuple[str, str], list[Twin]] = defaultdict(list)
         for twin in rivals or twins:
             by_roles[twin.roles].append(twin)
+        readings = [sides_of(each) for each in by_roles.values()]
+        whole = sides_of(rivals)
+        if len({split for split, *_ in whole}) == len(whole) > 1:
+            readings = [whole]
         ask(
             f"{root}: names and values do not tell which of these are the images and their masks; "
             "choose one",
-            [flags_of(root, sides_of(each)) for each in by_roles.values()],
+            [flags_of(root, sides) for sides in readings],
         )
     if not sure:
         return None

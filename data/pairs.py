@@ -167,8 +167,7 @@ def _mask_size(pair: Pair) -> tuple[int, int]:
     """(H, W) of what `read_stored` makes of a pair's mask."""
     if isinstance(pair.mask, Annotation):
         return pair.mask.size or upright_size(pair.image)
-    size = stored_size(pair.mask)
-    return next((whole for whole in _image_sizes(pair) if is_smaller_copy(size, whole)), size)
+    return _enlarged(pair, stored_size(pair.mask)) or stored_size(pair.mask)
 
 
 def is_array(path: Path) -> bool:
@@ -180,25 +179,23 @@ def stored_size(mask: Path) -> tuple[int, int]:
     return array_size(mask) if is_array(mask) else upright_size(mask)
 
 
-def _image_sizes(pair: Pair) -> list[tuple[int, int]]:
-    """(H, W) of a picture as viewers show it, and turned, as it may be stored."""
+def is_enlarged(pair: Pair) -> bool:
+    """Whether a pair's mask file is a smaller copy, which is read at its image's size."""
+    return _enlarged(pair, stored_size(pair.mask)) is not None
+
+
+def _enlarged(pair: Pair, mask: tuple[int, int]) -> tuple[int, int] | None:
+    """The size of the image, upright or turned, if that of its mask (H, W) is a smaller copy's."""
     size = upright_size(pair.image)
-    return [size, size[::-1]]
+    return next((whole for whole in (size, size[::-1]) if is_smaller_copy(mask, whole)), None)
 
 
 def is_smaller_copy(mask: tuple[int, int], image: tuple[int, int]) -> bool:
     """Whether one factor, to a pixel of rounding, makes a size (H, W) that of its image."""
-    if min(whole - part for part, whole in zip(mask, image, strict=True)) <= OFF_BY:
-        return False
-    least = max((whole - 1) / part for part, whole in zip(mask, image, strict=True))
-    most = min((whole + 1) / part for part, whole in zip(mask, image, strict=True))
-    return least <= most
-
-
-def is_enlarged(pair: Pair) -> bool:
-    """Whether a pair's mask file is a smaller copy, which is read at its image's size."""
-    size = stored_size(pair.mask)
-    return any(is_smaller_copy(size, whole) for whole in _image_sizes(pair))
+    both = list(zip(mask, image, strict=True))
+    least = max((whole - 1) / part for part, whole in both)
+    most = min((whole + 1) / part for part, whole in both)
+    return least <= most and min(whole - part for part, whole in both) > OFF_BY
 
 
 def _read_mask(pair: Pair) -> tuple[np.ndarray, dict[int, Colour]]:
@@ -218,10 +215,9 @@ def _read_mask(pair: Pair) -> tuple[np.ndarray, dict[int, Colour]]:
                 "turn it and remove the tag"
             )
         mask, palette = read_mask(pair.mask)
-    for height, width in _image_sizes(pair):
-        if is_smaller_copy(mask.shape[:2], (height, width)):
-            rows = np.arange(height) * mask.shape[0] // height
-            return mask[rows][:, np.arange(width) * mask.shape[1] // width], palette
+    if whole := _enlarged(pair, mask.shape[:2]):
+        rows, columns = (np.arange(n) * m // n for n, m in zip(whole, mask.shape, strict=False))
+        mask = mask[rows][:, columns]
     return mask, palette
 
 

@@ -23,7 +23,7 @@ from utils import InputError
 OF_ULTRALYTICS = ("masks_dir", "label_mapping")
 
 
-def described_splits(inventory: Inventory) -> Splits | None:
+def read_ultralytics(inventory: Inventory) -> Splits | None:
     """The data set that such a file in the root describes; None without one."""
     for path in inventory.texts:
         if path.parent != inventory.root or path.suffix.lower() not in (".yaml", ".yml", ".json"):
@@ -60,15 +60,14 @@ def _ultralytics(
     sides = []
     for split, entries in stated.items():
         for entry in entries if isinstance(entries, list) else [entries]:
-            images = _side(inventory, path, str(entry), str(content.get("path") or ""))
-            below = f"/{images.where.relative_to(inventory.root).as_posix()}/"
-            if "/images/" not in below:
-                raise ValueError(
-                    f"{split}: {entry}: no folder of this path is called images, for which "
-                    f"{masks_dir} would stand"
-                )
-            masks = f"/{masks_dir}/".join(below.rsplit("/images/", 1))
-            sides.append((split, images, _side(inventory, path, masks)))
+            images = _folder(inventory, path, str(entry), str(content.get("path") or ""))
+            below = list(images.relative_to(inventory.root).parts)
+            if "images" not in below:
+                raise ValueError(f"{split}: {entry}: no folder of this path is called images, for "
+                                 f"which {masks_dir} would stand")  # fmt: skip
+            place = len(below) - 1 - below[::-1].index("images")
+            masks = inventory.root.joinpath(*below[:place], masks_dir, *below[place + 1 :])
+            sides.append((split, _side(inventory, images), _side(inventory, masks)))
     names = content["names"]
     names = dict(enumerate(names)) if isinstance(names, list) else dict(names)
     names = {int(k): class_name(name) for k, name in names.items()}
@@ -93,8 +92,8 @@ def _lightly(
 ) -> Splits:
     sides = []
     for split, each in stated.items():
-        both = (_side(inventory, path, str(each[kind])) for kind in ("images", "masks"))
-        sides.append((split, *both))
+        folders = [_folder(inventory, path, str(each[kind])) for kind in ("images", "masks")]
+        sides.append((split, *(_side(inventory, folder) for folder in folders)))
     entries = {}
     for number, entry in content["classes"].items():
         if isinstance(entry, Mapping):
@@ -108,14 +107,20 @@ def _lightly(
     return replace(splits, class_file=parse_classes(keys), sources=[path])
 
 
-def _side(inventory: Inventory, path: Path, entry: str, base: str = "") -> Side:
-    """A folder below the root and its files; programs write paths of their own machines."""
+def _folder(inventory: Inventory, path: Path, entry: str, base: str = "") -> Path:
+    """A folder below the root; programs write paths of their own machines."""
     entry, base = entry.replace("\\", "/"), base.replace("\\", "/")
     parts = [part for part in Path(base, entry).parts if part not in ("..", ".", "/")]
     for k in range(len(parts)):
-        folder = inventory.root.joinpath(*parts[k:])
-        if files := inventory.below(folder):
-            return Side(folder, files)
+        if inventory.below(inventory.root.joinpath(*parts[k:])):
+            return inventory.root.joinpath(*parts[k:])
     raise InputError(
         f"{path}: {entry}: no such folder of pictures below {inventory.root}; correct the path"
     )
+
+
+def _side(inventory: Inventory, folder: Path) -> Side:
+    files = inventory.below(folder)
+    if not files:
+        raise InputError(f"{folder}: no pictures in it")
+    return Side(folder, files)
