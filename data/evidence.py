@@ -42,7 +42,7 @@ class Group(Side):
 
 @dataclass(frozen=True)
 class Twin:
-    """Two groups whose names match. matches: (image, mask), the sizes of a sample of which fit."""
+    """Two groups whose names and sizes fit."""
 
     images: Group
     masks: Group
@@ -88,7 +88,7 @@ def find_twins(inventory: Inventory) -> list[Twin]:
         if one.split and other.split and one.split != other.split:
             continue
         for images, masks in ((one, other), (other, one)):
-            if _may_be(images, masks) and _fit(images, masks):
+            if _may_be(images, masks) and fit(images, masks):
                 found.append(Twin(images, masks))
     alike = [twin for twin in found if twin.images.split == twin.masks.split]
     paired = {group.where for twin in alike for group in (twin.images, twin.masks)}
@@ -96,9 +96,12 @@ def find_twins(inventory: Inventory) -> list[Twin]:
 
 
 def _may_be(images: Group, masks: Group) -> bool:
-    """Whether the values allow it; a photograph is no mask, and of two masks none is an image."""
+    """Whether the values allow it: a photograph is no mask, and a mask no image, or both are masks.
+
+    Two of masks in folders of one name, such as 1/masks and 2/masks, are alike, and no twins.
+    """
     if images.kind == MASK or masks.kind == PHOTO:
-        return images.kind == masks.kind == MASK
+        return images.kind == masks.kind == MASK and images.place[-1:] != masks.place[-1:]
     return True
 
 
@@ -141,8 +144,8 @@ def _neighbours(groups: list[Group]) -> Iterator[tuple[Group, Group]]:
     yield from ((groups[one], groups[other]) for one, other in sorted(pairs))
 
 
-def _fit(images: Group, masks: Group) -> bool:
-    """Whether names and sizes of two groups fit."""
+def fit(images: Side, masks: Side) -> bool:
+    """Whether names and sizes of images and masks fit."""
     try:
         matches = match_names(images, masks)
     except InputError:  # two files of one name

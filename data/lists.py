@@ -53,7 +53,8 @@ def with_stated(splits: Splits, inventory: Inventory) -> Splits:
     if not listings:
         return splits
     owner, orphans, notes = _owners(splits, listings, inventory)
-    sources = [*splits.sources, *(each.path for each in listings)]
+    paths = list(dict.fromkeys(each.path for each in listings))
+    sources = [*splits.sources, *paths]
     if splits.valid or splits.test:
         for split in SPLIT_NAMES:
             for image in (pair.image for pair in splits.pairs_of(split)):
@@ -76,7 +77,7 @@ def with_stated(splits: Splits, inventory: Inventory) -> Splits:
     if left := chosen.pop(None):
         first = left[0].image
         notes.append(f"{len(left)} pairs are in no list of a split; left out, first: {first}")
-    files = ", ".join(dict.fromkeys(str(e.path.relative_to(inventory.root)) for e in listings))
+    files = ", ".join(str(path.relative_to(inventory.root)) for path in paths)
     decisions = [*splits.decisions, f"the splits are those of {files}"]
     return replace(
         splits, **chosen, orphans=orphans, notes=notes, decisions=decisions, sources=sources

@@ -287,14 +287,6 @@ def test_truncated_files_are_refused(tmp_path, suffix):
         read_image(path)
 
 
-def test_every_picture_below_a_folder_is_found_in_order(tmp_path):
-    for name in ("b.PNG", "a.jpg", "sub/c.jpeg", ".hidden.png", "notes.txt", "Thumbs.db"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    paths = list_images(tmp_path)
-    assert [p.relative_to(tmp_path).as_posix() for p in paths] == ["a.jpg", "b.PNG", "sub/c.jpeg"]
-
-
 def test_one_rule_for_what_a_picture_is(tmp_path, monkeypatch):
     """Training and inference list the same files; links are followed once, loops end."""
     for name in (
