@@ -18,6 +18,7 @@ from utils import InputError, first_of
 
 UNKNOWN = -1
 ROUNDING = 3  # of a mixture of two colours
+MANY = 8  # values, that may number objects
 NUMBERS = 2**16  # mask values from here on share one entry of the table
 
 
@@ -287,9 +288,13 @@ def _count_classes(labels: set[int]) -> int:
     count = max(max(labels, default=0) + 1, 2)
     if len(labels) < count / 2 or count >= IGNORE_INDEX:
         shown = first_of([str(label) for label in sorted(labels)])
+        are_many = len(labels) > MANY or count > IGNORE_INDEX
+        objects = (
+            "; where they number objects, write `names: [background, NAME]`, `instances: true`"
+        )
         raise InputError(
             f"the masks hold the {len(labels)} values {shown}: too few or too many to be class "
             "indices; give each to a class in a dataset.yaml (classes: {0: {name: ..., labels: "
-            "[...]}}), those to leave out to `ignore: [...]`"
+            f"[...]}}}}), those to leave out to `ignore: [...]`{objects * are_many}"
         )
     return count

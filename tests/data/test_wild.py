@@ -388,6 +388,16 @@ def test_one_yolo_folder_for_two_splits_is_trained_on(tmp_path, in_tmp):
     assert "images is of train and valid; used as train" in str(data)
 
 
+def test_masks_that_number_objects_say_how_they_are_read(tmp_path, in_tmp):
+    root = tmp_path / "set"
+    ids = draw(root, "images/{}.jpg", "masks/{}.png", lambda ids: ids * np.uint16(300 + ids.sum()))
+    with pytest.raises(InputError, match="instances: true") as error:
+        read(root)
+    lines = re.findall("`((?:names|instances).*?)`", str(error.value))
+    save(root / "dataset.yaml", "\n".join(lines).replace("NAME", "cell"))
+    assert pixels(read(root)) == total(ids)
+
+
 def test_one_name_has_background_before_it(tmp_path, in_tmp):
     ids = draw(tmp_path / "set", "images/{}.jpg", "masks/{}.png")
     save(tmp_path / "set" / "classes.txt", "crack\n")
