@@ -22,6 +22,7 @@ SAMPLE = 6  # files that are opened on each side
 FEW_VALUES = 32  # at most in a mask of classes
 MANY_VALUES = 64  # at least in a photograph
 NEAR, APART = 16, 48  # of values: by so much compression moves one; two classes are farther apart
+MOST_CLUSTERS, RARE = 8, 0.005  # of values, and the least part of the pixels that one has
 LOOKED_AT = 250_000  # pixels of a file
 MASK, PHOTO, UNCLEAR = "mask", "photograph", "unclear"
 
@@ -187,23 +188,12 @@ def kind_of(path: Path) -> str | None:
 
 def _has_clusters(counts: dict[int, int], is_colour: bool) -> bool:
     """Whether nearly all pixels are near a few values that lie far apart: soft or JPEG masks."""
-    total, left = sum(counts.values()), dict(counts)
-    found, near = 0, 0
-    for _ in range(8):
-        if not left:
-            break
-        most = max(left, key=left.get)
-        distances = _distances(most, list(left), is_colour)
-        if left[most] < 0.005 * total:
-            break
-        near += sum(n for n, far in zip(left.values(), distances, strict=True) if far <= NEAR)
-        left = {v: n for (v, n), far in zip(left.items(), distances, strict=True) if far > APART}
+    values, pixels = np.array(list(counts)), np.array(list(counts.values()))
+    places = np.stack(colour_of(values) if is_colour else [values], axis=1)
+    total, near, found = pixels.sum(), 0, 0
+    while found < MOST_CLUSTERS and len(pixels) and pixels.max() >= RARE * total:
+        distances = np.abs(places - places[pixels.argmax()]).max(axis=1)
+        near += pixels[distances <= NEAR].sum()
+        places, pixels = places[distances > APART], pixels[distances > APART]
         found += 1
-    return found >= 2 and near >= ENOUGH * total
-
-
-def _distances(value: int, others: list[int], is_colour: bool) -> np.ndarray:
-    if not is_colour:
-        return np.abs(np.array(others) - value)
-    colours = np.array([colour_of(code) for code in others])
-    return np.abs(colours - colour_of(value)).max(axis=1)
+    return bool(found >= 2 and near >= ENOUGH * total)

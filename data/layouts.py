@@ -266,9 +266,9 @@ def _read_by_evidence(inventory: Inventory) -> Splits | None:
         for twin in rivals or twins:
             by_roles[twin.roles].append(twin)
         readings = [sides_of(each) for each in by_roles.values()]
-        whole = sides_of(rivals)
-        if len({split for split, *_ in whole}) == len(whole) > 1:
-            readings = [whole]
+        splits_of = {images.where: split for split, images, _ in sides_of(rivals)}
+        if rivals and len(rivals) == len(splits_of) == len({*splits_of.values()}):
+            readings = [sides_of(rivals)]  # pictures of one split each, with masks in one folder
         ask(
             f"{root}: names and values do not tell which of these are the images and their masks; "
             "choose one",

@@ -107,12 +107,12 @@ def _owners(
         lost = []
         for entry in each.names:
             found = names.find(entry)
+            shown = next(iter(_names_in(entry)), entry) if isinstance(entry, dict) else entry
             if len(found) > 1:
-                raise InputError(f"{found[0]} and {found[1]} both have the name {entry}")
+                raise InputError(f"{found[0]} and {found[1]} both have the name {shown}")
             if not found:
                 picture = pictures.find(entry)
                 kind = "mask of this name" if picture else "such picture"
-                shown = next(iter(_names_in(entry)), entry) if isinstance(entry, dict) else entry
                 problem = f"no {kind}, but {each.path} lists it; {LEAVE_OUT}"
                 lost.append(Orphan(picture[0] if picture else Path(str(shown)), problem))
             elif owner.setdefault(found[0], each).split != each.split and each.split:
