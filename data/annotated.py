@@ -97,9 +97,6 @@ def _classes_of_labels(found: AnnotationSet, class_file: ClassFile | None) -> Cl
         classes = Classes(names, default_palette(names))
     names = classes.names
     if len(names) < 2:
-        problem = next(iter([*found.problems, *found.unmatched]), None)
-        if problem:
-            raise InputError(f"{problem[0]}: {problem[1]}; so that no shape could be read")
         raise InputError(
             f"{found.layout}: no shape has a label, so that all is background; annotate something, "
             "or name the classes in a class file"

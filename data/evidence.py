@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data.arrays import read_array
 from data.images import read_mask, upright_size
 from data.inventory import Inventory, evenly
 from data.labels.masks import colour_of, count_values, value_codes
 from data.names import ENOUGH, Side, derived_names, match_names
-from data.pairs import OFF_BY, SPLIT_NAMES, is_array, is_smaller_copy, stored_size
+from data.pairs import OFF_BY, SPLIT_NAMES, is_smaller_copy
 from data.splits import split_of, split_of_name, without_split
 from utils import InputError
 
@@ -161,8 +160,7 @@ def fit(images: Side, masks: Side) -> bool:
 
 def _sizes_fit(image: Path, mask: Path) -> bool:
     try:
-        whole = upright_size(image)
-        size = stored_size(mask)
+        whole, size = upright_size(image), upright_size(mask)
     except InputError:
         return False
     near = all(abs(a - b) <= OFF_BY for a, b in zip(size, whole, strict=True))
@@ -172,7 +170,7 @@ def _sizes_fit(image: Path, mask: Path) -> bool:
 def kind_of(path: Path) -> str | None:
     """MASK, PHOTO or UNCLEAR by the values of a file; None if it cannot be read."""
     try:
-        mask = read_array(path) if is_array(path) else read_mask(path)[0]
+        mask, _ = read_mask(path)
     except InputError as error:
         return PHOTO if "16 bits" in str(error) or "floating" in str(error) else None
     codes = value_codes(mask)

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from config import OUTPUTS
+from data.arrays import array_size, is_array, read_array
 from data.labels.classes import Colour, colour_table
 from data.numbers import (
     ValueRange,
@@ -126,7 +127,9 @@ def orientation(path: Path) -> int:
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """(H, W) of a picture as a viewer shows it, read from its header."""
+    """(H, W) of a picture as a viewer shows it, or of an array, read from its header."""
+    if is_array(path):
+        return array_size(path)
     try:
         with Image.open(path) as header:
             width, height = header.size
@@ -222,6 +225,8 @@ def read_mask(path: Path) -> tuple[np.ndarray, dict[int, Colour]]:
     The values are (H, W) integers, or RGB (H, W, 3) uint8; a palette file's are its indices. The
     EXIF orientation is applied. A picture of one colour with transparent parts gives its alpha.
     """
+    if is_array(path):
+        return read_array(path), {}
     image = _open(path)
     if is_deep_colour(image.info["raw"]):
         raise InputError(

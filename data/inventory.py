@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from config import SPLIT_WORDS
+from data.arrays import is_array
 from data.images import is_picture, walk
 from data.splits import LISTING_FILES
 from utils import InputError
@@ -28,7 +29,7 @@ class Inventory:
     @cached_property
     def rasters(self) -> list[Path]:
         """What may be a picture or a mask: pictures, then NumPy arrays."""
-        return [*self.pictures, *(p for p in self.files if p.suffix.lower() == ".npy")]
+        return [*self.pictures, *filter(is_array, self.files)]
 
     @cached_property
     def texts(self) -> list[Path]:

@@ -12,7 +12,6 @@ import numpy as np
 
 from config import SPLIT_WORDS
 from data.annotations.shapes import Annotation
-from data.arrays import array_size, read_array
 from data.images import UPRIGHT, orientation, read_image, read_mask, upright_size
 from data.labels.class_entries import ClassFile
 from data.labels.classes import Colour
@@ -57,10 +56,10 @@ class Splits:
     layout: in words. orphans: files left over. problems: a line each, that training would fail on.
     decisions: how the folder is read, a line each. notes: what else the user should know, a warning
     each. sources: files that were read besides those of the pairs. unused: those that were not, in
-    groups, a line each. root: the data set's
-    folder, None where images and masks are given by hand. classes: a class file or the name of a
-    preset. class_file: classes that other files bring. instances: masks hold instance ids. is_voc:
-    the folders are Pascal VOC's. allow_unmatched: leave pairs out whose sizes differ.
+    groups, a line each. root: the data set's folder, None where images and masks are given by hand.
+    classes: a class file or the name of a preset. class_file: classes that other files bring.
+    instances: masks hold instance ids. is_voc: the folders are Pascal VOC's. allow_unmatched: leave
+    out orphans, and pairs whose sizes differ.
     """
 
     layout: str
@@ -167,21 +166,13 @@ def _mask_size(pair: Pair) -> tuple[int, int]:
     """(H, W) of what `read_stored` makes of a pair's mask."""
     if isinstance(pair.mask, Annotation):
         return pair.mask.size or upright_size(pair.image)
-    return _enlarged(pair, stored_size(pair.mask)) or stored_size(pair.mask)
-
-
-def is_array(path: Path) -> bool:
-    return path.suffix.lower() == ".npy"
-
-
-def stored_size(mask: Path) -> tuple[int, int]:
-    """(H, W) of a mask file."""
-    return array_size(mask) if is_array(mask) else upright_size(mask)
+    size = upright_size(pair.mask)
+    return _enlarged(pair, size) or size
 
 
 def is_enlarged(pair: Pair) -> bool:
     """Whether a pair's mask file is a smaller copy, which is read at its image's size."""
-    return _enlarged(pair, stored_size(pair.mask)) is not None
+    return _enlarged(pair, upright_size(pair.mask)) is not None
 
 
 def _enlarged(pair: Pair, mask: tuple[int, int]) -> tuple[int, int] | None:
@@ -205,16 +196,13 @@ def _read_mask(pair: Pair) -> tuple[np.ndarray, dict[int, Colour]]:
     """
     if isinstance(pair.mask, Annotation):
         return pair.mask.draw(_mask_size(pair)), {}
-    if is_array(pair.mask):
-        mask, palette = read_array(pair.mask), {}
-    else:
-        turned = orientation(pair.mask)
-        if turned != UPRIGHT and turned != orientation(pair.image):
-            raise InputError(
-                f"{pair.mask}: has an EXIF orientation that its image {pair.image.name} has not; "
-                "turn it and remove the tag"
-            )
-        mask, palette = read_mask(pair.mask)
+    turned = orientation(pair.mask)
+    if turned != UPRIGHT and turned != orientation(pair.image):
+        raise InputError(
+            f"{pair.mask}: has an EXIF orientation that its image {pair.image.name} has not; "
+            "turn it and remove the tag"
+        )
+    mask, palette = read_mask(pair.mask)
     if whole := _enlarged(pair, mask.shape[:2]):
         rows, columns = (np.arange(n) * m // n for n, m in zip(whole, mask.shape, strict=False))
         mask = mask[rows][:, columns]
