@@ -33,7 +33,7 @@ def annotated_splits(inventory: Inventory, classes: str | Path | None) -> Splits
 
     classes: a class file or a preset; else one beside the files is used.
     """
-    found = read_annotations(inventory.root, inventory.pictures, upright_size)
+    found = read_annotations(inventory.root, inventory.pictures, inventory.texts)
     if found is None:
         return None
     classes = classes or find_class_file(inventory.root)
@@ -132,20 +132,18 @@ def objects_in_folders(inventory: Inventory) -> Splits | None:
 
     All these folders of pictures have one name, all those of masks another.
     """
-    by_name: dict[str, list[Path]] = defaultdict(list)
-    for folder in sorted(inventory.by_folder, key=lambda f: len(inventory.by_folder[f])):
-        by_name[folder.name].append(folder)
-    if len(by_name) != 2:
+    most: dict[str, int] = defaultdict(int)
+    for folder, files in inventory.by_folder.items():
+        most[folder.name] = max(most[folder.name], len(files))
+    if len(most) != 2 or min(most.values()) > 1 or max(most.values()) == 1:
         return None
-    (_, images), (masks, several) = by_name.items()
-    most = [len(inventory.by_folder[folders[-1]]) for folders in (images, several)]
-    if most[0] > 1 or most[1] == 1 or len(images) < 2:
-        return None
+    images, masks = sorted(most, key=most.get)
     objects = {}
-    for folder in images:
-        files = inventory.by_folder.get(folder.parent / masks, [])
-        objects[inventory.by_folder[folder][0]] = [(NO_CLASS, path) for path in files]
-    return _drawn_objects(inventory, objects)
+    for folder, files in inventory.by_folder.items():
+        if folder.name == images:
+            paths = inventory.by_folder.get(folder.parent / masks, [])
+            objects[files[0]] = [(NO_CLASS, path) for path in paths]
+    return _drawn_objects(inventory, objects) if len(objects) > 1 else None
 
 
 def _drawn_objects(

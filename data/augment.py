@@ -101,8 +101,8 @@ class CropAugment(Augment):
             image, target = image[:, ::-1], target[:, ::-1]
         padding = (0, size[0] - target.shape[0], 0, size[1] - target.shape[1])
         colour = T.mean_colour(self.resize.input_format)
-        image = T.pad_image(distort_colours(image, rng), padding, colour)
-        return image, T.pad_target(np.ascontiguousarray(target), padding)
+        image = T.pad(distort_colours(image, rng), padding, colour)
+        return image, T.pad(np.ascontiguousarray(target), padding)
 
 
 class ScaleAugment(CropAugment):

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import yaml
 
-from config import IGNORE_INDEX
-from data.annotations.yolo import load_data_yaml
+from config import IGNORE_INDEX, SPLIT_WORDS
 from data.labels.class_entries import FOLDER_KEYS, IGNORE_LABEL, ClassFile, parse_classes
 from data.labels.classes import CITYSCAPES_LABEL_IDS, PRESETS, VOC_PALETTE
 from utils import InputError
 
+UNREADABLE = (OSError, ValueError, yaml.YAMLError, RecursionError)
 # Looked for in a data folder; the first one found is used.
 CLASS_FILES = (
     "dataset.yaml", "dataset.yml", "classes.yaml", "classes.json", "id2label.json",
@@ -26,6 +26,19 @@ def find_class_file(folder: Path) -> Path | None:
     """The class file in a folder; YOLO's data.yaml under one of these names is none."""
     paths = (folder / name for name in CLASS_FILES)
     return next((p for p in paths if p.is_file() and load_data_yaml(p) is None), None)
+
+
+def load_data_yaml(path: Path) -> Mapping | None:
+    """What a YOLO data.yaml of any name holds: class names and pictures of a split; else None."""
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        return None
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except UNREADABLE:
+        return None  # as a class file it will be read, and refused, later
+    words = {word for names in SPLIT_WORDS.values() for word in names}
+    is_one = isinstance(content, Mapping) and "names" in content and words & content.keys()
+    return content if is_one else None
 
 
 def read_classes(source: str | Path) -> ClassFile:
@@ -73,9 +86,7 @@ def load_content(path: Path) -> object:
         raise InputError(f"{path}: no such class file, and no preset ({known})") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text; save it with the encoding UTF-8") from error
-    except RecursionError as error:
-        raise InputError(f"{path}: nested too deeply for a class file") from error
-    except (OSError, ValueError, TypeError, LookupError, csv.Error, yaml.YAMLError) as error:
+    except (*UNREADABLE, TypeError, LookupError, csv.Error) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not a readable class file ({reason})") from error
 
