@@ -11,7 +11,7 @@ import numpy as np
 from config import IGNORE_INDEX, SPLIT_WORDS
 from data.annotations.dataset import AnnotationSet
 from data.annotations.find import read_annotations
-from data.annotations.shapes import Annotation, RegionFile
+from data.annotations.shapes import Annotation, Shape
 from data.images import read_mask, upright_size
 from data.inventory import Inventory
 from data.labels.class_entries import IGNORE_LABEL, ClassFile
@@ -171,7 +171,7 @@ def _drawn_objects(
         covered = np.sum(masks, axis=0)
         if files[0][0] == NO_CLASS and (covered > 1).sum() > OVERLAP * (covered > 0).sum():
             return None
-        shapes = [RegionFile(label, path) for label, path in files]
+        shapes = [Shape(label, path=path) for label, path in files]
         found.add(Annotation(image, files[0][1], split, size, shapes, small_on_top=True))
         found.add_labels(label for label, _ in files)
     if tests:

@@ -103,13 +103,6 @@ def test_a_colour_off_by_one_stops_training(root):
     ] == [("ground", 1, 5)]
 
 
-def test_a_label_too_many_stops_training(root):
-    pixels = mask_of(root)
-    pixels[0, :3] = 2
-    store(root, pixels)
-    assert "value 2 (3 pixels) belongs to no class" in refused(root)
-
-
 def test_a_one_pixel_difference_and_a_mask_on_its_side(root):
     store(root, mask_of(root)[1:])
     store(root, mask_of(root, "train_masks/3.png").T.copy(), "train_masks/3.png")
