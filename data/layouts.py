@@ -19,19 +19,10 @@ from data.inventory import Inventory, evenly, take_inventory
 from data.labels.class_files import find_class_file, read_folders
 from data.labels.classes import PRESETS
 from data.lists import with_stated
-from data.names import (
-    LABEL_IDS,
-    TRAIN_IDS,
-    Folders,
-    NoFit,
-    Side,
-    from_folders,
-    from_sides,
-    masks_beside,
-)
+from data.names import Folders, NoFit, Side, from_folders, from_sides, masks_beside
 from data.pairs import SPLIT_NAMES, Splits, with_validation
 from data.splits import split_of
-from data.told import ask, flags_of, seen, tell
+from data.told import ask, flags_of, seen, tell, unreadable
 from data.ultralytics import read_ultralytics
 from utils import InputError, first_of
 
@@ -115,7 +106,7 @@ def _read(inventory: Inventory, classes: str | Path | None) -> Splits:
     if splits:
         return splits
     if problem:
-        raise problem
+        raise InputError("; ".join([str(problem), *unreadable(inventory)]))
     if odd := _odd_splits(inventory):
         # Their pictures would be mixed, and those set aside for validation or test be trained on.
         shown = ", ".join(str(folder.relative_to(inventory.root)) for folder in odd[:4])
@@ -211,16 +202,14 @@ def _with_preset(splits: Splits, inventory: Inventory) -> Splits:
         is_voc_s = all(map(VOC_NAME.fullmatch, images))
         return replace(splits, classes="voc2012" if is_voc_s else None, is_voc=True)
     if splits.layout == "Cityscapes":
-        kinds = {name.endswith(LABEL_IDS) for name in masks}
-        if len(kinds) > 1:
+        kinds = {name.rpartition("_")[2] for name in masks}
+        if "labelIds" in kinds and len(kinds) > 1:
             raise InputError(
                 "Cityscapes: some masks are labelTrainIds and some labelIds; make the "
                 "labelTrainIds of all splits, or remove them all"
             )
-        if kinds == {True}:
-            return replace(splits, classes="cityscapes_label_ids")
-        are_theirs = all(name.endswith(TRAIN_IDS) for name in masks)
-        return replace(splits, classes="cityscapes") if are_theirs else splits
+        presets = {"labelIds": "cityscapes_label_ids", "labelTrainIds": "cityscapes"}
+        return replace(splits, classes=presets.get(kinds.pop()) if len(kinds) == 1 else None)
     places = {pair.mask.relative_to(inventory.root).parts[0].lower() for pair in splits.pairs}
     if places == {"annotations"} and all(name.startswith("ADE_") for name in images):
         return replace(splits, layout="ADE20K", classes="ade20k")

@@ -37,13 +37,17 @@ def flags_of(root: Path, sides: Iterable[tuple[str, Side, Side]]) -> str:
 
 def seen(inventory: Inventory) -> str:
     """What is in a folder, for a message."""
-    names = []
+    names = unreadable(inventory)
     for path in sorted(inventory.root.glob("[!.]*")):
         folder = "/" if path in inventory.folders else "/ (no pictures in it)"
         names.append(path.name + (folder if path.is_dir() else ""))
-    groups = map(_shown, _by_folder(inventory, inventory.files).items())
-    names = [shown for shown in groups if shown.endswith(")")] + names
     return f"found {first_of(names)}" if names else "it is empty"
+
+
+def unreadable(inventory: Inventory) -> list[str]:
+    """The files, in groups, of which it is known why they cannot be read, and what to do."""
+    groups = map(_shown, _by_folder(inventory, inventory.files).items())
+    return [shown for shown in groups if shown.endswith(")")]
 
 
 def tell(splits: Splits, inventory: Inventory) -> Splits:

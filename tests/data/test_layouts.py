@@ -292,6 +292,9 @@ def test_one_folder_of_pictures_alone_says_how_masks_are_named(tmp_path):
     for arguments in ({"root": tmp_path}, {"folders": [tmp_path, tmp_path, None, None]}):
         with pytest.raises(InputError, match=r"no masks beside its pictures; .* x_mask\.png for x"):
             find_splits(**arguments)
+    (tmp_path / "via.csv").write_text("filename,region_shape_attributes\n")
+    with pytest.raises(InputError, match=r"via\.csv \(save VIA's annotations as JSON\)"):
+        find_splits(tmp_path)
 
 
 def test_voc_lists_name_paths_and_come_in_any_encoding(tmp_path):
