@@ -111,11 +111,11 @@ def examples(name: str) -> list[str]:
 def test_an_extension_trains(number, flag, folder, monkeypatch):
     import losses
     import model
-    from data import named_layouts
+    from data import layouts
 
     for table, name in (
         (model.HEADS, "bottleneck"),
-        (losses.PIXEL_LOSSES, "smooth"), (named_layouts.FOLDERS, "scans, truth"),
+        (losses.PIXEL_LOSSES, "smooth"), (layouts.FOLDERS, "scans, truth"),
     ):  # fmt: skip
         monkeypatch.setitem(table, name, None)  # what the example sets is removed at the end
         monkeypatch.delitem(table, name)
