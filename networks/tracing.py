@@ -90,13 +90,6 @@ class Float16Weights(nn.Module):
         return functional_call(self.model, weights, (images,))
 
 
-def whole_patches(model: nn.Module, image_size: tuple[int, int]) -> tuple[int, int]:
-    """(H, W) rounded up to multiples of the model's patch size."""
-    patch = model.input_format.patch_size
-    height, width = (-(-side // patch) * patch for side in image_size)
-    return height, width
-
-
 def traced(wrapped: nn.Module, image_size: tuple[int, int], patch: int | None) -> ExportedProgram:
     """A PictureModel's graph for one picture of image_size (H, W).
 
