@@ -74,8 +74,12 @@ class AnnotationFiles:
             return
         files = annotation_files(self.folder, name, self.kinds)
         picture = f"{name.as_posix()}{path.suffix}"
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read again ({error.strerror})") from error
         for kind in self.kinds:
-            write_atomically(self.folder / FILES[kind][1].format(picture), path.read_bytes())
+            write_atomically(self.folder / FILES[kind][1].format(picture), content)
         if "dataset" in files:
             write_mask(files.pop("dataset"), labels, self.classes.palette)
         if files:

@@ -3,9 +3,11 @@
 import csv
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,11 +17,8 @@ from helpers.videos import grey_frames, make_video
 from PIL import Image
 
 import infer_image
-from common.job_record import JobRecord
 from data.images import read_image, read_mask
-from results import picture_files
-from results.picture_files import _thumbnail, find_pictures, output_names, write_contact_sheet
-from results.tables import ResultsTable
+from results.picture_files import find_pictures, output_names
 from utils import InputError
 
 
@@ -103,29 +102,6 @@ def test_the_contact_sheet_shows_every_overlay(stub, photos, in_tmp):
     assert sheet.width == 3 * 320
     run("--input", photos, "--save", "mask", "--out-dir", "masks")
     assert not (in_tmp / "outputs" / "masks" / "contact_sheet.jpg").exists()
-
-
-def test_the_contact_sheet_reads_one_overlay_at_a_time_and_small(in_tmp, monkeypatch):
-    read, shapes = [], []
-
-    def thumbnail(path):
-        read.append(path)
-        return _thumbnail(path)
-
-    def sheet(pictures, captions):
-        for picture in pictures:
-            shapes.append(picture.shape)
-            assert len(read) == len(shapes)
-        return np.zeros((9, 9, 3), np.uint8)
-
-    monkeypatch.setattr(picture_files, "_thumbnail", thumbnail)
-    monkeypatch.setattr(picture_files, "contact_sheet", sheet)
-    rows = ResultsTable(in_tmp, StubPredictor.classes, False, JobRecord({}))
-    for name in "ab":
-        Image.new("RGB", (1800, 1400)).save(in_tmp / f"{name}_overlay.jpg")
-        rows.rows[name] = [f"{name}.png", name, "", "", "0.5"]
-    assert write_contact_sheet(in_tmp, rows, {}) == []
-    assert shapes == [(700, 900, 3)] * 2
 
 
 def test_the_page(stub, photos, in_tmp):
@@ -269,6 +245,10 @@ def test_wrong_inputs_are_one_line(stub, photos, in_tmp, capsys):
     assert "--input is missing" in said()
     assert "no such file or folder" in said("--input", "photos/gone.png")
     assert "no pictures in it" in said("--input", "photos/*.tif")
+    stub.model = SimpleNamespace(gives_labels=True)
+    refusal = said("--input", photos, "--save", "overlay,probabilities", "--model", "a.onnx")
+    assert "--save probabilities: a.onnx gives class ids alone" in refusal
+    shutil.rmtree(in_tmp / "outputs")
     (in_tmp / "outputs").write_text("a file in place of the folder")
     assert "cannot make this folder" in said("--input", photos)
 

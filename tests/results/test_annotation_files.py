@@ -102,6 +102,21 @@ def test_corrected_files_are_not_replaced(photos, in_tmp, capsys):
                                                "--simplify", "2")  # fmt: skip
 
 
+def test_a_picture_that_vanishes_meanwhile_is_one_line(photos, in_tmp, capsys):
+    predict = photos.predict
+
+    def and_remove(*args):
+        Path("photos/a.png").unlink(missing_ok=True)
+        return predict(*args)
+
+    photos.predict = and_remove
+    message = fails(capsys, infer_image.main, "--input", "photos", "--save", "labelme")
+    assert message.splitlines() == [
+        "error: photos/a.png: cannot be read again (No such file or directory)"
+    ]
+    assert (OUT / "labelme" / "b.json").is_file()
+
+
 def test_from_training_to_labelme_and_back(data_dir, in_tmp):
     """A head's predictions are corrected as a person would in labelme, and trained on."""
     run_train(data_dir)

@@ -11,9 +11,8 @@ from PIL import Image
 
 import check_data
 import train
-from data import pairs as pair_reading
-from data import scans, survey
-from data.images import UPRIGHT, read_image
+from data import scans
+from data.images import read_image
 from data.labels.classes import VOC2012
 from data.layouts import find_splits
 from data.pairs import read_pair, read_stored, read_target
@@ -132,12 +131,6 @@ def test_a_truncated_file(root, kind):
     assert facts["size_mismatches"] == []
 
 
-def test_orphans(root):
-    (root / "valid_masks" / "0.png").unlink()
-    assert "valid_images/0.png: no mask of this name" in refused(root)
-    assert facts_of(root)["orphans"] == [str(root / "valid_images" / "0.png")]
-
-
 def test_many_offenders_are_counted_and_five_named(root):
     for i in range(6):
         store(root, mask_of(root, f"train_masks/{i}.png") + 5, f"train_masks/{i}.png")
@@ -182,26 +175,6 @@ def test_rgb_masks_without_a_class_file_say_how_to_name_them(root):
         pixels = np.asarray(Image.open(path))[..., 0] > 100
         Image.fromarray(np.uint8(VOC2012.palette)[pixels * (i + 1)]).save(path)
     assert "they look like those of --classes voc2012" in refused(root)
-
-
-def test_one_stray_value_without_a_class_file_names_its_mask(root):
-    (root / "classes.txt").unlink()
-    pixels = mask_of(root)
-    pixels[0, 0] = 77
-    store(root, pixels)
-    said = refused(root)
-    assert "the masks hold the 3 values 0, 1, 77" in said
-    assert "(see" in said
-    assert "train_masks/2.png)" in said
-
-
-def test_grey_saved_as_rgb_is_read_as_numbers(root):
-    before = facts_of(root)["classes"]
-    for path in root.glob("*_masks/*.png"):
-        Image.open(path).convert("RGB").save(path)
-    data = load_data(find_splits(root))
-    assert describe(data)["classes"] == before
-    assert "RGB, all of it grey" in str(data)
 
 
 def test_exif_rotations(root):
@@ -295,14 +268,6 @@ def test_0_and_1_beside_0_and_255_are_refused(root):
     assert "train_masks/2.png" in said
 
 
-def test_jpeg_masks_of_small_indices_are_refused(root):
-    (root / "classes.txt").unlink()
-    for path in root.glob("*_masks/*.png"):
-        Image.open(path).save(path.with_suffix(".jpg"), quality=95)
-        path.unlink()
-    assert "small numbers, which compression as in JPEG changes" in refused(root)
-
-
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_a_mask_is_turned_as_its_image_is(root, orientation):
     exif = Image.Exif()
@@ -321,17 +286,6 @@ def test_a_mask_is_turned_as_its_image_is(root, orientation):
     store(root, expected[0], "train_images/2.png")
     with pytest.raises(InputError, match=r"EXIF orientation that its image 2\.png has not"):
         load_data(find_splits(root))
-
-
-def test_an_upright_mask_is_read_without_its_image(root, monkeypatch):
-    """Cached validation opens no image."""
-    asked = []
-    monkeypatch.setattr(pair_reading, "orientation", lambda path: asked.append(path) or UPRIGHT)
-    data = load_data(find_splits(root))
-    asked.clear()
-    pair = data.splits.valid[0]
-    read_target(pair, data.encoding)
-    assert asked == [pair.mask]
 
 
 def test_values_without_a_class_file_are_named(root):
@@ -395,15 +349,6 @@ def test_a_second_start_reads_no_file(root, monkeypatch):
     assert load_data(find_splits(root)).scans == first.scans
 
 
-@pytest.mark.parametrize("kind", ["images", "masks"])
-def test_a_changed_file_is_read_again(root, kind):
-    load_data(find_splits(root))
-    path = root / f"train_{kind}" / "2.png"
-    path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(InputError, match="not a readable picture"):
-        load_data(find_splits(root))
-
-
 @pytest.mark.parametrize("change", ["time", "size"])
 def test_either_size_or_time_is_enough(root, monkeypatch, change):
     load_data(find_splits(root))
@@ -450,10 +395,3 @@ def test_penn_fudan_counted_by_hand(in_tmp):
         assert [c["pixels"][split] for c in facts["classes"]] == [ground, people]
     values = [row["value"] for row in facts["mask_values"]]
     assert values == list(range(max(values) + 1))
-
-
-def test_the_summary_is_one_line_for_one_problem():
-    assert survey.summarise(["a"], 3) == "a"
-    assert survey.summarise(list("abcdefg"), 9).split("\n  ") == [
-        "7 problems in 9 pairs, first:", *"abcde",
-    ]  # fmt: skip
