@@ -282,10 +282,7 @@ def write_contact_sheet(folder: Path, table: ResultsTable, names: Mapping[Path, 
 
 
 def _thumbnail(path: Path) -> np.ndarray:
-    """A JPEG as RGB, decoded at a fraction of its size if it is large; white if it is damaged."""
-    try:
-        with Image.open(path) as image:
-            image.draft("RGB", THUMBNAIL)
-            return np.array(image.convert("RGB"))
-    except Exception:  # damaged files fail in many ways
-        return np.full((*THUMBNAIL[::-1], 3), 255, np.uint8)
+    """One of our JPEGs as RGB, decoded at a fraction of its size if it is large."""
+    with Image.open(path) as image:
+        image.draft("RGB", THUMBNAIL)
+        return np.array(image.convert("RGB"))

@@ -199,16 +199,12 @@ class FrameTable:
                     os.replace(self._part, self.path)
             if kind and issubclass(kind, KeyboardInterrupt | InputError):
                 with suppress(OSError):
-                    self._keep_whole_rows()
+                    if length := self._part.read_bytes().rfind(b"\n") + 1:  # of the whole rows
+                        os.truncate(self._part, length)
+                        os.replace(self._part, self.path)
         finally:
             with suppress(OSError):
                 self._part.unlink(missing_ok=True)
-
-    def _keep_whole_rows(self) -> None:
-        length = self._part.read_bytes().rfind(b"\n") + 1
-        if length:
-            os.truncate(self._part, length)
-            os.replace(self._part, self.path)
 
 
 def source_of(path: Path) -> str | None:

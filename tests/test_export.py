@@ -20,7 +20,7 @@ from export import Exportable, ExportOptions, export_model
 from inference.protocol import Protocol, ShortSide
 from model import HEAD_CLASSES, SegmentationModel
 from networks.positions import resized_positions
-from networks.tracing import Float16Weights, PictureModel
+from networks.tracing import PictureModel
 from networks.vit import DinoVisionTransformer
 from utils import InputError
 
@@ -126,15 +126,6 @@ def test_onnx_gives_torchs_logits_and_names_the_classes(tmp_path, dynamic, head,
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def test_float16_halves_the_weights_and_they_stay_near():
-    chosen = small_model(head="mask")
-    stored = Float16Weights(PictureModel(chosen.model, (60, 90), False)).eval()
-    matrices = [weight for weight in stored.parameters() if weight.ndim > 1]
-    assert {weight.dtype for weight in matrices} == {torch.float16}
-    with torch.no_grad():
-        assert 0 < largest_difference(chosen, stored, [(1, 60, 90)]) < 5e-3
-
-
 def test_a_file_that_differs_is_not_kept(tmp_path, monkeypatch):
     def write(path, wrapped, *_):
         path.write_bytes(b"a file")
@@ -144,7 +135,7 @@ def test_a_file_that_differs_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(export, "traced", lambda wrapped, *_: wrapped)
     monkeypatch.setattr(export, "_write_pt2", write)
     with pytest.raises(InputError, match=r"model\.pt2 is not kept: .* 1\.0e-02 of the largest"):
-        export_model(tmp_path / "model.pt2", small_model())
+        export_model(tmp_path / "model.pt2", small_model(), ExportOptions())
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"older"]
 
 
@@ -162,7 +153,7 @@ def test_each_export_writes_under_a_name_of_its_own(tmp_path, monkeypatch):
     leftover_of(tmp_path / "model.pt2")
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            export_model(tmp_path / "model.pt2", small_model())
+            export_model(tmp_path / "model.pt2", small_model(), ExportOptions())
     assert names[0] != names[1]
     assert [p.name for p in tmp_path.iterdir()] == [".theirs.part"]
 

@@ -17,14 +17,14 @@ from data.pairs import SPLIT_NAMES, Pair, read_stored
 from data.survey import SegmentationData
 from results.data_report import choose, usable_pairs
 from results.pages.charts import size_chart
-from results.pages.gallery import class_entries, gallery, mode, show_picture
+from results.pages.gallery import class_entries, gallery, show_picture
 from results.pages.html import Page
 
 PICTURES = range(8, 61)  # in the gallery: one in PICTURES_OF, between these
 PICTURES_OF = 50
 SIZES = 6  # listed
 FILES = ("report.json", "contact_sheet.png", "augment.png")
-MODES = [mode("Picture"), mode("Overlay", "target", blend=True), mode("Mask", "target")]
+MODES = [("Picture", "", False), ("Overlay", "target", True), ("Mask", "target", False)]
 
 
 def problem_of(line: str) -> tuple[str, str, str]:

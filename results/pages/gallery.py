@@ -15,41 +15,36 @@ from results.tables import ResultsTable, class_fractions, picture_key
 from utils import printable
 
 
-def mode(name: str, layer: str = "", blend: bool = False) -> dict:
-    """A way to look at a picture. layer: drawn over it. blend: as opaque as chosen."""
-    return {"name": name, "layer": layer, "blend": blend}
-
-
-def number(name: str, kind: str = "percent") -> dict:
-    """A number that each picture has. kind: "percent" of 0..1, or "number"."""
-    return {"name": name, "kind": kind}
-
-
 def gallery(
-    classes: Sequence[dict], modes: Sequence[dict], start: int, numbers: Sequence[dict],
-    pictures: Sequence[dict],
+    classes: Sequence[dict], modes: Sequence[tuple[str, str, bool]], start: int,
+    numbers: Sequence[tuple[str, str]], pictures: Sequence[dict],
 ) -> dict:  # fmt: skip
     """What the page's script takes of a gallery.
 
-    classes: see class_entries. start: the mode that the page begins with. pictures: of each the
-    name, the address of its layers, width, height, shares 0..1 by class id (of ignored pixels the
-    id after the last; of classes that are in the prediction alone 0), its numbers, its files as
-    (name, address), and a note.
+    Args:
+        classes: see class_entries.
+        modes: the ways to look at a picture: name, layer that is drawn over it, whether it is as
+            opaque as chosen.
+        start: the mode that the page begins with.
+        numbers: those that each picture has: name, "percent" of 0..1 or "number".
+        pictures: of each the name, the address of its layers, width, height, shares 0..1 by class
+            id (of ignored pixels the id after the last; 0 of classes that are in the prediction
+            alone), its numbers, its files as (name, address), and a note.
     """
     return {
         "classes": classes,
-        "modes": modes,
+        "modes": [{"name": n, "layer": layer, "blend": blend} for n, layer, blend in modes],
         "start": start,
-        "numbers": numbers,
+        "numbers": [{"name": name, "kind": kind} for name, kind in numbers],
         "pictures": pictures,
     }
 
 
 INFERENCE_MODES = [
-    mode("Picture"),
-    mode("Overlay", "prediction", blend=True),
-    mode("Mask", "prediction"),
-    mode("Confidence", "confidence"),
+    ("Picture", "", False),
+    ("Overlay", "prediction", True),
+    ("Mask", "prediction", False),
+    ("Confidence", "confidence", False),
 ]
 
 
@@ -132,7 +127,7 @@ class InferencePage(Page):
             files.append((CONTACT_SHEET, CONTACT_SHEET))
         return self.render(
             "gallery.html", state, statement, self._facts, files,
-            gallery=gallery(entries, INFERENCE_MODES, 1, [number("confidence")], pictures),
+            gallery=gallery(entries, INFERENCE_MODES, 1, [("confidence", "percent")], pictures),
             problems=list(self._problems.values()),
         )  # fmt: skip
 

@@ -12,7 +12,7 @@ from data.survey import SegmentationData
 from metrics import Scores
 from results.history import Row, Watch
 from results.pages.charts import line_chart
-from results.pages.gallery import class_entries, gallery, mode, number
+from results.pages.gallery import class_entries, gallery
 from results.pages.html import Page
 from results.pages.layers import url
 from results.pages.worst import WorstPictures
@@ -27,10 +27,10 @@ FILES = (
     "best_model_loss.pth", "final_model.pth", "last.pth",
 )  # fmt: skip
 MODES = [
-    mode("Picture"),
-    mode("Prediction", "prediction", blend=True),
-    mode("Truth", "target", blend=True),
-    mode("Errors", "errors", blend=True),
+    ("Picture", "", False),
+    ("Prediction", "prediction", True),
+    ("Truth", "target", True),
+    ("Errors", "errors", True),
 ]
 
 
@@ -83,7 +83,7 @@ class RunPage(Page):
             scores=scores and {name: scores[name].tolist() for name in COLUMNS},
             matrix=scores and confusion(self._classes.names, scores["matrix"].matrix.numpy()),
             previews=[item for item in previews if (self.folder / item[1]).is_file()],
-            worst=gallery(entries, MODES, 3, [number("IoU", "number")], self._worst.pictures),
+            worst=gallery(entries, MODES, 3, [("IoU", "number")], self._worst.pictures),
         )  # fmt: skip
 
     def wrote(self, path: Path) -> bool:
@@ -136,7 +136,7 @@ def _headlines(
 
 def _table(history: Sequence[Row]) -> dict[str, list[str]]:
     """The first SHOWN_SCORES as texts by name; the IoU of each class stands in history.csv."""
-    names = [name for name in (history or [{}])[0] if not name.startswith("iou_")]
+    names = [name for name in next(iter(history), {}) if not name.startswith("iou_")]
     return {name: [short(row[name]) for row in history] for name in names[:SHOWN_SCORES]}
 
 

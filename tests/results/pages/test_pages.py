@@ -109,13 +109,6 @@ def test_a_page_that_cannot_be_written_is_a_warning(tmp_path, capsys):
     assert capsys.readouterr().err == ""  # the error alone
 
 
-def test_no_page(tmp_path):
-    page = RunPage(tmp_path, CLASSES, [], "", {}, wanted=False)
-    with page:
-        page.update()
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_page_is_written_anew_only_as_often_as_its_cost_allows(tmp_path, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(html.time, "monotonic", lambda: clock[0])
