@@ -118,32 +118,23 @@ def output_names(
     their own pictures take again. Names of other files in the folder are never taken.
     """
     stems = Counter(_folded(below.with_suffix("")) for below in pictures.values())
-    names, keys = {}, set(map(picture_key, pictures))
-    used = {name.casefold() for key, name in earlier.items() if key in keys}
+    names, owners = {}, {name.casefold(): key for key, name in earlier.items()}
     for path, below in pictures.items():
-        plain, long = below.with_suffix(""), below.with_name(below.name.replace(".", "_"))
+        key, plain = picture_key(path), below.with_suffix("")
+        long = below.with_name(below.name.replace(".", "_"))
         usual = long if stems[_folded(plain)] > 1 else plain
-        candidates = chain([usual], (_numbered(usual, number) for number in count(2)))
-        free = (n for n in candidates if _folded(n) not in used and not _is_taken(folder / n))
-        own = _own_name((plain, long), earlier.get(picture_key(path), ""))
-        names[path] = own or next(free)
-        used.add(_folded(names[path]))
+        usual = next((n for n in (plain, long) if owners.get(_folded(n)) == key), usual)
+        numbered = (usual.with_name(f"{usual.name}_{number}") for number in count(2))
+        for name in chain([usual], numbered):
+            owner = owners.get(_folded(name))
+            if owner == key or not (owner or _is_taken(folder / name)):
+                break
+        names[path], owners[_folded(name)] = name, key
     return names
-
-
-def _own_name(usual: Iterable[Path], earlier: str) -> Path | None:
-    """The path of an earlier result; None if its name, read from a file, is of another picture."""
-    number = re.search(r"_(\d{1,9})$", earlier)
-    names = [*usual, *(_numbered(name, int(number[1])) for name in usual if number)]
-    return next((name for name in names if printable(name.as_posix()) == earlier), None)
 
 
 def _is_taken(target: Path) -> bool:
     return any(map(os.path.lexists, result_paths(target, ENDINGS).values()))
-
-
-def _numbered(name: Path, number: int) -> Path:
-    return name.with_name(f"{name.name}_{number}")
 
 
 def _folded(name: Path) -> str:

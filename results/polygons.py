@@ -93,9 +93,9 @@ def _simplified(ring: np.ndarray, tolerance: float) -> np.ndarray:
 def _joined(ring: np.ndarray, *holes: np.ndarray) -> np.ndarray:
     """One ring of an outline and its holes, from left to right, by level cuts to their left."""
     ring = ring.astype(np.float64)
-    for hole in sorted(holes, key=lambda hole: tuple(hole[:, 0].min(keepdims=True))):
-        first = np.lexsort((hole[:, 1], hole[:, 0]))[0]
-        (x, y), turned = hole[first], np.roll(hole, -first, axis=0)
+    for hole in sorted(holes, key=lambda hole: hole[:, 0].min()):
+        turned = np.roll(hole, -hole[:, 0].argmin(), axis=0)
+        x, y = turned[0]
         end = np.roll(ring, -1, axis=0)
         crossed = (np.minimum(ring, end)[:, 1] <= y) & (y < np.maximum(ring, end)[:, 1])
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.basics import leftover_of
 from helpers.models import decide
 from helpers.stubs import fails
 
@@ -137,25 +136,6 @@ def test_a_file_that_differs_is_not_kept(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"model\.pt2 is not kept: .* 1\.0e-02 of the largest"):
         export_model(tmp_path / "model.pt2", small_model(), ExportOptions())
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"older"]
-
-
-def test_each_export_writes_under_a_name_of_its_own(tmp_path, monkeypatch):
-    names = []
-
-    def write(path, *_):
-        names.append(path.name)
-        path.touch()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(export, "traced", lambda wrapped, *_: wrapped)
-    monkeypatch.setattr(export, "_write_pt2", write)
-    (tmp_path / ".theirs.part").touch()
-    leftover_of(tmp_path / "model.pt2")
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            export_model(tmp_path / "model.pt2", small_model(), ExportOptions())
-    assert names[0] != names[1]
-    assert [p.name for p in tmp_path.iterdir()] == [".theirs.part"]
 
 
 def test_imgsz_is_the_size_of_the_input_or_of_its_windows():

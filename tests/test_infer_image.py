@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers.basics import REPO, draw_pair
+from helpers.basics import REPO, save_pictures
 from helpers.stubs import StubPredictor, fails
 from helpers.videos import grey_frames, make_video
 from PIL import Image
@@ -32,13 +32,8 @@ def stub(monkeypatch) -> StubPredictor:
 @pytest.fixture
 def photos(in_tmp):
     """photos/a.png, photos/b.jpg, photos/sub/c.png of different brightness."""
-    folder = in_tmp / "photos"
-    for i, (name, size) in enumerate(
-        [("a.png", (70, 50)), ("b.jpg", (33, 47)), ("sub/c.png", (90, 13))]
-    ):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(draw_pair(i, *size)[0]).save(folder / name)
-    return folder
+    sizes = {"a.png": (70, 50), "b.jpg": (33, 47), "sub/c.png": (90, 13)}
+    return save_pictures(in_tmp / "photos", sizes)
 
 
 def run(*argv):
@@ -149,9 +144,8 @@ def test_files_patterns_and_several_inputs(stub, photos, in_tmp):
 
 
 def test_one_name_in_two_folders_or_formats_gives_two_results(stub, in_tmp):
-    for name in ("x/a.png", "y/a.png", "x/b.png", "x/b.jpg", "x/b_jpg.png", "x/B.PNG"):
-        (in_tmp / name).parent.mkdir(exist_ok=True)
-        Image.fromarray(draw_pair(0, 20, 20)[0]).save(in_tmp / name)
+    names = ("x/a.png", "y/a.png", "x/b.png", "x/b.jpg", "x/b_jpg.png", "x/B.PNG")
+    save_pictures(in_tmp, dict.fromkeys(names, (20, 20)))
     run("--input", "x", "y")
     assert len(overlays(in_tmp)) == 6
     names = output_names(find_pictures(["x", "y"]), in_tmp, {}).values()
@@ -235,9 +229,8 @@ def test_wrong_inputs_are_one_line(stub, photos, in_tmp, capsys):
 
 @pytest.mark.parametrize("pattern", ["runs/*/images", "runs/*", "runs/**", "trip [2024]/*.png"])
 def test_patterns_of_folders_and_brackets_of_one_that_exists(stub, in_tmp, pattern):
-    for name in ("runs/r1/images/a.png", "runs/r2/images/b.png", "trip [2024]/c.png"):
-        (in_tmp / name).parent.mkdir(parents=True)
-        Image.fromarray(draw_pair(0, 20, 20)[0]).save(in_tmp / name)
+    names = ("runs/r1/images/a.png", "runs/r2/images/b.png", "trip [2024]/c.png")
+    save_pictures(in_tmp, dict.fromkeys(names, (20, 20)))
     run("--input", pattern)
     expected = ["r1/images/a", "r2/images/b"] if pattern.startswith("runs") else ["c"]
     assert overlays(in_tmp) == [f"{name}_overlay.jpg" for name in expected]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.basics import draw_pair
+from helpers.basics import save_pictures
 from helpers.scripts import run_train
 from helpers.stubs import StubPredictor, fails
 from PIL import Image
@@ -39,10 +39,7 @@ def photos(in_tmp, monkeypatch):
     monkeypatch.setattr(infer_image, "load_predictor", lambda *args, **kwargs: predictor)
     # "dark" is not called background: a data set must keep such a class too.
     sizes = {"a.png": (70, 50), "b.jpg": (33, 47), "images/c.png": (90, 13)}
-    for i, (name, size) in enumerate(sizes.items()):
-        path = in_tmp / "photos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(draw_pair(i, *size)[0]).save(path)
+    save_pictures(in_tmp / "photos", sizes)
     return predictor
 
 
