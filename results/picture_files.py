@@ -123,7 +123,9 @@ def output_names(
         key, plain = picture_key(path), below.with_suffix("")
         long = below.with_name(below.name.replace(".", "_"))
         usual = long if stems[_folded(plain)] > 1 else plain
-        usual = next((n for n in (plain, long) if owners.get(_folded(n)) == key), usual)
+        for form in (plain, long):
+            if re.fullmatch(re.escape(_folded(form)) + r"(_\d+)?", earlier.get(key, "").casefold()):
+                usual = form
         numbered = (usual.with_name(f"{usual.name}_{number}") for number in count(2))
         for name in chain([usual], numbered):
             owner = owners.get(_folded(name))
