@@ -70,12 +70,11 @@ class ExportOptions:
     output: str = "logits"
 
 
-def export_model(path: Path, chosen: Exportable, options: ExportOptions | None = None) -> str:
+def export_model(path: Path, chosen: Exportable, options: ExportOptions) -> str:
     """Write a PictureModel to path, .onnx or .pt2, and say how near it comes to torch.
 
     Raises InputError where a package is missing, or the file does not give torch's numbers.
     """
-    options = options or ExportOptions()
     write = _writer(path)
     if not hasattr(chosen.model, "extract"):
         raise InputError(f"only a ViT with one of the heads {', '.join(HEADS)} can be exported")
@@ -130,14 +129,14 @@ def _write_and_compare(
 
 def _writer(path: Path) -> Callable[..., Run]:
     """What writes this kind of file; InputError where there is none or a package is missing."""
-    writers = {".onnx": _write_onnx, ".pt2": _write_pt2}
-    if path.suffix.lower() not in writers:
+    suffix = path.suffix.lower()
+    if suffix not in (".onnx", ".pt2"):
         raise InputError(f"{path}: give a name that ends in .onnx or .pt2")
-    if path.suffix.lower() == ".onnx":
-        missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
-        if missing:
-            raise InputError(f"{path} needs {', '.join(missing)}: pip install {' '.join(missing)}")
-    return writers[path.suffix.lower()]
+    if suffix == ".pt2":
+        return _write_pt2
+    if missing := [name for name in ONNX_PACKAGES if find_spec(name) is None]:
+        raise InputError(f"{path} needs {', '.join(missing)}: pip install {' '.join(missing)}")
+    return _write_onnx
 
 
 def _write_pt2(path: Path, program: ExportedProgram, notes: dict[str, str]) -> Run:
@@ -201,9 +200,6 @@ def _largest_difference(
     return worst
 
 
-MODEL_FLAGS = ("--backbone", "--head", "--num-classes")
-
-
 # fmt: off
 def get_args_parser() -> argparse.ArgumentParser:
     parser = Parser("Write a model as one file for ONNX Runtime or torch.export.")
@@ -233,7 +229,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = get_args_parser()
     args = parser.parse_args(argv)
     if args.model:
-        parser.refuse_given(args, MODEL_FLAGS, "is what --model was trained with: leave it out")
+        named = ("--backbone", "--head", "--num-classes")
+        parser.refuse_given(args, named, "is what --model was trained with: leave it out")
         used = load_predictor(
             args.model,
             torch.device("cpu"),

@@ -55,6 +55,14 @@ def draw_pair(seed: int, width: int, height: int) -> tuple[np.ndarray, np.ndarra
     return image, mask
 
 
+def save_pictures(folder: Path, sizes: dict[str, tuple[int, int]]) -> Path:
+    """Draw pictures of (width, height) by their names below a folder."""
+    for seed, (name, size) in enumerate(sizes.items()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw_pair(seed, *size)[0]).save(folder / name)
+    return folder
+
+
 def draw_data_set(root: Path, train: int = 6, valid: int = 3, ignored_rows: int = 0) -> Path:
     """Pairs of several sizes in the articles' layout."""
     for split, count in (("train", train), ("valid", valid)):

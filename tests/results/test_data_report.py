@@ -148,14 +148,6 @@ def test_a_lossy_mask_is_named(root):
     assert facts_of(root)["lossy_masks"] == [str(root / "train_masks" / "2.jpg")]
 
 
-def test_a_photograph_as_a_mask(root):
-    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
-    store(root, noise, "train_masks/2.png")
-    store(root, noise, "train_images/2.png")
-    as_colours = "masks are RGB with 4096 colours"
-    assert as_colours in refused(root)
-
-
 def test_rgb_masks_without_a_class_file_say_how_to_name_them(root):
     as_rgb(root)
     for name in ("dataset.yaml", "classes.txt"):
@@ -168,26 +160,6 @@ def test_rgb_masks_without_a_class_file_say_how_to_name_them(root):
         pixels = np.asarray(Image.open(path))[..., 0] > 100
         Image.fromarray(np.uint8(VOC2012.palette)[pixels * (i + 1)]).save(path)
     assert "they look like those of --classes voc2012" in refused(root)
-
-
-def test_one_stray_value_without_a_class_file_names_its_mask(root):
-    (root / "classes.txt").unlink()
-    pixels = mask_of(root)
-    pixels[0, 0] = 77
-    store(root, pixels)
-    said = refused(root)
-    assert "the masks hold the 3 values 0, 1, 77" in said
-    assert "(see" in said
-    assert "train_masks/2.png)" in said
-
-
-def test_grey_saved_as_rgb_is_read_as_numbers(root):
-    before = facts_of(root)["classes"]
-    for path in root.glob("*_masks/*.png"):
-        Image.open(path).convert("RGB").save(path)
-    data = load_data(find_splits(root))
-    assert describe(data)["classes"] == before
-    assert "RGB, all of it grey" in str(data)
 
 
 def test_exif_rotations(root):
@@ -249,31 +221,6 @@ def test_values_gathered_and_ignored_are_counted(root):
     total = sum(np.asarray(Image.open(p)).size for p in root.glob("*_masks/*.png"))
     classes = facts_of(root)["classes"]
     assert sum(sum(c["pixels"].values()) for c in classes) == total - 6
-
-
-@pytest.mark.parametrize("mode", ["gif", "quantised", "adaptive", "in order", "greys"])
-def test_palettes_that_contradict_the_order_of_the_indices_are_read_by_colour(root, mode):
-    """Programs that save colours as a palette number them in an order of their own."""
-    as_rgb(root)
-    before = facts_of(root)["classes"]
-    for path in root.glob("*_masks/*.png"):
-        image = Image.open(path)
-        if mode in ("in order", "greys"):
-            ids = Image.fromarray(np.uint8(np.asarray(image)[..., 0] == 200), mode="P")
-            colours = [[10, 20, 30], [200, 100, 0]] if mode == "in order" else [[0] * 3, [1] * 3]
-            ids.putpalette(np.uint8(colours).tobytes())
-            ids.save(path)
-        elif mode == "gif":
-            path.unlink()
-            image.save(path.with_suffix(".gif"))
-        elif mode == "quantised":
-            image.quantize(2).save(path)
-        else:
-            image.convert("P", palette=Image.Palette.ADAPTIVE, colors=2).save(path)
-    data = load_data(find_splits(root))
-    assert describe(data)["classes"] == before
-    loaded = [read_pair(pair, data.encoding)[1] for pair in data.splits.train]
-    assert sum(int((target == 1).sum()) for target in loaded) == before[1]["pixels"]["train"]
 
 
 def test_0_and_1_beside_0_and_255_are_refused(root):
