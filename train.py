@@ -38,7 +38,7 @@ from metrics import BoundaryIoU, ConfusionMatrix, Scores
 from model import HEADS, SegmentationModel, build_model
 from networks.weights import fingerprint
 from predictor import load_predictor
-from results.history import watched
+from results.history import Watch, watched
 from results.pages.run import RunPage, data_facts, training_facts
 from results.scores import check_same_classes, write_scores
 from training.checkpointer import Checkpointer, find_last
@@ -164,11 +164,10 @@ def build_trainable(
 
 
 def open_run(
-    args: argparse.Namespace, data: SegmentationData, model: SegmentationModel,
+    args: argparse.Namespace, data: SegmentationData, watch: Watch, model: SegmentationModel,
     train_set: SegmentationDataset, valid_set: SegmentationDataset,
 ) -> RunFolder:  # fmt: skip
     """The folder of a run, and what the run depends on."""
-    watch = watched(args.watch, data.classes.names, data.pixels("valid"))
     weights = fingerprint(model.backbone)
     checkpoint = describe_model(
         model_spec(args, data), weights, data.classes, train_set.resize, train_set.augment.tiled,
@@ -180,6 +179,7 @@ def open_run(
 
 def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.device) -> None:
     """Build, train epoch by epoch, and score the best checkpoint."""
+    watch = watched(args.watch, data.classes.names, data.pixels("valid"))
     model = build_trainable(args, data, device)
     resize = Resize(args.imgsz or config.TRAIN_SIZE, args.keep_ratio, model.input_format)
     train_loader, valid_loader, test_loader = build_loaders(
@@ -190,7 +190,7 @@ def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.
     criterion = build_criterion(args.loss, model.upsample, pixels, device)
     optimizer = build_optimizer(model, optimizer_settings(args), len(train_loader))
     totals = EpochTotals(data.classes.num_classes)
-    run = open_run(args, data, model, train_loader.dataset, valid_loader.dataset)
+    run = open_run(args, data, watch, model, train_loader.dataset, valid_loader.dataset)
     saver = Checkpointer(run, model, optimizer, totals, 60 * args.save_every)
     saver.start(find_last(run, args.resume, args.epochs))
     if not args.fine_tune:
@@ -211,7 +211,7 @@ def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.
                 train = train_one_epoch(network, batches, criterion, optimizer, totals, saver)
                 batches = saver.between(progress(valid_loader, "Validation"), valid_loader)
                 valid = evaluate(
-                    model, batches, criterion, resize, run.classes.num_classes, run.watch.boundary
+                    model, batches, criterion, resize, data.classes.num_classes, watch.boundary
                 )
                 run.add_epoch(totals.lr, train, valid, model.trained())
                 run.write_preview(model, valid_loader.dataset)

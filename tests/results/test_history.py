@@ -104,3 +104,16 @@ def test_a_run_keeps_the_best_epoch_of_the_watched_score(data_dir, in_tmp, capsy
     flags = ["--data", data_dir, *TINY, "--batch", 4, "--lr", 0.01, "--epochs", 5, "--resume"]
     message = fails(capsys, train.main, *flags, "--watch", "foreground")
     assert "made with watch 'boundary', not 'foreground'" in message
+
+
+def test_patience_looks_at_the_watched_score(data_dir, in_tmp, capsys):
+    """With a learning rate of almost 0 no epoch is better than the first."""
+    flags = ["--head", "token", "--lr", "1e-12", "--epochs", "9", "--patience", "1"]
+    run_train(data_dir, "--watch", "foreground", *flags)
+    out = capsys.readouterr().out
+    assert "no better IoU of foreground for 1 epochs: stopping early" in out
+    assert out.count("Best validation IoU of foreground: ") == 1
+    assert "TRAINING COMPLETE: best IoU of foreground" in out
+    message = fails(capsys, train.main, "--data", data_dir, *TINY, "--watch", "sky")
+    assert "background, foreground" in message
+    assert "Backbone" not in capsys.readouterr().out
