@@ -14,6 +14,7 @@ from PIL import Image
 
 from config import OUTPUTS
 from data.annotations.shapes import Annotation
+from data.arrays import is_array
 from data.images import UPRIGHT, is_picture, num_frames, number_extremes, orientation, upright_size
 from data.labels.classes import Colour
 from data.labels.masks import (
@@ -25,7 +26,7 @@ from data.labels.masks import (
     used_colours,
     value_codes,
 )
-from data.pairs import Pair, SizeMismatch, is_array, is_enlarged, read_stored
+from data.pairs import Pair, SizeMismatch, is_enlarged, read_stored
 from utils import InputError, progress, remove_leftovers, write_atomically
 
 SCAN_VERSION = 4  # of the cache file

@@ -13,9 +13,8 @@ from data.annotations.yolo import place_below
 from data.inventory import Inventory
 from data.labels.class_entries import parse_classes
 from data.labels.class_files import load_mapping
-from data.names import Side
+from data.names import Side, from_sides
 from data.pairs import Splits
-from data.sides import from_sides
 from utils import InputError
 
 OF_ULTRALYTICS = ("masks_dir", "label_mapping")
@@ -90,7 +89,7 @@ def _folder(root: Path, entry: object, base: str = "") -> Path:
 
 
 def _side(inventory: Inventory, folder: Path) -> Side:
-    files = inventory.rasters_below(folder)
+    files = inventory.below(folder)
     if not files:
         raise InputError(f"{folder}: no pictures in it")
     return Side(folder, files)

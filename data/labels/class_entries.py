@@ -108,7 +108,8 @@ def parse_classes(content: object) -> ClassFile:
         *(f"labels (of {e.name})" for e in entries if e.has_labels and e.values),
     ]
     if (zero_is or instances) and len(ways) > 1:
-        raise ValueError(f"{ways[0]} and {ways[1]} both say what mask values mean; keep one")
+        both = f"{ways[0]} and {ways[1]}"
+        raise ValueError(f"{both} both say what mask values mean; keep one of them")
     if zero_is:
         ignored.values = [0]
         for entry in entries:
