@@ -119,7 +119,7 @@ def test_colours_of_16_bits_follow_the_same_rule(tmp_path, suffix, channels):
 
 
 def test_grey_of_16_bits_with_transparency(tmp_path):
-    pixels = np.dstack([GREY * np.uint16(16), np.full(GREY.shape, 65535)]).astype(">u2")
+    pixels = np.dstack([GREY.astype(np.uint16) * 16, np.full(GREY.shape, 65535)]).astype(">u2")
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
     head = struct.pack(">IIBBBBB", *GREY.shape[::-1], 16, 4, 0, 0, 0)
     body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
