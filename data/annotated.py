@@ -47,8 +47,7 @@ def splits_of(found: AnnotationSet, class_file: ClassFile | None) -> Splits:
     """The pairs that annotation files describe; their masks are drawn when they are read.
 
     What no shape covers is the class called background. Without a class file that class is added,
-    and the labels follow in the order of their ids. With one, each label must be in it; if it has
-    no background, what no shape covers is ignored.
+    and the labels follow in the order of their ids. With one, each label must be in it.
     """
     if len(found.labels) > MAX_LABELS:
         raise InputError(f"{found.layout}: {len(found.labels)} labels, at most {MAX_LABELS}")

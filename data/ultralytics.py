@@ -4,18 +4,15 @@ Ultralytics' data.yaml (path, train, val, test, masks_dir, names, label_mapping)
 data (train and val with images and masks, classes, ignore_classes).
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-
-import yaml
 
 from config import SPLIT_WORDS
 from data.annotations.yolo import place_below
 from data.inventory import Inventory
 from data.labels.class_entries import parse_classes
-from data.labels.class_files import UNREADABLE
+from data.labels.class_files import load_mapping
 from data.names import Side, from_sides
 from data.pairs import Splits
 from utils import InputError
@@ -29,14 +26,15 @@ def read_ultralytics(inventory: Inventory) -> Splits | None:
     for path in inventory.texts:
         if path.parent != inventory.root or path.suffix.lower() not in (".yaml", ".yml", ".json"):
             continue
-        content = _load(path)
+        content = load_mapping(path)
         stated = [(s, content[w]) for s in SPLIT_WORDS for w in SPLIT_WORDS[s] if content.get(w)]
         try:
             if stated and "names" in content and any(key in content for key in OF_ULTRALYTICS):
                 program, keys = "Ultralytics", _ultralytics_keys(content)
                 folders = list(_beside_images(inventory.root, content, stated))
             elif stated and all(isinstance(v, Mapping) and "masks" in v for _, v in stated):
-                program, keys = "LightlyTrain", _lightly_keys(content)
+                program = "LightlyTrain"
+                keys = {k: content[k] for k in ("classes", "ignore_classes") if k in content}
                 folders = [
                     (s, *(_folder(inventory.root, v[kind]) for kind in ("images", "masks")))
                     for s, v in stated
@@ -50,15 +48,6 @@ def read_ultralytics(inventory: Inventory) -> Splits | None:
         splits = from_sides(f"{program} ({path.name})", sides)
         return replace(splits, class_file=class_file, sources=[path])
     return None
-
-
-def _load(path: Path) -> Mapping:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
-    except UNREADABLE:
-        return {}
-    return content if isinstance(content, Mapping) else {}
 
 
 def _beside_images(root: Path, content: Mapping, stated: list[tuple]) -> Iterator[Folders]:
@@ -90,18 +79,6 @@ def _ultralytics_keys(content: Mapping) -> dict:
         is_class = str(k).isdigit() and int(k) in entries
         (entries[int(k)]["labels"] if is_class else ignored).append(int(value))
     return {"classes": entries, "ignore": ignored}
-
-
-def _lightly_keys(content: Mapping) -> dict:
-    """The keys of a class file that say the same as classes and ignore_classes."""
-    entries = {}
-    for number, entry in content["classes"].items():
-        if isinstance(entry, Mapping):
-            labels = entry.get("labels", entry.get("values"))
-            entry = {"name": entry["name"], **({"labels": list(labels)} if labels else {})}
-        entries[number] = entry
-    ignored = [str(number) for number in content.get("ignore_classes") or []]
-    return {"classes": entries, "ignore_classes": ignored}
 
 
 def _folder(root: Path, entry: object, base: str = "") -> Path:

@@ -74,7 +74,8 @@ def _read_file(found: AnnotationSet, path: Path, content: dict) -> None:
     for image_id, picture in pictures.items():
         shapes = found.shapes(path, entries[image_id], _shapes)
         if picture:
-            found.add(Annotation(picture[0], path, picture[1], sizes[image_id], shapes, True))
+            size = sizes[image_id]
+            found.add(Annotation(picture[0], path, picture[1], size, shapes, small_on_top=True))
 
 
 def _by_id(path: Path, what: str, items: list[tuple]) -> dict[str, str]:

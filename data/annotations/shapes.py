@@ -58,17 +58,19 @@ class Shape:
             with Image.open(self.path) as image:
                 bitmap = np.array(image.convert("L")) > 0
         except Exception as error:  # damaged files raise errors of many kinds
-            raise ValueError(f"{self.path}: not a readable picture ({error})") from error
+            raise ValueError(f"in {self.path}: not a readable picture ({error})") from error
         if bitmap.shape != size:
             (h, w), (height, width) = bitmap.shape, size
-            raise ValueError(f"{self.path}: {w}x{h} pixels, the picture has {width}x{height}")
+            raise ValueError(f"in {self.path}: {w}x{h} pixels, the picture has {width}x{height}")
         return replace(self, bitmap=bitmap)
 
     def draw(self, mask: np.ndarray, value: int) -> None:
         """Set the pixels of a mask (H, W) uint8 that are inside; ValueError if it lies beyond."""
-        if self._is_outside(mask.shape):
-            (height, width), place = mask.shape, ", ".join(f"{n:g}" for n in self.rings[0][0])
-            raise ValueError(f"at {place} it is outside the picture of {width}x{height} pixels")
+        if self.rings:
+            points = np.concatenate(self.rings)
+            if (points.max(axis=0) < 0).any() or (points.min(axis=0) >= mask.shape[::-1]).any():
+                (height, width), place = mask.shape, ", ".join(f"{n:g}" for n in points[0])
+                raise ValueError(f"at {place} is outside the picture of {width}x{height} pixels")
         if self.box is not None:
             bitmap = np.zeros(self.box, bool)
             _set_runs(bitmap.T, self.runs, True)
@@ -85,19 +87,10 @@ class Shape:
             else:
                 cv2.fillPoly(mask, points, value)
         else:
-            points = np.concatenate(self.rings)
             low = np.floor(points.min(axis=0)).clip(0, mask.shape[::-1]).astype(int)
             high = np.ceil(points.max(axis=0)).clip(0, mask.shape[::-1]).astype(int)
             box = mask[low[1] : high[1], low[0] : high[0]]
             box[_fill(box.shape, [ring - low for ring in self.rings])] = value
-
-    def _is_outside(self, size: tuple[int, int]) -> bool:
-        """Whether no part of its rings is in a picture of size (H, W)."""
-        if not self.rings:
-            return False
-        points = np.concatenate(self.rings)
-        low, high = points.min(axis=0), points.max(axis=0)
-        return bool((high < 0).any() or (low >= np.array(size[::-1])).any())
 
     def _draw_bitmap(self, mask: np.ndarray, bitmap: np.ndarray, value: int) -> None:
         x, y = self.corner
@@ -145,7 +138,7 @@ class Annotation:
             for shape in shapes:
                 shape.draw(mask, self.values[shape.label])
         except ValueError as error:
-            raise InputError(f"{self.file}: {self.image.name}: a {shape.label}: {error}") from error
+            raise InputError(f"{self.file}: {self.image.name}: a {shape.label} {error}") from error
         return mask
 
 
@@ -226,7 +219,7 @@ def _fill(size: tuple[int, int], rings: Sequence[np.ndarray]) -> np.ndarray:
 def _set_runs(mask: np.ndarray, runs: np.ndarray, value: int) -> None:
     """Set the pixels (H, W) of runs down the columns, outside and inside in turn, to a value."""
     if runs.sum() != mask.size:
-        raise ValueError(f"its runs cover {runs.sum()} pixels, the picture has {mask.size}")
+        raise ValueError(f"whose runs cover {runs.sum()} pixels, the picture has {mask.size}")
     height, ends = len(mask), runs.cumsum()
     inside = 2 * np.flatnonzero(runs[1::2]) + 1
     for start, end in zip(ends[inside - 1].tolist(), ends[inside].tolist(), strict=True):

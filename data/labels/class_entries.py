@@ -108,7 +108,8 @@ def parse_classes(content: object) -> ClassFile:
         *(f"labels (of {e.name})" for e in entries if e.has_labels and e.values),
     ]
     if (zero_is or instances) and len(ways) > 1:
-        raise ValueError(f"{ways[0]} and {ways[1]} both say what mask values mean; keep one")
+        both = f"{ways[0]} and {ways[1]}"
+        raise ValueError(f"{both} both say what mask values mean; keep one of them")
     if zero_is:
         ignored.values = [0]
         for entry in entries:
@@ -134,13 +135,11 @@ def _entries(content: Mapping) -> list[_Entry]:
     found = [key for key in LISTS if content.get(key)]
     if not found and any(key in content for key in LISTS):
         raise ValueError("no class is named in it; name the classes, or remove the file")
-    if len(found) != 1 and found != ["id2label", "label2id"]:
+    if found == ["id2label", "label2id"]:  # of Hugging Face, which say the same
+        found.pop()
+    if len(found) != 1:
         raise ValueError(f"exactly one of {', '.join(LISTS)} must list the classes")
     key, listed = found[0], content[found[0]]
-    if len(found) == 2 and {str(k): str(v) for k, v in listed.items()} != {
-        str(k): str(name) for name, k in content["label2id"].items()
-    }:
-        raise ValueError("id2label and label2id list different classes; keep one of them")
     if isinstance(listed, list):
         if len(listed) == 1 and isinstance(listed[0], str) and not is_background(listed[0]):
             listed = ["background", *listed]
@@ -165,13 +164,13 @@ def _entries(content: Mapping) -> list[_Entry]:
 def _entry(file_id: int, value: object) -> _Entry:
     if not isinstance(value, Mapping):
         return _Entry(file_id, class_name(value), [file_id])
-    unknown = value.keys() - {"name", "labels", "color"}
+    unknown = value.keys() - {"name", "labels", "values", "color"}
     if unknown or "name" not in value:
         raise ValueError(f"class {file_id} must have the key name, and may have labels and color")
     color = _colour(value["color"]) if "color" in value else None
-    has_labels = value.get("labels") is not None
-    labels = _labels(value["labels"]) if has_labels else ([file_id], [], [])
-    return _Entry(file_id, class_name(value["name"]), *labels, color, has_labels)
+    listed = value.get("labels", value.get("values"))  # as LightlyTrain calls them
+    labels = ([file_id], [], []) if listed is None else _labels(listed)
+    return _Entry(file_id, class_name(value["name"]), *labels, color, listed is not None)
 
 
 def _labels(listed: object) -> tuple[list[int | str], list[Colour], list[str]]:
@@ -253,7 +252,8 @@ def _whole_number(value: object, what: str, lowest: int | None = 0) -> int:
         return int(value)
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     if not is_whole or (lowest is not None and value < lowest):
-        raise ValueError(f"{what} {short(value)} is not a whole number from 0")
+        limit = "" if lowest is None else f" from {lowest}"
+        raise ValueError(f"{what} {short(value)} is not a whole number{limit}")
     return value
 
 

@@ -30,15 +30,19 @@ def find_class_file(folder: Path) -> Path | None:
 
 def load_data_yaml(path: Path) -> Mapping | None:
     """What a YOLO data.yaml of any name holds: class names and pictures of a split; else None."""
-    if path.suffix.lower() not in (".yaml", ".yml"):
-        return None
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except UNREADABLE:
-        return None  # as a class file it will be read, and refused, later
+    content = load_mapping(path) if path.suffix.lower() in (".yaml", ".yml") else {}
     words = {word for names in SPLIT_WORDS.values() for word in names}
-    is_one = isinstance(content, Mapping) and "names" in content and words & content.keys()
-    return content if is_one else None
+    return content if "names" in content and words & content.keys() else None
+
+
+def load_mapping(path: Path) -> Mapping:
+    """The keys of a YAML or JSON file; {} where it has none or cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+    except UNREADABLE:
+        return {}
+    return content if isinstance(content, Mapping) else {}
 
 
 def read_classes(source: str | Path) -> ClassFile:
@@ -79,8 +83,8 @@ def load_content(path: Path) -> object:
         if path.suffix == ".csv":
             return _parse_csv(text)
         if path.suffix == ".json":
-            return json.loads(text, object_pairs_hook=_without_doubles)
-        return yaml.load(text, Loader=_UniqueKeys)  # a subclass of SafeLoader
+            return json.loads(text)
+        return yaml.safe_load(text)
     except FileNotFoundError as error:
         known = ", ".join(PRESETS)
         raise InputError(f"{path}: no such class file, and no preset ({known})") from error
@@ -89,25 +93,6 @@ def load_content(path: Path) -> object:
     except (*UNREADABLE, TypeError, LookupError, csv.Error) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not a readable class file ({reason})") from error
-
-
-def _without_doubles(items: list[tuple]) -> dict:
-    """The items as a dict; raises ValueError where a key occurs twice."""
-    found = {}
-    for key, value in items:
-        if key in found:
-            raise ValueError(f"the key {key} occurs twice; the first would be lost")
-        found[key] = value
-    return found
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """SafeLoader that refuses a mapping with the same key twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        _without_doubles([(self.construct_object(key, True), None) for key in own])
-        return super().construct_mapping(node, deep)
 
 
 def _preset(name: str) -> ClassFile:
@@ -159,4 +144,4 @@ def _parse_csv(text: str) -> dict:
         raise ValueError(
             f"its columns are {', '.join(header)}; expected name, r, g, b or Pixel Value, Class"
         )
-    return {"classes": _without_doubles([(int(row[value]), row[name]) for row in rows])}
+    return {"classes": {int(row[value]): row[name] for row in rows}}

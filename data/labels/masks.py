@@ -256,18 +256,12 @@ def guess_encoding(
     if values <= {0, IGNORE_INDEX} and IGNORE_INDEX in values and num_classes in (None, 2):
         return BINARY
     labels = values - {IGNORE_INDEX}
-    if num_classes is None:
-        num_classes = _count_classes(labels)
+    highest = max(labels, default=0)
     greys = {c[0]: class_id for c, class_id in colours.items() if len(set(c)) == 1}
-    if max(labels, default=0) >= num_classes and values <= greys.keys() | {IGNORE_INDEX}:
+    if num_classes and highest >= num_classes and values <= greys.keys() | {IGNORE_INDEX}:
         return MaskEncoding("the class colours as greys", greys)
-    return index_encoding(num_classes)
-
-
-def _count_classes(labels: set[int]) -> int:
-    """The number of classes of these indices; a few values far apart are not indices."""
-    count = max(max(labels, default=0) + 1, 2)
-    if len(labels) < count / 2 or count >= IGNORE_INDEX:
+    count = num_classes or max(highest + 1, 2)
+    if num_classes is None and (len(labels) < count / 2 or count >= IGNORE_INDEX):
         shown = first_of([str(label) for label in sorted(labels)])
         are_many = len(labels) > MANY or count > IGNORE_INDEX
         objects = (
@@ -278,4 +272,4 @@ def _count_classes(labels: set[int]) -> int:
             "indices; give each to a class in a dataset.yaml (classes: {0: {name: ..., labels: "
             f"[...]}}}}), those to leave out to `ignore: [...]`{objects * are_many}"
         )
-    return count
+    return index_encoding(count)

@@ -96,5 +96,5 @@ def test_later_shapes_are_on_top_and_errors_name_the_shape(tmp_path):
     annotation = Annotation(*about, [square, small], values={"a": 1, "b": 255})
     assert np.bincount(annotation.draw(SIZE).ravel())[[0, 1, 255]].tolist() == [1900, 91, 9]
     wrong = Annotation(*about, [Shape("a", runs=np.array([5]))], values={"a": 1})
-    with pytest.raises(InputError, match=r"x\.json: x\.jpg: a a: its runs cover 5 pixels"):
+    with pytest.raises(InputError, match=r"x\.json: x\.jpg: a a whose runs cover 5 pixels"):
         wrong.draw(SIZE)

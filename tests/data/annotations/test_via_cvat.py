@@ -173,7 +173,7 @@ def test_cvat(tmp_path, in_tmp):
         (annotations(image_xml("a.jpg", element("box", xtl=1, ytl=1, xbr="x", ybr=5))), "convert"),
         (annotations(image_xml("a.jpg", element("polygon", points=points(STAR)), size=(9, 9)),
                      image_xml("b.jpg")),
-         "the file gives 9x9 pixels|it is outside the picture of 9x9"),
+         "the file gives 9x9 pixels|is outside the picture of 9x9"),
     ],
 )  # fmt: skip
 def test_faults_of_a_cvat_file_are_told(tmp_path, in_tmp, text, words):
