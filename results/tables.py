@@ -156,11 +156,12 @@ class FrameTable:
     """A CSV file with one row per frame: number, time, class fractions, source.
 
     It gets its name when the with-block ends, after Ctrl-C or an InputError with the whole rows so
-    far; after any other exception none is left. source: the same text in all rows.
+    far; after any other exception, or without a frame, none is left and an older one stays.
+    source: the same text in all rows.
     """
 
     def __init__(self, path: Path, classes: Classes, source: str):
-        self.path, self._classes, self._source = path, classes, source
+        self.path, self._classes, self._source, self._is_empty = path, classes, source, True
         self._part = temporary_path(path)
 
     def __enter__(self) -> "FrameTable":
@@ -175,6 +176,7 @@ class FrameTable:
         fractions = class_fractions(labels, self._classes.num_classes)
         numbers = [f"{value:.6f}" for value in (seconds, *fractions)]
         self._write([number, *numbers, self._source])
+        self._is_empty = False
 
     def _write(self, row: Sequence) -> None:
         try:
@@ -184,6 +186,8 @@ class FrameTable:
 
     def __exit__(self, kind: type[BaseException] | None, *_) -> None:
         try:
+            if self._is_empty:
+                return
             if kind is None:
                 self._file.close()
                 os.replace(self._part, self.path)
