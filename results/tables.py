@@ -160,11 +160,12 @@ class FrameTable:
     """A CSV file with one row per frame: number, time, class fractions, source.
 
     It gets its name when the with-block ends, after Ctrl-C or an InputError with the whole rows so
-    far; after any other exception none is left. source: the same text in all rows.
+    far; after any other exception, or without a frame, none is left and an older one stays.
+    source: the same text in all rows.
     """
 
     def __init__(self, path: Path, classes: Classes, source: str):
-        self.path, self._classes, self._source = path, classes, source
+        self.path, self._classes, self._source, self._is_empty = path, classes, source, True
         self._part = temporary_path(path)
 
     @contextmanager
@@ -186,6 +187,7 @@ class FrameTable:
         fractions = class_fractions(labels, self._classes.num_classes)
         numbers = [f"{value:.6f}" for value in (seconds, *fractions)]
         self._write([number, *numbers, self._source])
+        self._is_empty = False
 
     def _write(self, row: Sequence) -> None:
         with self._refusing():
@@ -195,9 +197,9 @@ class FrameTable:
         try:
             with self._refusing() if kind is None else suppress(OSError):  # of a full disk
                 self._file.close()
-                if kind is None:
+                if kind is None and not self._is_empty:
                     os.replace(self._part, self.path)
-            if kind and issubclass(kind, KeyboardInterrupt | InputError):
+            if kind and not self._is_empty and issubclass(kind, KeyboardInterrupt | InputError):
                 with suppress(OSError):
                     if length := self._part.read_bytes().rfind(b"\n") + 1:  # of the whole rows
                         os.truncate(self._part, length)

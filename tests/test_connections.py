@@ -180,14 +180,31 @@ def test_long_names_are_cut_to_what_fits(stub, in_tmp, letter):
     assert all(path.name.startswith(letter * 70) for path in films(in_tmp))
 
 
-def test_what_another_start_writes_is_left_alone(stub, in_tmp, capsys):
+@pytest.mark.parametrize("at_once", [False, True])
+def test_what_another_start_writes_is_left_alone(stub, in_tmp, capsys, monkeypatch, at_once):
     path = make_video(in_tmp / "in.mp4", grey_frames(3))
+    with video_files.VideoReader(path) as reader:
+        if at_once:  # both have looked before either of them opens its files
+            seen = video_files.result_paths(results(in_tmp), reader)
+            monkeypatch.setattr(video_files, "result_paths", lambda *_: seen)
+        arguments = results(in_tmp), reader, stub.classes, ["overlay"], 18, "libx264"
+        with video_files.VideoResults(*arguments):
+            message = fails(capsys, infer_video.main, "--input", path, "--save", "csv")
+    assert "in.mp4 is being written by another start" in message
+
+
+def test_a_start_that_ends_before_its_first_frame_replaces_nothing(stub, in_tmp):
+    path = make_video(in_tmp / "in.mp4", grey_frames(3))
+    infer_video.main(["--input", str(path), "--save", "overlay,csv"])
+    before = (results(in_tmp) / "in.csv").read_text()
     with (
         video_files.VideoReader(path) as reader,
-        video_files.VideoResults(results(in_tmp), reader, stub.classes, ["overlay"], 18, "libx264"),
+        video_files.VideoResults(
+            results(in_tmp), reader, stub.classes, ["overlay", "csv"], 18, "libx264"
+        ),
     ):
-        message = fails(capsys, infer_video.main, "--input", path, "--save", "csv")
-    assert "in.mp4 is being written by another start" in message
+        pass
+    assert (results(in_tmp) / "in.csv").read_text() == before
 
 
 @pytest.mark.parametrize(("name", "words"), [
