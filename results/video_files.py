@@ -20,7 +20,7 @@ from video.reader import VideoReader
 from video.source import is_webcam
 from video.writer import VideoWriter, origin_of
 
-ENDINGS = {
+VIDEO_ENDINGS = {
     "overlay": ".mp4",
     "mask": "_mask.mp4",
     "side-by-side": "_side_by_side.mp4",
@@ -56,7 +56,7 @@ def result_paths(folder: Path, reader: VideoReader) -> dict[str, Path]:
     stem = result_stem(reader.source, reader.is_live)
     names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
     for name in names:
-        paths = {kind: folder / f"{name}{ending}" for kind, ending in ENDINGS.items()}
+        paths = {kind: folder / f"{name}{ending}" for kind, ending in VIDEO_ENDINGS.items()}
         free = not any(path.exists() or is_being_written(path) for path in paths.values())
         if free or not reader.is_live:
             return paths
