@@ -92,7 +92,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     with (
         StopSignals("closing the files", noted=2) as signals,
         VideoReader(args.input, args.start, args.duration) as reader,
-        VideoPage(folder, classes, facts, not args.no_page) as page,
         overlapping(
             stopwatch.timed_items("decode", reader),
             lambda frames: map_frames(frames, predict, args.batch, args.every, smoother),
@@ -100,6 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             ahead=args.batch,
             stop=lambda: signals.number is not None,
         ) as drawn_frames,
+        VideoPage(folder, classes, facts, not args.no_page) as page,
         VideoResults(folder, reader, classes, args.save, args.crf, args.codec) as results,
         progress(None, "Segmenting", reader.num_frames) as bar,
     ):

@@ -18,47 +18,52 @@ class _End:
         self.error = error
 
 
-def in_background(
-    items: Generator[T, None, None], ahead: int = 2, stop: Callable[[], bool] = lambda: False
-) -> Generator[T, None, None]:
+class Background(Iterator[T]):
     """The items in order, made by a thread that is at most `ahead` + 1 items ahead.
 
     They end early once `stop` returns True. An exception of the thread is raised here. close() ends
     the thread, which closes `items`, before it returns.
     """
-    queue, stopped = Queue(ahead), Event()
 
-    def work() -> None:
-        try:
-            with closing(items):
-                for item in items:
-                    queue.put(item)
-                    if stopped.is_set():
-                        return
-            queue.put(_End())
-        except BaseException as error:
-            queue.put(_End(error))
+    def __init__(
+        self,
+        items: Generator[T, None, None],
+        ahead: int = 2,
+        stop: Callable[[], bool] = lambda: False,
+    ):
+        self._items, self._stop, self._ended = items, stop, False
+        self._queue, self._closed = Queue(ahead), Event()
+        self._thread = Thread(target=self._work, daemon=True)
+        self._thread.start()
 
-    thread = Thread(target=work, daemon=True)
-    try:
-        thread.start()
-        while not isinstance(item := _next(queue, stop), _End):
-            yield item
-        if item.error is not None:
-            raise item.error
-    finally:
-        stopped.set()
-        while thread.is_alive():
+    def __next__(self) -> T:
+        item = _End()
+        while not (self._ended or self._stop()):
+            with suppress(Empty):
+                item = self._queue.get(timeout=SECONDS_PER_LOOK)
+                break
+        if isinstance(item, _End):
+            self._ended = True
+            raise item.error or StopIteration
+        return item
+
+    def close(self) -> None:
+        self._closed.set()
+        while self._thread.is_alive():
             with suppress(Empty):  # the thread may be waiting for room in the queue
-                queue.get_nowait()
-            thread.join(0.01)
+                self._queue.get_nowait()
+            self._thread.join(0.01)
 
-
-def _next(queue: Queue, stop: Callable[[], bool]) -> object:
-    while not stop():
-        with suppress(Empty):
-            return queue.get(timeout=SECONDS_PER_LOOK)
-    return _End()
+    def _work(self) -> None:
+        try:
+            with closing(self._items):
+                for item in self._items:
+                    self._queue.put(item)
+                    if self._closed.is_set():
+                        return
+            self._queue.put(_End())
+        except BaseException as error:
+            self._queue.put(_End(error))
 
 
 @contextmanager
@@ -70,14 +75,14 @@ def overlapping(
 ) -> Iterator[Iterator]:
     """The items of `source` after all stages; source and stages run at the same time.
 
-    ahead: items that wait before each stage. stop: see in_background.
+    ahead: items that wait before each stage. stop: see Background.
 
     After the with-block, however it was left, their threads have ended.
     """
     with ExitStack() as stack:
-        items = stack.enter_context(closing(in_background(source, ahead, stop)))
+        items = stack.enter_context(closing(Background(source, ahead, stop)))
         for stage in stages:
-            items = stack.enter_context(closing(in_background(stage(items), ahead, stop)))
+            items = stack.enter_context(closing(Background(stage(items), ahead, stop)))
         yield items
 
 

@@ -17,6 +17,7 @@ from results.overlays import class_colours, overlay
 from results.tables import FrameTable, source_of
 from utils import MAX_NAME_BYTES, InputError, public_name
 from video.reader import VideoReader
+from video.source import is_webcam
 from video.writer import VideoWriter, origin_of
 
 VIDEO_ENDINGS = {
@@ -35,7 +36,7 @@ def result_stem(source: str, is_live: bool = False) -> str:
     It is cut so that all results of the source fit a file system. A live source cannot be recorded
     again: its name has date and time.
     """
-    if source.isdigit() and is_live:
+    if is_webcam(source):
         stem = f"webcam_{source}"
     elif "://" in source:
         address = public_name(source).split("://", 1)[1]

@@ -110,7 +110,7 @@ class VideoReader:
             yield Frame(image, begin - self.start_time, end - begin)
             self._next = next(self._frames, None)
         self.finished = True
-        self._report_damage()
+        self._report_losses()
 
     def _tell(self, what: str) -> None:
         print(f"{self.name} {what}", file=sys.stderr)
@@ -159,26 +159,21 @@ class VideoReader:
             self._num_decoded += len(frames)
             yield from frames
 
-    def _report_damage(self) -> None:
+    def _report_losses(self) -> None:
         notes = [f"{self._num_damaged} damaged packets left out"] if self._num_damaged else []
         lost = min(self._num_before_key, self._num_packets - self._num_decoded)
         if lost > 0 and not self.is_trimmed and not self.is_live:
             notes.append(f"the first {lost} pictures are lost, as their key frame is missing")
-        end = self._stated_end if self._at_end else None
-        if end is not None and end - self._times.end > 3 / self.fps:
-            stop, end = float(self._times.end), float(end)
-            notes.append(f"the pictures stop at {stop:.1f} of {end:.1f} s")
-            self._note_lost_connection()
-        elif self.is_live or (self._stated_end is None and self._packets.error):
-            self._note_lost_connection()
+        stated, end = self._stated_end, self._times.end
+        is_short = self._at_end and stated is not None and stated - end > 3 / self.fps
+        if is_short:
+            notes.append(f"the pictures stop at {float(end):.1f} of {float(stated):.1f} s")
+        broke = is_short or self.is_live or (stated is None and self._packets.error)
+        if self._at_end and broke and not os.path.isfile(self.source):
+            seconds = float(end - self.start_time)
+            self.lost = f"connection lost after {seconds:.1f} s ({self._packets.error or CLOSED})"
         if notes:
             self._tell(f"is cut short or damaged: {', '.join(notes)}")
-
-    def _note_lost_connection(self) -> None:
-        if self._at_end and not os.path.isfile(self.source):
-            why = self._packets.error or CLOSED
-            seconds = float(self._times.end - self.start_time)
-            self.lost = f"connection lost after {seconds:.1f} s ({why})"
 
 
 def exact(seconds: float) -> Fraction:

@@ -6,7 +6,7 @@ import time
 import pytest
 from helpers.waiting import LIMIT
 
-from common.pipeline import Stopwatch, in_background, overlapping
+from common.pipeline import Background, Stopwatch, overlapping
 
 
 def count(n, log=None, fail_at=None):
@@ -26,11 +26,12 @@ def test_items_come_whole_and_in_order():
     doubled = lambda items: (2 * i for i in items)  # noqa: E731
     with overlapping(count(100), doubled, doubled) as items:
         assert list(items) == [4 * i for i in range(100)]
+        assert next(items, "end") == "end"  # again and again, as for every iterator
 
 
 def test_no_more_than_a_few_items_are_made_ahead():
     log = []
-    items = in_background(count(100, log), ahead=2)
+    items = Background(count(100, log), ahead=2)
     assert next(items) == 0
     time.sleep(0.2)
     assert len(log) <= 5
@@ -80,15 +81,12 @@ def test_a_wish_to_stop_ends_the_wait_for_a_stage_that_gives_nothing():
         released.wait(LIMIT)
         yield 1
 
-    def stop():
-        if wished.is_set():
-            released.set()  # the thread is waited for, too
-        return wished.is_set()
-
-    with overlapping(stuck(), stop=stop) as items:
+    stage = lambda items: (i for i in items)  # noqa: E731
+    with overlapping(stuck(), stage, stage, stop=wished.is_set) as items:
         assert next(items) == 0
         threading.Timer(0.05, wished.set).start()
-        assert list(items) == []
+        assert list(items) == []  # what was made is finished before the thread is waited for
+        released.set()
 
 
 def test_stopwatch_counts_each_stage(monkeypatch):

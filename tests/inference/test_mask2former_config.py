@@ -53,18 +53,13 @@ class i:
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (("attn_cfgs=dict(type='MultiheadAttention', num_heads=2", "attn_cfgs=dict(num_heads=5"),
-     "decoder_heads is 5, expected a divisor of 32"),
-    (("num_points=4", "num_points='4'"), "pixel_points is '4', expected a divisor"),
-    (("[3, 3]]", "[3, 99999999999999]]"), "interaction_indexes are .* from 0 to 3"),
-    (("[3, 3]]", "3]"), "cannot unpack"),
+    (("num_points=4", "num_points='4'"), "pixel_points is '4', expected a whole number"),
     (("(48, 48)", "(48, 40)"), "every .48, 40., expected squares"),
     (("(48, 48)", "(480, 480)"), "windows are .64, 64. every .480, 480."),
     (("flip=False", "img_ratios='all'"), "img_ratios are .*expected numbers"),
     (("model = dict(", "<html>"), "not a config of MMSegmentation .SyntaxError"),
     (("# A comment.", "\0"), "not a config of MMSegmentation"),
     (("# A comment.", "x = " + "[" * 5000), "not a config of MMSegmentation"),
-    (("# A comment.", "x = " + "-" * 50_000 + "1"), "not a config of MMSegmentation"),
 ])  # fmt: skip
 def test_a_config_that_cannot_be_is_refused_in_one_line(tmp_path, change, message):
     assert change[0] in CONFIG

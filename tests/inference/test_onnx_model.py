@@ -137,8 +137,8 @@ PROTOCOLS = [
     Protocol(Resize((60, 90))),
     Protocol(Resize((60, 90), keep_ratio=True), flip=True),
     Protocol(ShortSide(640), 640, 320, (1.0, 1.32, 1.73), flip=True),
-    Protocol(ShortSide(512, 2048), 512, 341),
     Protocol(OwnSize()).with_windows(448),
+    Protocol(ShortSide(512, 2048), 512, 341),
 ]
 
 
@@ -149,7 +149,7 @@ def test_metadata_comes_back(protocol):
 
 
 def hostile(**changed):
-    return describe(PROTOCOLS[3], default_classes(3), False) | {
+    return describe(PROTOCOLS[-1], default_classes(3), False) | {
         name: value if isinstance(value, str) else json.dumps(value)
         for name, value in changed.items()
     }
@@ -159,25 +159,16 @@ def hostile(**changed):
     ("notes", "words"),
     [
         ({}, "no classes and protocol in its metadata.*export.py --model"),
-        (hostile(format="other"), "no classes and protocol"),
         ({"format": "dinov2-segmentation"}, "lacks 'classes'"),
         (hostile(classes="[" * 99_999), "is no JSON"),
         (hostile(classes={"a": 1}), "classes is {'a': 1}"),
-        (hostile(classes=["a"]), "other number of colours"),
-        (hostile(classes=["a", "\ud800", "b"]), "names of at most"),
-        (hostile(palette=[[0, 0, 256]] * 3), "something else than colours"),
         (hostile(image_size={"height": 10**9, "width": 10**9}), "more than"),
         (hostile(image_size={"height": 512}), "not a height and a width"),
-        (hostile(mean=[0.5]), "plausible"),
         (hostile(mean=[float("nan")] * 3), "plausible"),
         (hostile(patch_size=True), "patch_size is True"),
         (hostile(resize="crop"), "not stretch, pad or windows"),
         (hostile(stride=1), "windows 512 x 512 every 1"),
-        (hostile(stride=None), "every None"),
-        (hostile(image_size={"height": 512, "width": 256}), "windows 256 x 512"),
         (hostile(short_side=10**8), "sides 100000000"),
-        (hostile(long_side=None), "sides 512 and None"),
-        (hostile(ratios=[]), "ratios"),
         (hostile(ratios=[1e9]), "ratios"),
         (hostile(flip=1), "flip is 1"),
     ],

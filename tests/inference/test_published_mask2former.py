@@ -20,9 +20,8 @@ import infer_image
 import infer_video
 import train
 from common.tensor_files import load_tensors
-from config import DINOV2_INPUT
 from data.labels.classes import ADE20K, default_classes
-from data.transforms import Resize, to_tensor
+from data.transforms import Resize
 from inference import published_mask2former as published
 from inference import windows
 from inference.protocol import Protocol, ShortSide
@@ -30,7 +29,6 @@ from inference.published_mask2former import NAME, PROTOCOL, load_m2f
 from inference.windows import View, row_strips, run_windows
 from networks.mask2former.config import Mask2FormerConfig
 from networks.mask2former.network import Mask2Former
-from networks.resampling import window_spans
 from predictor import Predictor, PredictorOptions, list_models, load_predictor
 from utils import InputError, select_dtype
 from video.reader import VideoReader
@@ -74,54 +72,17 @@ def picture(height=60, width=90):
     return draw_pair(3, width, height)[0]
 
 
-def plain_slide(model, image, protocol):
-    """Slide inference written out, as in MMSegmentation: scores (K, H, W) at the picture's size."""
-    pixels = to_tensor(View(image, protocol.resize, False, protocol).pixels, DINOV2_INPUT)
-    height, width = pixels.shape[1:]
-    total, count = torch.zeros(150, height, width), torch.zeros(height, width)
-    for top, bottom in window_spans(height, protocol.crop, protocol.stride):
-        for left, right in window_spans(width, protocol.crop, protocol.stride):
-            window = pixels[None, :, top:bottom, left:right]
-            scores = F.interpolate(model(window), size=window.shape[-2:], mode="bilinear")
-            total[:, top:bottom, left:right] += scores[0]
-            count[top:bottom, left:right] += 1
-    return F.interpolate((total / count)[None], size=image.shape[:2], mode="bilinear")[0]
-
-
-def test_name_address_and_line_in_the_list():
+def test_name_address_protocol_and_line_in_the_list():
     folder = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitg14"
     assert f"{folder}/dinov2_vitg14_ade20k_m2f.pth" == published.URL
     assert f"{folder}/dinov2_vitg14_ade20k_m2f_config.py" == published.CONFIG_URL
     line = next(line for line in list_models().splitlines() if NAME in line)
     for words in ("150 classes", "1,719,806,999", "6.9 GB", "60.2 %"):
         assert words in line
+    assert PROTOCOL.resize.content_size((480, 640)) == (512, 704)
     assert published.is_m2f(NAME)
     assert published.is_m2f(f"/x/{NAME}.pth")
     assert not published.is_m2f("outputs/best_model_iou.pth")
-
-
-def test_the_assumed_protocol():
-    assert PROTOCOL.resize.content_size((480, 640)) == (512, 704)
-    assert PROTOCOL.resize.content_size((100, 900)) == (256, 2048)  # the long side's limit, 227.6
-    assert (PROTOCOL.crop, PROTOCOL.stride, PROTOCOL.ratios) == (512, 341, (1.0,))
-    assert [span[0] for span in window_spans(704, 512, 341)] == [0, 192]
-
-
-@pytest.mark.parametrize("protocol", [
-    Protocol(ShortSide(64, multiple=32), 64, 43, stretch=True),
-    Protocol(ShortSide(75), 50, 30, stretch=True),
-    Protocol(ShortSide(40), 64, 43, stretch=True),
-], ids=["multiples of 32", "odd windows", "smaller than a window"])  # fmt: skip
-@torch.no_grad()
-def test_windows_equal_the_plain_way(protocol):
-    image, model = picture(), Mask2Former(TINY).eval()
-    model.load_state_dict(tiny_state())
-    expected = plain_slide(model, image, protocol)
-    view = View(image, protocol.resize, False, protocol)
-    logits = run_windows(model, [view], CPU, batch_size=4)[0]
-    torch.testing.assert_close(logits.rows(0, 60), expected, rtol=0, atol=1e-5)
-    labels = Predictor(model, ADE20K, protocol, CPU).predict([image])[0].labels
-    assert (labels == expected.argmax(0).numpy()).mean() > 0.999
 
 
 @torch.no_grad()
