@@ -274,12 +274,12 @@ def _read_by_evidence(inventory: Inventory) -> Splits | None:
             f"{root}: {layout}: some of these folders state a split, others none; use folders "
             "called train, val and test for all"
         )
-    used = {path.parent for pair in splits.pairs for path in pair.files}
     for folder in _odd_splits(inventory):
-        if folder in used or kind_of(inventory.by_folder[folder][0]) == MASK:
+        split = split_of(folder.relative_to(root) / ".")
+        if splits.pairs_of(split) or kind_of(inventory.by_folder[folder][0]) == MASK:
             continue
         note = f"{folder}: pictures without a folder of masks"
-        if split_of(folder.relative_to(root) / ".") != "test":
+        if split != "test":
             raise InputError(f"{note}; add their masks, or move them elsewhere")
         splits.notes.append(f"{note}; left out")
     line = f"images and masks, told by names, values and sizes: {layout}"

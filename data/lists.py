@@ -117,8 +117,9 @@ def _owners(
                 lost.append(Orphan(picture[0] if picture else Path(str(shown)), problem))
             elif owner.setdefault(found[0], each).split != each.split and each.split:
                 raise InputError(
-                    f"{found[0]}: in {owner[found[0]].path} and in {each.path}; correct one, or "
-                    "keep the lists that count and give the others another extension"
+                    f"{found[0]}: in {owner[found[0]].split} of {owner[found[0]].path} and in "
+                    f"{each.split} of {each.path}; correct one, or keep the lists that count and "
+                    "give the others another extension"
                 )
         if lost and each.split == "test" and len(lost) == len(each.names):
             notes.append(f"none of the {len(lost)} pictures in {each.path} has a mask; left out")
@@ -177,7 +178,9 @@ def find_listings(inventory: Inventory) -> list[Listing]:
         sample = [entry for listing in listings for entry in listing.names[:SAMPLE]]
         is_list = path.suffix.lower() == ".txt" and path.stem.lower() in {*ALL, *SPLIT_OF_WORD}
         place = path.parent.relative_to(inventory.root).name.lower()
-        if 2 * sum(bool(names.find(entry)) for entry in sample) >= len(sample):
+        known = sum(bool(names.find(entry)) for entry in sample)
+        is_table = path.suffix.lower() not in (".txt", ".lst")  # it says itself what its names are
+        if 2 * known >= len(sample) or (is_table and known):
             found += listings
         elif is_list and place in PLACES:
             raise InputError(

@@ -105,7 +105,8 @@ def _other_masks(
         side = Side(folder, images)
         for (place, _), paths in rasters.items():
             other = Group(inventory.root / place, paths)
-            is_other = other.where != folder and 2 * len(paths) >= len(images)
+            is_voc_s = splits.is_voc and other.where.name.startswith("Segmentation")  # objects
+            is_other = other.where != folder and 2 * len(paths) >= len(images) and not is_voc_s
             if is_other and fit(side, other) and other.kind == MASK:
                 kind = " ".join(without_split(part) for part in Path(place).parts)
                 found[kind].setdefault(other.where, (split, side, other))
