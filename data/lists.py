@@ -32,6 +32,7 @@ SAMPLE = 20  # entries of a list that are looked up, to tell whether it names pi
 PREFERRED = "segmentation"  # of Pascal VOC's folders with lists
 PLACES = ("", "splits", "split", "lists", "list", PREFERRED)  # elsewhere val.txt may be anything
 NAMING = ("im", "file", "name", "path")  # how the key begins that has a picture's name
+HEADER = re.compile(rf"({'|'.join(NAMING)}|id)[a-z_ ]*", re.IGNORECASE)  # of a first column
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,8 @@ def _lines(path: Path) -> list[str]:
     lines = [line.strip() for line in _text(path).splitlines() if line.strip()]
     if path.suffix.lower() == ".csv":
         lines = [row[0] for row in csv.reader(lines) if row]
-        lines = lines[1:] if len(lines) > 1 and "." not in lines[0] and "." in lines[1] else lines
+        is_header = "." not in lines[0] and "." in "".join(lines[1:2])
+        lines = lines[1:] if is_header or HEADER.fullmatch(lines[0]) else lines
     return lines
 
 

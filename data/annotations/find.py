@@ -51,8 +51,9 @@ def read_annotations(
     found.notes += [f"{len(some)} {what}, first: {some[0]}" for what, some in found.seen.items()]
     for file, others in found.again.items():
         problem = (
-            f"annotates {next(iter(others.values()))} as {first_of(list(map(str, others)))} does; "
-            "keep one annotation of each picture: give other files another extension, such as .off"
+            f"annotates the same pictures as {first_of(list(map(str, others)))} (such as "
+            f"{next(iter(others.values()))}); keep one of these files, and give the others another "
+            "extension, such as .off"
         )
         found.problems.append((file, problem))
     known = set(pictures)

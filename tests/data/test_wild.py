@@ -60,6 +60,7 @@ def test_one_dark_photograph_and_a_second_pair_of_folders_are_no_question(tmp_pa
     ids = draw(tmp_path / "set", "imgs/{}.png", "truth/{}.png")
     draw(tmp_path / "set", "imgs2/{}.png", "truth2/{}.png", numbers=[7])
     save(tmp_path / "set" / "imgs" / "0.png", np.zeros_like(scene(0)[0]))
+    save(tmp_path / "set" / "imgs2" / "7.png", scene(7)[0][..., 0])  # of some 60 greys
     data = read(tmp_path / "set")
     assert sum(counts(data)) == 9
     assert pixels(data) == total({**ids, 8: ids[7]})
@@ -170,6 +171,12 @@ def test_lists_of_splits_are_kept(tmp_path, in_tmp, place, line, images):
     ]
     assert names == [["0", "1", "2"], ["3"], ["4", "5"]]
     assert "2 pairs are in no list of a split; left out" in str(data)
+
+
+def test_a_table_for_training_has_a_header(tmp_path, in_tmp):
+    draw(tmp_path / "set", "images/{}.png", "masks/{}.png")
+    save(tmp_path / "set" / "train.csv", "id,rle_mask\n" + "".join(f"{k},1 9\n" for k in range(6)))
+    assert counts(read(tmp_path / "set")) == [5, 1, 0]
 
 
 def test_lists_in_yaml_count_by_number_and_held_out_pictures_are_not_trained_on(tmp_path, in_tmp):
