@@ -49,11 +49,13 @@ def read_annotations(
         return None
     found.add_labels(sorted({s.label for a in found.annotations for s in a.shapes}))
     found.notes += [f"{len(some)} {what}, first: {some[0]}" for what, some in found.seen.items()]
-    for file, others in found.again.items():
+    for file, doubles in found.again.items():
+        others = first_of(list(dict.fromkeys(str(other) for _, other in doubles)))
+        images = dict.fromkeys(image for image, _ in doubles)
         problem = (
-            f"annotates the same pictures as {first_of(list(map(str, others)))} (such as "
-            f"{next(iter(others.values()))}); keep one of these files, and give the others another "
-            "extension, such as .off"
+            f"annotates {len(images)} pictures that {others} annotate too, first: "
+            f"{next(iter(images))}; remove them from all files but one, or give the files that "
+            "are not to count another extension, such as .off"
         )
         found.problems.append((file, problem))
     known = set(pictures)

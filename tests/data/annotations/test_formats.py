@@ -205,7 +205,7 @@ def test_pictures_that_a_coco_file_lacks_or_doubles(tmp_path, in_tmp):
     write(tmp_path / "y.json", coco(["0.jpg", "2.jpg"], []))
     with pytest.raises(InputError, match="3 problems in 3 pairs") as error:
         load_data(find_splits(tmp_path))
-    assert re.search(r"x\.json: annotates the same pictures as .*y\.json", str(error.value))
+    assert re.search(r"x\.json: annotates 1 pictures that .*y\.json annotate too", str(error.value))
     assert "image 2: its picture gone.jpg is not below" in str(error.value)
     (tmp_path / "y.json").unlink()
     splits = find_splits(tmp_path, allow_unmatched=True)
