@@ -21,7 +21,7 @@ NEAR, APART = 16, 48  # of values: moved by compression; of two classes
 ROUNDING = 3  # of a mixture of two colours
 RARE = 0.002  # of the pixels; a class has more
 MAX_PASTED = 32  # colours in an advice
-VOC_CLASSES = 6  # at least, with VOC's colours, to be VOC's classes
+PRESET_COLOURS = 15  # at least, but black, to be a preset's; many tools draw with VOC's first ones
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 BORDER = (224, 224, 192)  # VOC's colour of 255
 
@@ -91,13 +91,11 @@ def _question(class_file: ClassFile | None, coloured: int, colours: Counter[Colo
     """What to ask about RGB masks, whose colours only a class file can explain."""
     shown = ", ".join(str(list(colour)) for colour, _ in colours.most_common(SHOWN_COLOURS))
     fitting = [name for name in PRESETS if _fits(name, colours)]
-    main = _paste(class_file, _main_colours(colours))
-    advice = f"list their meaning as LABEL_COLORS_LIST in a dataset.yaml:\n{main}"
-    if fitting:
-        advice = f"they look like those of --classes {fitting[0]}"
+    preset = f"they look like those of --classes {fitting[0]}; else " if fitting else ""
     return (
         f"{coloured} masks are RGB with {len(colours)} colours (mostly {shown}), and no class "
-        f"colours are known; {advice}"
+        f"colours are known; {preset}list their meaning as LABEL_COLORS_LIST in a "
+        f"dataset.yaml:\n{_paste(class_file, _main_colours(colours))}"
     )
 
 
@@ -121,18 +119,18 @@ def _paste(class_file: ClassFile | None, colours: Collection[Colour]) -> str:
 
 
 def _fits(preset: str, pixels: Counter[Colour]) -> bool:
-    """Whether nearly all pixels have one of several colours of a preset's classes."""
-    known = set(PRESETS[preset].palette) & set(pixels)
+    """Whether nearly all pixels but black have one of many colours of a preset's classes."""
+    known = {*PRESETS[preset].palette} & {*pixels} - {BLACK}
     share = sum(pixels[colour] for colour in known)
-    return len(known) >= VOC_CLASSES and share > NEARLY_ALL * pixels.total()
+    return len(known) >= PRESET_COLOURS and share > NEARLY_ALL * (pixels.total() - pixels[BLACK])
 
 
 def has_voc_colours(scans: Collection[Scan]) -> bool:
-    """Whether palette or RGB masks hold several of VOC's colours and no others."""
+    """Whether palette or RGB masks hold many of VOC's colours and no others."""
     palettes = {i: colour_of(c) for scan in scans for i, c in scan.palette.items()}
     palettes.pop(IGNORE_INDEX, None)
     is_order = all(i < 21 and colour == VOC_PALETTE[i] for i, colour in palettes.items())
-    is_voc = is_order and len(palettes) >= VOC_CLASSES
+    is_voc = is_order and len(palettes) > PRESET_COLOURS
     return is_voc or _fits("voc2012", _pixels_of_colours(scans))
 
 

@@ -35,9 +35,9 @@ class Group(Side):
 
     @cached_property
     def kind(self) -> str:
-        """MASK or PHOTO if all files of a sample are of that kind, else UNCLEAR."""
-        kinds = {kind for path in evenly(self.files, SAMPLE) if (kind := kind_of(path))}
-        return kinds.pop() if len(kinds) == 1 else UNCLEAR
+        """MASK or PHOTO if most files of a sample are of that kind, else UNCLEAR."""
+        kinds = [kind for path in evenly(self.files, SAMPLE) if (kind := kind_of(path))]
+        return next((kind for kind in (MASK, PHOTO) if 2 * kinds.count(kind) > len(kinds)), UNCLEAR)
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,13 @@ class Twin:
     @property
     def split(self) -> str | None:
         return self.images.split or self.masks.split
+
+    def is_of_one_split(self) -> bool:
+        return self.images.split == self.masks.split
+
+    def is_whole(self) -> bool:
+        """Whether no file of either group is without its partner."""
+        return len(self.images.files) == len(self.masks.files)
 
     @property
     def roles(self) -> tuple[str, str]:
@@ -90,9 +97,11 @@ def find_twins(inventory: Inventory) -> list[Twin]:
         for images, masks in ((one, other), (other, one)):
             if _may_be(images, masks) and fit(images, masks):
                 found.append(Twin(images, masks))
-    alike = [twin for twin in found if twin.images.split == twin.masks.split]
-    paired = {group.where for twin in alike for group in (twin.images, twin.masks)}
-    return [t for t in found if t in alike or not {t.images.where, t.masks.where} <= paired]
+    for is_better in (Twin.is_of_one_split, Twin.is_whole):
+        better = [twin for twin in found if is_better(twin)]
+        paired = {group.where for twin in better for group in (twin.images, twin.masks)}
+        found = [t for t in found if t in better or not {t.images.where, t.masks.where} <= paired]
+    return found
 
 
 def _may_be(images: Group, masks: Group) -> bool:

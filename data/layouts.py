@@ -249,7 +249,10 @@ def _read_by_evidence(inventory: Inventory) -> Splits | None:
     """
     root = inventory.root
     twins = find_twins(inventory)
-    sure = [twin for twin in twins if twin.images.kind == PHOTO and twin.masks.kind == MASK]
+    of_masks = [twin for twin in twins if twin.masks.kind == MASK != twin.images.kind]
+    sure = [twin for twin in of_masks if twin.images.kind == PHOTO]
+    taken = {side.where for twin in sure for side in (twin.images, twin.masks)}
+    sure += [t for t in of_masks if not {t.images.where, t.masks.where} & taken]
     rivals = sure if any(one.is_rival_of(other) for one in sure for other in sure) else []
     if rivals or (twins and not sure):
         by_roles: dict[tuple[str, str], list[Twin]] = defaultdict(list)
@@ -274,12 +277,12 @@ def _read_by_evidence(inventory: Inventory) -> Splits | None:
             f"{root}: {layout}: some of these folders state a split, others none; use folders "
             "called train, val and test for all"
         )
-    used = {path.parent for pair in splits.pairs for path in pair.files}
     for folder in _odd_splits(inventory):
-        if folder in used or kind_of(inventory.by_folder[folder][0]) == MASK:
+        split = split_of(folder.relative_to(root) / ".")
+        if splits.pairs_of(split) or kind_of(inventory.by_folder[folder][0]) == MASK:
             continue
         note = f"{folder}: pictures without a folder of masks"
-        if split_of(folder.relative_to(root) / ".") != "test":
+        if split != "test":
             raise InputError(f"{note}; add their masks, or move them elsewhere")
         splits.notes.append(f"{note}; left out")
     line = f"images and masks, told by names, values and sizes: {layout}"

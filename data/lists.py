@@ -32,6 +32,7 @@ SAMPLE = 20  # entries of a list that are looked up, to tell whether it names pi
 PREFERRED = "segmentation"  # of Pascal VOC's folders with lists
 PLACES = ("", "splits", "split", "lists", "list", PREFERRED)  # elsewhere val.txt may be anything
 NAMING = ("im", "file", "name", "path")  # how the key begins that has a picture's name
+HEADER = re.compile(rf"({'|'.join(NAMING)}|id)[a-z_ ]*", re.IGNORECASE)  # of a first column
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,9 @@ def _owners(
                 lost.append(Orphan(picture[0] if picture else Path(str(shown)), problem))
             elif owner.setdefault(found[0], each).split != each.split and each.split:
                 raise InputError(
-                    f"{found[0]}: in {owner[found[0]].path} and in {each.path}; correct one, or "
-                    "keep the lists that count and give the others another extension"
+                    f"{found[0]}: in {owner[found[0]].split} of {owner[found[0]].path} and in "
+                    f"{each.split} of {each.path}; correct one, or keep the lists that count and "
+                    "give the others another extension"
                 )
         if lost and each.split == "test" and len(lost) == len(each.names):
             notes.append(f"none of the {len(lost)} pictures in {each.path} has a mask; left out")
@@ -177,7 +179,9 @@ def find_listings(inventory: Inventory) -> list[Listing]:
         sample = [entry for listing in listings for entry in listing.names[:SAMPLE]]
         is_list = path.suffix.lower() == ".txt" and path.stem.lower() in {*ALL, *SPLIT_OF_WORD}
         place = path.parent.relative_to(inventory.root).name.lower()
-        if 2 * sum(bool(names.find(entry)) for entry in sample) >= len(sample):
+        known = sum(bool(names.find(entry)) for entry in sample)
+        is_table = path.suffix.lower() not in (".txt", ".lst")  # it says itself what its names are
+        if 2 * known >= len(sample) or (is_table and known):
             found += listings
         elif is_list and place in PLACES:
             raise InputError(
@@ -260,7 +264,8 @@ def _lines(path: Path) -> list[str]:
     lines = [line.strip() for line in _text(path).splitlines() if line.strip()]
     if path.suffix.lower() == ".csv":
         lines = [row[0] for row in csv.reader(lines) if row]
-        lines = lines[1:] if len(lines) > 1 and "." not in lines[0] and "." in lines[1] else lines
+        is_header = "." not in lines[0] and "." in "".join(lines[1:2])
+        lines = lines[1:] if is_header or HEADER.fullmatch(lines[0]) else lines
     return lines
 
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 from data.evidence import MASK, Group, fit
 from data.inventory import Inventory
 from data.names import Side
-from data.pairs import SPLIT_NAMES, Splits
+from data.pairs import LEAVE_OUT, SPLIT_NAMES, Orphan, Splits
 from data.splits import LISTING_FILES, split_of, without_split
 from utils import InputError, first_of
 
@@ -69,7 +69,15 @@ def tell(splits: Splits, inventory: Inventory) -> Splits:
     ]
     notes += list(_other_masks(splits, inventory, rasters))
     unused = [_shown(group) for group in _by_folder(inventory, left).items()]
-    return replace(splits, notes=[*splits.notes, *notes], unused=unused)
+    orphans, classes = splits.orphans, splits.classes_from
+    files = [path for pair in splits.pairs for path in pair.files] + splits.sources
+    folder = Path(os.path.commonpath(files)) if files else inventory.root
+    outside = {p for p in inventory.files if folder not in p.parents}
+    if folder in inventory.folders and {orphan.path for orphan in orphans} <= outside:
+        words = ["--data", str(folder), *(["--classes", str(classes)] if classes else [])]
+        advice = f"{shlex.join(words)} reads the complete folder"
+        orphans = [Orphan(o.path, o.problem.replace(LEAVE_OUT, advice)) for o in orphans]
+    return replace(splits, notes=[*splits.notes, *notes], unused=unused, orphans=orphans)
 
 
 def _by_folder(inventory: Inventory, paths: Sequence[Path]) -> dict[tuple[str, str], list[Path]]:
@@ -105,7 +113,8 @@ def _other_masks(
         side = Side(folder, images)
         for (place, _), paths in rasters.items():
             other = Group(inventory.root / place, paths)
-            is_other = other.where != folder and 2 * len(paths) >= len(images)
+            is_voc_s = splits.is_voc and other.where.name.startswith("Segmentation")  # objects
+            is_other = other.where != folder and 2 * len(paths) >= len(images) and not is_voc_s
             is_other &= split_of(Path(place) / ".") in (None, split)
             if is_other and fit(side, other) and other.kind == MASK:
                 kind = " ".join(without_split(part) for part in Path(place).parts)

@@ -19,7 +19,8 @@ class AnnotationSet:
 
     layout: the format, and an example of a file. files: {picture: the file that annotates it}.
     labels: in the order of their ids. unmatched: (file, what it lacks) of files without a partner.
-    problems: (file, what is wrong with it). seen: {what a note says of some: examples}.
+    problems: (file, what is wrong with it). seen: {what a note says of some: examples}. again:
+    {file: its pictures that other files annotate too, and these}.
     """
 
     layout: str
@@ -32,12 +33,13 @@ class AnnotationSet:
     problems: list[tuple[Path, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seen: dict[str, list[object]] = field(default_factory=lambda: defaultdict(list))
+    again: dict[Path, list[tuple[Path, Path]]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, annotation: Annotation) -> None:
-        """Add a picture's annotation; a second one of the same picture is a problem."""
+        """Add a picture's annotation, unless it has one."""
         image, file = annotation.image, annotation.file
         if image in self.files:
-            self.problems.append((file, f"{image} is already annotated in {self.files[image]}"))
+            self.again[self.files[image]].append((image, file))
             return
         self.files[image] = file
         self.annotations.append(annotation)

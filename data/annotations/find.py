@@ -12,7 +12,7 @@ from data.annotations.labelme import is_labelme, read_labelme
 from data.annotations.via import is_via, read_via
 from data.annotations.yolo import find_data_yaml, find_names, label_files, read_yolo
 from data.labels.class_files import CLASS_FILES
-from utils import InputError, progress
+from utils import InputError, first_of, progress
 
 FORMATS = {
     ".json": (
@@ -49,6 +49,15 @@ def read_annotations(
         return None
     found.add_labels(sorted({s.label for a in found.annotations for s in a.shapes}))
     found.notes += [f"{len(some)} {what}, first: {some[0]}" for what, some in found.seen.items()]
+    for file, doubles in found.again.items():
+        others = first_of(list(dict.fromkeys(str(other) for _, other in doubles)))
+        images = dict.fromkeys(image for image, _ in doubles)
+        problem = (
+            f"annotates {len(images)} pictures that {others} annotate too, first: "
+            f"{next(iter(images))}; remove them from all files but one, or give the files that "
+            "are not to count another extension, such as .off"
+        )
+        found.problems.append((file, problem))
     known = set(pictures)
     reasons = [*found.problems, *(lost for lost in found.unmatched if lost[0] not in known)]
     if reasons and not found.labels:

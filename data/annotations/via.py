@@ -85,7 +85,11 @@ def _class_attribute(root: Path, file: Path, regions: Collection[dict[str, str]]
     class_file = find_class_file(root)
     classes = set(read_classes(class_file).classes.names) if class_file else set()
     few = [name for name, seen in kinds.items() if seen <= classes] or few
-    if len(few) < 2 or all(len({r.get(name) for name in few}) == 1 for r in regions):
+    few = sorted({tuple(r.get(name) for r in regions): name for name in reversed(few)}.values())
+    whole = [name for name in few if len(values[name]) == len(regions)]
+    if any(len(kinds[name]) > 1 for name in whole):  # VIA's image_quality may be of some
+        few = [name for name in few if name in whole or len(kinds[name]) > 1]
+    if len(few) < 2:
         return few[0] if few else None
     shown = "; ".join(f"{name}: {first_of(sorted(kinds[name]), 4)}" for name in few)
     example = json.dumps(["background", *sorted(kinds[few[0]])], ensure_ascii=False)

@@ -56,6 +56,16 @@ def test_pairs_are_told_by_names_values_and_sizes(tmp_path, in_tmp, images, mask
     assert data.splits.unused == []
 
 
+def test_one_dark_photograph_and_a_second_pair_of_folders_are_no_question(tmp_path, in_tmp):
+    ids = draw(tmp_path / "set", "imgs/{}.png", "truth/{}.png")
+    draw(tmp_path / "set", "imgs2/{}.png", "truth2/{}.png", numbers=[7])
+    save(tmp_path / "set" / "imgs" / "0.png", np.zeros_like(scene(0)[0]))
+    save(tmp_path / "set" / "imgs2" / "7.png", scene(7)[0][..., 0])  # of some 60 greys
+    data = read(tmp_path / "set")
+    assert sum(counts(data)) == 9
+    assert pixels(data) == total({**ids, 8: ids[7]})
+
+
 @pytest.mark.parametrize(
     "layout",
     ["{}/img|{}/seg", "Img {}|Truth {}", "img/{}|all masks", "{}/scene/img|{}/scene/seg"],
@@ -99,6 +109,8 @@ def test_two_folders_of_pictures_for_one_of_masks_are_one_question(tmp_path, in_
 
 def test_a_folder_of_pictures_that_states_a_split_and_has_no_masks_is_an_error(tmp_path):
     draw(tmp_path, "train/img/{}.jpg", "train/seg/{}.png")
+    save(tmp_path / "train" / "more" / "9.jpg", scene(9)[0])
+    assert "not used: train/more/9.jpg" in find_splits(tmp_path).notes
     save(tmp_path / "val" / "img" / "9.jpg", scene(9)[0])
     with pytest.raises(InputError, match="val/img: pictures without a folder of masks"):
         find_splits(tmp_path)
@@ -161,10 +173,19 @@ def test_lists_of_splits_are_kept(tmp_path, in_tmp, place, line, images):
     assert "2 pairs are in no list of a split; left out" in str(data)
 
 
+def test_a_table_for_training_has_a_header(tmp_path, in_tmp):
+    draw(tmp_path / "set", "images/{}.png", "masks/{}.png")
+    save(tmp_path / "set" / "train.csv", "id,rle_mask\n" + "".join(f"{k},1 9\n" for k in range(6)))
+    assert counts(read(tmp_path / "set")) == [5, 1, 0]
+
+
 def test_lists_in_yaml_count_by_number_and_held_out_pictures_are_not_trained_on(tmp_path, in_tmp):
     draw(tmp_path / "set", "images/00{}_image.png", "masks/00{}_mask.png")
     save(tmp_path / "set" / "train_test_split.yaml", "train: [0, 1, 2, 3]\ntest: [4, 5, 6, 7]\n")
     assert counts(read(tmp_path / "set")) == [3, 1, 4]
+    save(tmp_path / "set" / "train_test_split.yaml", "train: [0, 1, 2, 3]\ntest: [3, 4]\n")
+    with pytest.raises(InputError, match=r"3_image\.png: in train of .*yaml and in test of .*yaml"):
+        read(tmp_path / "set")
     (tmp_path / "set" / "train_test_split.yaml").unlink()
     save(tmp_path / "set" / "test.txt", "000_image\n")
     assert counts(read(tmp_path / "set")) == [6, 1, 1]
@@ -194,7 +215,7 @@ def test_tables_and_mappings_that_state_splits_are_kept(tmp_path, in_tmp, name, 
 
 def test_a_table_that_lists_more_pictures_than_there_are(tmp_path, in_tmp):
     draw(tmp_path / "set", "images/{}.jpg", "masks/{}.png", numbers=range(4))
-    rows = [f"{number}.jpg,{'train' if number < 3 else 'test'}\n" for number in range(6)]
+    rows = [f"{number}.jpg,{'train' if number < 3 else 'test'}\n" for number in range(20)]
     save(tmp_path / "set" / "meta.csv", "file,split\n" + "".join(rows))
     with pytest.raises(InputError, match=r"4\.jpg: no such picture, .*; --allow-unmatched"):
         read(tmp_path / "set")
@@ -352,11 +373,13 @@ def test_palette_and_rgb_masks_of_one_set(tmp_path, in_tmp):
 
 def test_presets_need_evidence_of_their_own(tmp_path, in_tmp):
     ids = draw(tmp_path / "voc", "JPEGImages/a{}.jpg", "SegmentationClass/a{}.png", lambda ids: ids)
+    draw(tmp_path / "voc", "JPEGImages/a{}.jpg", "SegmentationObject/a{}.png", lambda ids: ids)
     lists = tmp_path / "voc" / "ImageSets" / "Segmentation"
     save(lists / "train.txt", "a0\na1\na2\na3\na4\na5")
     save(lists / "val.txt", "a6\na7")
     data = read(tmp_path / "voc")
     assert (data.classes.names, counts(data)) == (("background", "foreground"), [6, 2, 0])
+    assert "masks of these pictures too" not in str(data)
     assert pixels(data) == total(ids)
     for split in ("training", "validation"):
         ids = draw(tmp_path / "ade", f"images/{split}/{{}}.jpg", f"annotations/{split}/{{}}.png",

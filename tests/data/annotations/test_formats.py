@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+import re
 from dataclasses import replace
 
 import cv2
@@ -204,7 +205,7 @@ def test_pictures_that_a_coco_file_lacks_or_doubles(tmp_path, in_tmp):
     write(tmp_path / "y.json", coco(["0.jpg", "2.jpg"], []))
     with pytest.raises(InputError, match="3 problems in 3 pairs") as error:
         load_data(find_splits(tmp_path))
-    assert f"y.json: {tmp_path / '0.jpg'} is already annotated in" in str(error.value)
+    assert re.search(r"x\.json: annotates 1 pictures that .*y\.json annotate too", str(error.value))
     assert "image 2: its picture gone.jpg is not below" in str(error.value)
     (tmp_path / "y.json").unlink()
     splits = find_splits(tmp_path, allow_unmatched=True)
@@ -254,6 +255,16 @@ def test_labelme(tmp_path, in_tmp):
     write(tmp_path / "dataset.yaml", {"names": names, "ignore_classes": "bee"})
     found, _ = targets(tmp_path)
     assert set(np.unique(found["b.png"])) == {0, 255}
+
+
+def test_a_folder_that_is_complete_is_advised(tmp_path, in_tmp):
+    save_image(tmp_path / "set" / "new" / "x.png", 1)
+    for k in range(2):
+        save_image(tmp_path / "set" / "done" / f"{k}.png", k)
+        write(tmp_path / "set" / "done" / f"{k}.json", labelme([shape("a", STAR)]))
+    splits = find_splits(tmp_path / "set")
+    (orphan,) = splits.orphans
+    assert orphan.problem.endswith(f"--data {tmp_path / 'set' / 'done'} reads the complete folder")
 
 
 def test_a_scan_is_done_again_when_another_file_brings_a_label(tmp_path, in_tmp):

@@ -76,8 +76,10 @@ def draw_via(root, *attributes):
         ([{"inseto": "kudzu", "insect": "kudzu", "note": ""}] * 3, ("kudzu",)),
         ([{"kind": k, "id": str(n)} for n, k in enumerate("aabb")], ("a", "b")),
         ([{"kind": k} for k in "abc"], ("a", "b", "c")),
+        ([{"name": f"{k} ", "type": k, **more} for k in "aabb"
+          for more in ({}, {"image_quality": {"good": True}})], ("a", "b")),
     ],
-)
+)  # fmt: skip
 def test_the_class_is_the_attribute_of_few_texts(tmp_path, in_tmp, attributes, names):
     draw_via(tmp_path, *attributes)
     _, data = targets(tmp_path)
