@@ -5,7 +5,7 @@ A point is a position: pixel 0 covers 0 to 1, so an outline runs between pixels,
 are one part. A hole is joined to its outline by a cut there and back, since few formats have holes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,8 +39,9 @@ def trace(labels: np.ndarray, ids: Iterable[int], tracing: Tracing) -> tuple[lis
     A hole smaller than min_area is filled.
     """
     parts, left_out = [], 0
+    mask = np.empty(labels.shape, np.uint8)  # one for all, since new memory takes time
     for class_id in ids:
-        mask = (labels == class_id).view(np.uint8)
+        np.equal(labels, class_id, out=mask.view(bool))
         x, y, width, height = cv2.boundingRect(mask)
         if not width:
             continue
@@ -48,7 +49,7 @@ def trace(labels: np.ndarray, ids: Iterable[int], tracing: Tracing) -> tuple[lis
             mask[y : y + height, x : x + width], cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE,
             offset=(x, y),
         )  # fmt: skip
-        rings = [_outline(border[::-1, 0]) for border in borders]
+        rings = _outlines(borders)
         areas = [int(cv2.contourArea(ring)) for ring in rings]
         parents = family.reshape(-1, 4)[:, 3]
         for outer in np.flatnonzero(parents < 0):
@@ -63,27 +64,31 @@ def trace(labels: np.ndarray, ids: Iterable[int], tracing: Tracing) -> tuple[lis
     return parts, left_out
 
 
-def _outline(border: np.ndarray) -> np.ndarray:
-    """The ring (n, 2) around pixels on a walk that has the outside on its left."""
-    if len(border) == 1:
-        return border + CORNERS
-    step = np.roll(border, -1, axis=0) - border
+def _outlines(borders: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The rings (n, 2) around pixels on walks (m, 1, 2) that have the outside on their right."""
+    pixels = np.concatenate(borders)[::-1, 0]  # now it is on their left
+    lengths = np.array([len(border) for border in borders[::-1]])
+    ends = np.cumsum(lengths)
+    following = np.arange(1, len(pixels) + 1)
+    following[ends - 1] = ends - lengths
+    step = pixels[following] - pixels
     leaving = HEADINGS[step[:, 1], step[:, 0]]
-    coming = np.roll(leaving, 1)
+    coming = np.empty_like(leaving)
+    coming[following] = leaving
     turn = (leaving - coming + 3) % 8 - 3  # from -3, sharply left, to 4, back again
-    bends = (turn != 0) | (leaving % 2 == 1)  # the others are on a straight side
-    border, coming, turn = border[bends], coming[bends], turn[bends]
+    turn[ends[lengths == 1] - 1] = 7  # around a pixel alone
     # A walk that comes with heading h is at corner h // 2, and leaves at (h + 3) // 2.
-    passed = (coming + turn + 3) // 2 - coming // 2
-    corners = coming // 2 + np.minimum([[1], [2], [3], [4]], passed)
-    ring = (border + CORNERS[corners % 4]).swapaxes(0, 1).reshape(-1, 2)
-    return ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)]
+    bends = (coming + turn + 3) // 2 - coming // 2
+    straight = (leaving % 2 == 0) & (bends > 0) & (bends[following] > 0)
+    bends = bends - straight  # the last corner, after which the next side goes on
+    which, last = np.repeat(np.arange(len(pixels)), bends), np.cumsum(bends)
+    place = np.arange(1, len(which) + 1) - (last - bends)[which]
+    points = pixels[which] + CORNERS[(coming[which] // 2 + place) % 4]
+    return np.split(points, last[ends[:-1] - 1])[::-1]
 
 
 def _simplified(ring: np.ndarray, tolerance: float) -> np.ndarray:
-    """The ring with fewer points; with its corners where no area would be left."""
-    before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
-    ring = ring[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
+    """The ring with fewer points; with all of them where no area would be left."""
     if not tolerance:  # OpenCV leaves out corners even then
         return ring
     fewer = cv2.approxPolyDP(ring[:, None], tolerance, True)[:, 0]
@@ -105,4 +110,5 @@ def _joined(ring: np.ndarray, *holes: np.ndarray) -> np.ndarray:
         foot = [[where[edge], y]] if np.isfinite(where[edge]) else ring[edge : edge + 1]
         cut = [ring[: edge + 1], foot, turned, turned[:1], foot, ring[edge + 1 :]]
         ring = np.concatenate(cut)
-    return ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)]
+        ring = ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)]
+    return ring
