@@ -87,7 +87,7 @@ def arguments_of_run(path: Path) -> list[str]:
     try:
         return shlex.split(json.loads(path.read_bytes())[-1]["command"])[1:]
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise InputError(f"--like {path}: not a run.json with a command ({error!r})") from error
+        raise InputError(f"--like {path}: not a run.json with a command ({error})") from error
 
 
 # -- value types -----------------------------------------------------------------------------------

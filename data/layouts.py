@@ -83,7 +83,9 @@ def find_splits(
     elif not root.is_dir():
         downloads = {"PennFudanPed": "pennfudan", "VOC2012": "voc2012"}
         advice = "--data expects the folder of a data set (input/README.md)"
-        if root.name in downloads:
+        if root.is_file():  # a data.yaml, say
+            advice = f"it is a file; give --data {root.parent}"
+        elif root.name in downloads:
             advice = f"`python check_data.py --download {downloads[root.name]}` fetches it"
         raise InputError(f"{root}: no such folder; {advice}")
     else:

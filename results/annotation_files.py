@@ -66,7 +66,10 @@ class AnnotationFiles:
         self._counts = np.zeros(3, np.int64)  # parts, parts left out, ignored pixels
         for name in classes.names if "dataset" in kinds else ():
             if ":" in name or name.startswith("#"):
-                raise InputError(f"--save dataset: its labelmap.txt cannot hold the name {name}")
+                raise InputError(
+                    f"--save dataset: its labelmap.txt cannot hold the name {name}; save labelme, "
+                    "coco or yolo"
+                )
 
     def add(self, path: Path, name: Path, labels: np.ndarray) -> None:
         """Write the files of a picture; labels: (H, W) uint8 as it is upright."""

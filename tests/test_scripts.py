@@ -202,6 +202,8 @@ def test_bad_input_to_training_is_one_line(data_dir, in_tmp, capsys):
         return fails(capsys, train.main, "--data", data_dir, *TINY, "--epochs", "1", *more)
 
     assert "no such folder" in said("--data", "nowhere")
+    (in_tmp / "data.yaml").touch()
+    assert "it is a file; give --data ." in said("--data", "data.yaml")
     assert "no such folder" in said("--train-images", "x", "--train-masks", "y")
     assert "unknown backbone 'vit'; nearest: dinov" in said("--backbone", "vit")
     assert "--device cuda:9 cannot be used here" in said("--device", "cuda:9")
@@ -409,6 +411,8 @@ def test_a_run_is_repeated_with_changes(data_dir, in_tmp, capsys, monkeypatch):
     assert "--out-dir" in fails(capsys, train.main, *like)
     (in_tmp / "odd.json").write_text('[{"command": 3}]')
     assert "odd.json" in fails(capsys, train.main, "--like", "odd.json", "--out-dir", "new")
+    (in_tmp / "odd.json").write_bytes(b"\x9d" * 9999)  # a checkpoint, say
+    assert len(fails(capsys, train.main, "--like", "odd.json", "--out-dir", "new")) < 300
     (in_tmp / "odd.json").write_text('[{"command": "train.py --like odd.json"}]')
     assert "like itself" in fails(capsys, train.main, "--like", "odd.json", "--out-dir", "new")
 
