@@ -62,7 +62,7 @@ def get_args_parser() -> Parser:
 
 
 def check_flags(parser: Parser, args: argparse.Namespace, processes: int) -> None:
-    """Raise InputError for flags that contradict each other, or have no effect."""
+    """Raise InputError for flags that contradict each other, or have no effect; warn of others."""
     if args.test_only and processes > 1:
         raise InputError("--test-only runs in a single process: start it without torchrun")
     if args.tensorboard and find_spec("tensorboard") is None:
@@ -82,6 +82,9 @@ def check_flags(parser: Parser, args: argparse.Namespace, processes: int) -> Non
         raise InputError("--like needs an --out-dir of its own, so that the earlier run stays")
     for needed, flags in NEEDED_BY.items():
         parser.refuse_without(args, needed, flags)
+    milestones = optimizer_settings(args).milestones
+    if milestones and min(milestones) >= args.epochs:
+        print("warning: --scheduler has no effect: the last epoch comes before its first change")
 
 
 def optimizer_settings(args: argparse.Namespace) -> OptimizerSettings:

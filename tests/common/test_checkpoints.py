@@ -155,6 +155,11 @@ def test_resuming_another_run_is_refused(run):
         find_last(other, last, epochs=9)
     with pytest.raises(InputError, match=r"has 1 epochs already"):
         find_last(run, last, epochs=0)
+    moved = replace(run.checkpoint, weights="/moved/w.pth")
+    assert find_last(RunFolder(run.folder, moved, run.job), last, epochs=9)
+    other = RunFolder(run.folder, replace(moved, fingerprint="0"), run.job)
+    with pytest.raises(InputError, match=r"made with weights 'none', not '/moved/w.pth'"):
+        find_last(other, last, epochs=9)
     path, content = find_last(run, True, epochs=1)
     assert path == last
     assert content.training["history"] == run.history
