@@ -249,15 +249,14 @@ def test_best(
 
     Prints the scores, and writes results.csv, the confusion matrix and those of run.json.
     """
-    path = run.folder / "best_model_iou.pth"
+    path, what = run.folder / "best_model_iou.pth", "validation pairs, which chose this checkpoint"
     if not from_main(path.is_file):  # resumed from another folder's, and no epoch was better
-        path = path.with_name("final_model.pth")
+        path, what = path.with_name("final_model.pth"), "validation pairs"
     best = from_main(lambda: Checkpoint.load(path))
     check_weights(path, best.model_state_dict, model.trained())
     model.load_trained(best.model_state_dict)
     loader = test_loader or valid_loader
     pairs = loader.dataset.pictures.pairs
-    what = "validation pairs, which chose this checkpoint"
     if test_loader:
         what = f"{len(pairs)} test pairs"
     own = [pairs[i] for i in own_indices(len(pairs))]

@@ -183,6 +183,11 @@ def test_a_checkpoint_without_resume_state_is_refused(run):
     )
     with pytest.raises(InputError, match=words):
         find_last(run, run.folder / "best_model_iou.pth", epochs=9)
+    last = save_last(run)
+    del run.history[0]["lr"]
+    change(last, training={"job": run.job.to_json(), "history": run.history})
+    with pytest.raises(InputError, match=r"continue from \(its history has no lr\)"):
+        find_last(run, last, epochs=9)
 
 
 def test_random_states_come_back():
