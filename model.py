@@ -246,7 +246,22 @@ def build_model(spec: config.ModelConfig) -> SegmentationModel:
     head_class, num_blocks = HEADS[spec.head]
     backbone = load_backbone(spec.backbone, num_blocks, spec.hub_repo, spec.weights)
     head = head_class(num_blocks * backbone.embed_dim, spec.num_classes)
+    check_grid(head, num_blocks * backbone.embed_dim, spec.num_classes)
     return SegmentationModel(backbone, head, spec.fine_tune)
+
+
+@torch.no_grad()
+def check_grid(head: nn.Module, channels: int, num_classes: int) -> None:
+    """Raise InputError if a head's logits are not those of its `scale`: they would be misplaced."""
+    scale = getattr(head, "scale", 1)
+    found = tuple(head.eval()(torch.zeros(1, channels, 2, 3)).shape)
+    head.train()
+    expected = (1, num_classes, 2 * scale, 3 * scale)
+    if found != expected:
+        raise InputError(
+            f"{type(head).__name__}: logits {found} of features (1, {channels}, 2, 3), expected "
+            f"{expected}; its attribute `scale`, here {scale}, says how much finer its grid is"
+        )
 
 
 # fmt: off

@@ -12,7 +12,7 @@ from data.evidence import MASK, Group, fit
 from data.inventory import Inventory
 from data.names import Side
 from data.pairs import SPLIT_NAMES, Splits
-from data.splits import LISTING_FILES, without_split
+from data.splits import LISTING_FILES, split_of, without_split
 from utils import InputError, first_of
 
 SHOWN = 6  # groups of files in a warning
@@ -106,6 +106,7 @@ def _other_masks(
         for (place, _), paths in rasters.items():
             other = Group(inventory.root / place, paths)
             is_other = other.where != folder and 2 * len(paths) >= len(images)
+            is_other &= split_of(Path(place) / ".") in (None, split)
             if is_other and fit(side, other) and other.kind == MASK:
                 kind = " ".join(without_split(part) for part in Path(place).parts)
                 found[kind].setdefault(other.where, (split, side, other))

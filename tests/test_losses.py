@@ -9,7 +9,7 @@ import torch
 from helpers.models import criterion
 from torch.nn import functional as F
 
-from losses import PIXEL_LOSSES, build_criterion, class_weights, dice, dice_sums
+from losses import PIXEL_LOSSES, build_criterion, class_weights, dice, overlaps
 from model import LinearHead
 from networks import resampling
 from networks.resampling import upsample
@@ -41,14 +41,14 @@ def test_focal_by_hand():
 def test_dice_by_hand():
     # Probabilities of class 0: 0.8 and 0.5, of class 1: 0.2 and 0.5.
     scores = (2 * 0.8 / (1.3 + 1), 2 * 0.5 / (0.7 + 1))
-    assert dice(dice_sums(*example())).item() == pytest.approx(1 - sum(scores) / 2)
+    assert dice(overlaps(*example())).item() == pytest.approx(1 - sum(scores) / 2)
 
 
 def test_dice_leaves_out_classes_without_a_pixel():
     logits, targets = example()
     with_third = torch.cat([logits, torch.full_like(logits[:, :1], -50)], dim=1)
-    expected = dice(dice_sums(logits, targets)).item()
-    assert dice(dice_sums(with_third, targets)).item() == pytest.approx(expected)
+    expected = dice(overlaps(logits, targets)).item()
+    assert dice(overlaps(with_third, targets)).item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("num_classes", [2, 5])

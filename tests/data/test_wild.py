@@ -520,6 +520,19 @@ def test_what_is_not_used_is_told(tmp_path, in_tmp):
     assert len(find_splits(root, folders).pairs) == 8
 
 
+def test_the_command_for_other_masks_keeps_the_splits(tmp_path, in_tmp):
+    """Pictures of both splits have the same names."""
+    for split in ("train", "val"):
+        draw(tmp_path, f"images/{split}/{{}}.jpg", f"masks/{split}/{{}}.png")
+        draw(tmp_path, f"images/{split}/{{}}.jpg", f"truth/{split}/{{}}.png")
+    (warning,) = (line for line in read(tmp_path).splits.notes if "holds masks" in line)
+    flags = re.findall(r"--(\w+)-(images|masks) \S+/(\w+)/(\w+)", warning)
+    assert [(split, place, part) for split, _, place, part in flags] == [
+        ("train", "images", "train"), ("train", "truth", "train"),
+        ("valid", "images", "val"), ("valid", "truth", "val"),
+    ]  # fmt: skip
+
+
 def test_the_data_yaml_of_ultralytics_and_the_data_of_lightly_train(tmp_path, in_tmp):
     for split in ("train", "val"):
         ids = draw(

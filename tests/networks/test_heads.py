@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from model import HEADS, LinearHead, SegmentationModel
+from model import HEADS, LinearHead, SegmentationModel, check_grid
 from networks import heads
+from utils import InputError
 
 CHANNELS, CLASSES = 24, 5
 HEAD_CLASSES = list({head_class: None for head_class, _ in HEADS.values()})
@@ -112,3 +113,12 @@ def test_batch_statistics_have_one_type_for_any_number_of_pictures(monkeypatch, 
     features = torch.ones(count, 4, 3, 5, dtype=torch.float16)
     heads.batch_norm_conv(features, nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
     assert [(sums.dtype, sums.shape) for sums in exchanged[1:]] == [(torch.float32, (4,))] * 2
+
+
+def test_a_head_whose_grid_is_not_that_of_its_scale_is_refused():
+    """Its logits would be put elsewhere in the picture."""
+    finer = nn.Sequential(LinearHead(CHANNELS, CLASSES), nn.Upsample(scale_factor=2))
+    with pytest.raises(InputError, match="attribute `scale`, here 1"):
+        check_grid(finer, CHANNELS, CLASSES)
+    finer.scale = 2
+    check_grid(finer, CHANNELS, CLASSES)
