@@ -62,7 +62,7 @@ def get_args_parser() -> Parser:
 
 
 def check_flags(parser: Parser, args: argparse.Namespace, processes: int) -> None:
-    """Raise InputError for flags that contradict each other, or have no effect."""
+    """Raise InputError for flags that contradict each other, or have no effect; warn of others."""
     if args.test_only and processes > 1:
         raise InputError("--test-only runs in a single process: start it without torchrun")
     if args.tensorboard and find_spec("tensorboard") is None:
@@ -82,6 +82,9 @@ def check_flags(parser: Parser, args: argparse.Namespace, processes: int) -> Non
         raise InputError("--like needs an --out-dir of its own, so that the earlier run stays")
     for needed, flags in NEEDED_BY.items():
         parser.refuse_without(args, needed, flags)
+    milestones = optimizer_settings(args).milestones
+    if milestones and min(milestones) >= args.epochs:
+        print("warning: --scheduler has no effect: the last epoch comes before its first change")
 
 
 def optimizer_settings(args: argparse.Namespace) -> OptimizerSettings:
@@ -246,15 +249,14 @@ def test_best(
 
     Prints the scores, and writes results.csv, the confusion matrix and those of run.json.
     """
-    path = run.folder / "best_model_iou.pth"
+    path, what = run.folder / "best_model_iou.pth", "validation pairs, which chose this checkpoint"
     if not from_main(path.is_file):  # resumed from another folder's, and no epoch was better
-        path = path.with_name("final_model.pth")
+        path, what = path.with_name("final_model.pth"), "validation pairs"
     best = from_main(lambda: Checkpoint.load(path))
     check_weights(path, best.model_state_dict, model.trained())
     model.load_trained(best.model_state_dict)
     loader = test_loader or valid_loader
     pairs = loader.dataset.pictures.pairs
-    what = "validation pairs, which chose this checkpoint"
     if test_loader:
         what = f"{len(pairs)} test pairs"
     own = [pairs[i] for i in own_indices(len(pairs))]

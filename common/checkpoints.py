@@ -93,11 +93,12 @@ class Checkpoint:
 
     def difference(self, other: "Checkpoint") -> str | None:
         """How the other's model differs, as in "head 'ms', not 'sharp'"; None where it does not."""
-        of_one_epoch = ("epoch", "metrics", "model_state_dict", "training")
+        skipped = {"epoch", "metrics", "model_state_dict", "training"}
+        if self.fingerprint == other.fingerprint:  # the same backbone, wherever its files lie
+            skipped |= {"hub_repo", "weights"}
         for item in fields(self):
             ours, theirs = getattr(self, item.name), getattr(other, item.name)
-            # The fingerprint tells backbones apart, wherever their code lies.
-            if ours != theirs and item.name not in ("hub_repo", *of_one_epoch):
+            if ours != theirs and item.name not in skipped:
                 return f"{item.name} {short(theirs)}, not {short(ours)}"
         return None
 

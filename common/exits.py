@@ -24,6 +24,7 @@ def exits_cleanly(main: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs) -> None:
+        open_closed_streams()
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError):  # a notebook's streams take any text
                 stream.reconfigure(errors="backslashreplace")  # what an encoding lacks is escaped
@@ -51,3 +52,16 @@ def exits_cleanly(main: Callable[..., None]) -> Callable[..., None]:
             raise
 
     return wrapper
+
+
+def open_closed_streams() -> None:
+    """Let streams that were closed before the start, as services do, lead nowhere.
+
+    Else the next file that is opened would get the number of stderr, and its messages.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115

@@ -4,7 +4,7 @@ import errno
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -37,8 +37,8 @@ def sole_writer(folder: Path) -> Iterator[None]:
                 f"{folder} is in use by {owner}; wait until it has ended, or pass another --out-dir"
             )
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}")
-        file.flush()
+        with suppress(OSError):  # a full disk is told by what is written next
+            os.write(file.fileno(), f"process {os.getpid()} on {platform.node()}".encode())
         try:
             yield
         finally:

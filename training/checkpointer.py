@@ -48,6 +48,8 @@ class Checkpointer:
 
     def __exit__(self, *error) -> None:
         self._signals.__exit__(*error)
+        if error[0] is None:
+            self()  # for a signal after the last epoch
 
     def __call__(self, save: bool = False) -> None:
         """Save if it is time, or `save`; raise Stopped after a signal."""
@@ -130,6 +132,8 @@ def _load_last(run: RunFolder, path: Path, epochs: int) -> Checkpoint:
         history = last.training["history"]
         if [row["epoch"] for row in history] != list(range(1, last.epoch + 1)):
             raise ValueError("its history is not that of its epochs")
+        if missing := [name for name in ("lr", "valid_loss") for row in history if name not in row]:
+            raise ValueError(f"its history has no {missing[0]}")
     except (TypeError, ValueError, LookupError) as error:
         raise _no_state(path, error) from error
     if found:

@@ -187,7 +187,7 @@ def _compute(views: Sequence[CachedView], extract: Extract) -> None:
         StopSignals("finishing these pictures") as signals,
     ):
         written = writer.submit(tuple)
-        for _ in range(largest(len(batches))):
+        for _ in range(largest(len(batches)) + 1):  # once more for a signal in the last batch
             if stop := largest(signals.number or 0):  # in all processes at once
                 written.result()
                 raise Stopped(_stopped_at(views, bar.n, total), stop)

@@ -155,6 +155,11 @@ def test_resuming_another_run_is_refused(run):
         find_last(other, last, epochs=9)
     with pytest.raises(InputError, match=r"has 1 epochs already"):
         find_last(run, last, epochs=0)
+    moved = replace(run.checkpoint, weights="/moved/w.pth")
+    assert find_last(RunFolder(run.folder, moved, run.job), last, epochs=9)
+    other = RunFolder(run.folder, replace(moved, fingerprint="0"), run.job)
+    with pytest.raises(InputError, match=r"made with weights 'none', not '/moved/w.pth'"):
+        find_last(other, last, epochs=9)
     path, content = find_last(run, True, epochs=1)
     assert path == last
     assert content.training["history"] == run.history
@@ -178,6 +183,11 @@ def test_a_checkpoint_without_resume_state_is_refused(run):
     )
     with pytest.raises(InputError, match=words):
         find_last(run, run.folder / "best_model_iou.pth", epochs=9)
+    last = save_last(run)
+    del run.history[0]["lr"]
+    change(last, training={"job": run.job.to_json(), "history": run.history})
+    with pytest.raises(InputError, match=r"continue from \(its history has no lr\)"):
+        find_last(run, last, epochs=9)
 
 
 def test_random_states_come_back():

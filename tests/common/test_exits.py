@@ -120,6 +120,7 @@ def test_pipes_that_are_closed_and_consoles_that_lack_letters():
             "def main():",
             "    print('\\u4e2d.png', '\\udcff.png')",
             "    print('error', file=sys.stderr)",
+            "    sys.stderr.isatty()",
             "main()",
         )
     )
@@ -135,6 +136,8 @@ def test_pipes_that_are_closed_and_consoles_that_lack_letters():
     assert gone.stderr in ("", "error\n")  # unbuffered, the first line ends it
     closed = run(code, shell='"$@" >&-; echo $?')
     assert (closed.stdout, closed.stderr) == ("0\n", "error\n")
+    code += "\nassert open(sys.argv[1] + '/README.md').fileno() > 2"
+    assert run(code, shell='"$@" <&- >&- 2>&-').returncode == 0
 
 
 def test_progress_off_a_terminal_is_a_line_each_minute(capsys, monkeypatch):

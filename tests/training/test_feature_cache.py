@@ -208,23 +208,28 @@ def test_the_minutes_are_told_after_one_picture(data_dir, in_tmp, capsys, monkey
 
 
 @pytest.mark.parametrize(
-    ("room", "words"), [(10**9, "all of these are saved"), (0, "in memory and are lost")]
+    ("room", "done", "words"),
+    [(10**9, 4, "all of these are saved"), (0, 4, "in memory and are lost"), (10**9, 9, "saved")],
 )
-def test_a_signal_stops_after_the_batch(data_dir, in_tmp, monkeypatch, room, words):
+def test_a_signal_stops_after_the_batch(data_dir, in_tmp, monkeypatch, room, done, words):
     set_room(monkeypatch, room, 10**9)
     model = Counting()
     extract = model.extract
 
+    seen = []
+
     def signalled(images):
-        signal.raise_signal(signal.SIGTERM)
+        seen.extend(images)
+        if len(seen) == done:
+            signal.raise_signal(signal.SIGTERM)
         return extract(images)
 
     model.extract = signalled
-    line = f"stopped after the features of 4 of 9 pictures, .*{words}; continue with the same"
+    line = f"stopped after the features of {done} of 9 pictures, .*{words}; continue with the same"
     with pytest.raises(Stopped, match=line) as stop:
         cached(data_dir, model=model, batch=4)
     assert stop.value.number == signal.SIGTERM
-    assert computed(data_dir, batch=4) == 9 - (4 if room else 0)
+    assert computed(data_dir, batch=4) == 9 - (done if room else 0)
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(0, 0), (5, 4), (8, 6)])

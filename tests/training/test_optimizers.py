@@ -164,10 +164,12 @@ def test_rates_fall_to_zero_at_the_end_of_the_last_epoch():
         ("--weight-decay 0.05", {"milestones": [], "weight_decay": 0.05}),
     ],
 )
-def test_the_flags_of_the_recipe(flags, expected):
+def test_the_flags_of_the_recipe(flags, expected, capsys):
     parser = train.get_args_parser()
     args = parser.parse_args(flags.split())
     train.check_flags(parser, args, 1)
+    never = expected["milestones"] == [30]  # and 20 epochs
+    assert ("--scheduler has no effect" in capsys.readouterr().out) == never
     assert train.optimizer_settings(args) == OptimizerSettings(1e-3, 1e-4, **expected)
 
 

@@ -205,6 +205,26 @@ def test_a_signal_during_validation(forks, command, whole):
     assert_goes_on(forks, command, "valid", whole)
 
 
+SIGNAL_AT_THE_END = """
+import os, train
+draw = train.RunFolder.draw_curves
+def signalled(run):
+    if len(run.history) == 3 and not signalled.sent:
+        signalled.sent = True
+        os.kill(os.getpid(), 15)
+    draw(run)
+signalled.sent = False
+train.RunFolder.draw_curves = signalled
+"""
+
+
+def test_a_signal_after_the_last_epoch(forks, command, whole):
+    code, output = forks.run(*command("end"), setup=SIGNAL_AT_THE_END)
+    assert code == 143, output
+    assert "stopped after 3 epochs and 0 batches" in said(output)[-1]
+    assert_goes_on(forks, command, "end", whole)
+
+
 def test_a_second_signal_ends_at_once(forks, command):
     slow = (
         "import time\n"
@@ -245,6 +265,7 @@ def test_another_folders_run_goes_on(forks, command, whole):
     code, output = forks.run(*argv)
     assert code == 0, output
     assert "TRAINING COMPLETE: best mIoU" in output
+    assert ("final_model.pth" in output) != ("which chose this checkpoint" in output)
     assert last_epoch(forks, "elsewhere") == 4
 
 
