@@ -7,7 +7,7 @@ import config
 from common.exits import exits_cleanly
 from common.flags import add_augmentation, add_data_flags, add_image_size, add_shared
 from common.parser import Parser
-from data.augment import build_augment
+from data.augment import AUGMENTS, build_augment
 from data.survey import inspect_data, summarise
 from data.transforms import Resize
 from datasets import splits_from_flags
@@ -28,7 +28,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     view.add_argument("--show-augment", action="store_true",
         help="also draw outputs/dataset_report/augment.png, pictures as training will see them")
     add_image_size(view, None, "; default: 448 448")
-    add_augmentation(view)
+    add_augmentation(view, AUGMENTS)
     add_shared(view, "--seed")
     add_shared(parser, "--no-page")
     return parser
@@ -39,9 +39,8 @@ def get_args_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = get_args_parser()
     args = parser.parse_args(argv)
-    if not args.show_augment:
-        flags = ("--imgsz", "--augment", "--keep-ratio", "--seed")
-        parser.refuse_given(args, flags, "has no effect without --show-augment; add that")
+    flags = ("--imgsz", "--augment", "--keep-ratio", "--seed")
+    parser.refuse_without(args, "--show-augment", flags)
     if args.download:
         from data.downloads import SOURCES, download  # imports torchvision, which takes a second
 

@@ -109,9 +109,6 @@ BACKBONES = {
     "webssl_dino7b_full8b_518": _web_dino(6_454_729_728, 4096),
 }
 
-# How many of the last blocks of the backbone each head reads.
-HEADS = {"ms": 4, "linear": 1, "token": 4, "conv": 1, "sharp": 4, "mask": 4}
-
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -163,9 +160,7 @@ PICTURE_KINDS = (
     "dataset",
 )  # fmt: skip
 VIDEO_KINDS = ("overlay", "mask", "side-by-side", "csv")
-AUGMENTS = ("articles", "scale", "crop", "flip", "none")
 SCHEDULES = ("step", "cosine", "poly")
-LOSSES = ("ce", "ce+dice", "focal")
 DTYPES = ("float32", "bfloat16", "float16")
 RUNTIMES = ("torch", "openvino", "auto")
 DOWNLOADS = ("pennfudan", "voc2012")

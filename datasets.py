@@ -16,9 +16,8 @@ from common.signals import worker_init
 from data.augment import Augment
 from data.labels.masks import MaskEncoding
 from data.layouts import find_splits
-from data.names import side_at
+from data.names import pair_sides, side_at
 from data.pairs import SPLIT_NAMES, Pair, Splits, read_pair, tile_pairs
-from data.sides import pair_sides
 from data.survey import SegmentationData
 from data.transforms import Resize, eval_transform, mean_colour, to_tensor
 from utils import InputError

@@ -19,7 +19,7 @@ READ_EVERY = 32  # steps between two reads of the losses, each of which makes a 
 
 
 class NotFinite(FloatingPointError):
-    """A loss became infinite or not a number."""
+    """A loss or a weight became infinite or not a number."""
 
 
 class EpochTotals:

@@ -18,23 +18,15 @@ import config
 from common.exits import exits_cleanly
 from common.flags import add_image_size, add_model_flags
 from common.parser import Parser, number
-from config import HEADS
 from data.labels.classes import Classes, default_classes
 from data.transforms import Resize
 from inference.onnx_metadata import OUTPUTS as DESCRIBED
 from inference.onnx_metadata import describe
 from inference.protocol import Protocol
-from model import build_model
+from model import HEADS, build_model
 from networks.openvino_runtime import quiet
-from networks.tracing import (
-    ClassIds,
-    Float16Weights,
-    PictureModel,
-    has_dinov2_positions,
-    traceable_positions,
-    traced,
-    whole_patches,
-)
+from networks.positions import has_dinov2_positions, traceable_positions
+from networks.tracing import ClassIds, Float16Weights, PictureModel, traced
 from predictor import PredictorOptions, load_predictor
 from utils import InputError, remove_leftovers, temporary_path
 
@@ -78,12 +70,11 @@ class ExportOptions:
     output: str = "logits"
 
 
-def export_model(path: Path, chosen: Exportable, options: ExportOptions | None = None) -> str:
+def export_model(path: Path, chosen: Exportable, options: ExportOptions) -> str:
     """Write a PictureModel to path, .onnx or .pt2, and say how near it comes to torch.
 
     Raises InputError where a package is missing, or the file does not give torch's numbers.
     """
-    options = options or ExportOptions()
     write = _writer(path)
     if not hasattr(chosen.model, "extract"):
         raise InputError(f"only a ViT with one of the heads {', '.join(HEADS)} can be exported")
@@ -125,11 +116,10 @@ def _write_and_compare(
     """The largest difference of the file's logits from torch's, as a share of the largest."""
     model, protocol = chosen.model.eval(), chosen.protocol
     size = protocol.input_size
-    if options.dynamic:
-        size = whole_patches(model, size)
-    pictures = PictureModel(model, None if options.dynamic else size, protocol.stretch).eval()
+    only_size = None if options.dynamic else size
+    pictures = PictureModel(model, only_size, protocol.stretch).eval()
     notes = describe(protocol, chosen.classes, options.dynamic, options.output)
-    with quiet(), traceable_positions(model, size, options.dynamic):
+    with quiet(), traceable_positions(model.backbone, only_size):
         stored = Float16Weights(pictures) if options.weights_dtype == "float16" else pictures
         stored = ClassIds(stored) if options.output == "labels" else stored
         patch = model.input_format.patch_size if options.dynamic else None
@@ -139,14 +129,14 @@ def _write_and_compare(
 
 def _writer(path: Path) -> Callable[..., Run]:
     """What writes this kind of file; InputError where there is none or a package is missing."""
-    writers = {".onnx": _write_onnx, ".pt2": _write_pt2}
-    if path.suffix.lower() not in writers:
+    suffix = path.suffix.lower()
+    if suffix not in (".onnx", ".pt2"):
         raise InputError(f"{path}: give a name that ends in .onnx or .pt2")
-    if path.suffix.lower() == ".onnx":
-        missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
-        if missing:
-            raise InputError(f"{path} needs {', '.join(missing)}: pip install {' '.join(missing)}")
-    return writers[path.suffix.lower()]
+    if suffix == ".pt2":
+        return _write_pt2
+    if missing := [name for name in ONNX_PACKAGES if find_spec(name) is None]:
+        raise InputError(f"{path} needs {', '.join(missing)}: pip install {' '.join(missing)}")
+    return _write_onnx
 
 
 def _write_pt2(path: Path, program: ExportedProgram, notes: dict[str, str]) -> Run:
@@ -210,9 +200,6 @@ def _largest_difference(
     return worst
 
 
-MODEL_FLAGS = ("--backbone", "--head", "--num-classes")
-
-
 # fmt: off
 def get_args_parser() -> argparse.ArgumentParser:
     parser = Parser("Write a model as one file for ONNX Runtime or torch.export.")
@@ -222,7 +209,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", metavar="FILE",
         help="a trained checkpoint or a published head, in place of --backbone, --head and "
         "--num-classes")
-    add_model_flags(parser, None, "; default: none, or what --model was trained on")
+    add_model_flags(parser, HEADS, None, "; default: none, or what --model was trained on")
     parser.add_argument("--num-classes", type=number(2, config.MAX_CLASSES, whole=True),
         default=21, help="number of classes")
     add_image_size(parser, None, "; default: 640 640, or what --model was trained on")
@@ -242,7 +229,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = get_args_parser()
     args = parser.parse_args(argv)
     if args.model:
-        parser.refuse_given(args, MODEL_FLAGS, "is what --model was trained with: leave it out")
+        named = ("--backbone", "--head", "--num-classes")
+        parser.refuse_given(args, named, "is what --model was trained with: leave it out")
         used = load_predictor(
             args.model,
             torch.device("cpu"),

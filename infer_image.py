@@ -4,10 +4,9 @@ import argparse
 import sys
 import time
 from collections import ChainMap
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,20 +21,19 @@ from common.pipeline import Stopwatch, overlapping
 from config import PICTURE_KINDS, PredictorOptions
 from inference.windows import Prediction
 from predictor import KEPT, Predictor, list_models, load_predictor
-from results.annotation_files import FILES, POLYGONS, AnnotationFiles, check_new
+from results.annotation_files import FORMATS, POLYGONS, AnnotationFiles
 from results.pages.gallery import InferencePage
 from results.picture_files import (
-    check_no_input_is_lost,
+    begin,
     ends_the_run,
     find_pictures,
-    output_names,
+    names_of_results,
     read_pictures,
     save_prediction,
-    still_to_do,
     write_contact_sheet,
 )
 from results.polygons import Tracing
-from results.tables import ResultsTable, earlier_names, keep_names
+from results.tables import ResultsTable
 from utils import InputError, output_folder, progress
 
 
@@ -71,21 +69,21 @@ def segment(
     predictor: Predictor,
     batch_size: int,
     keep: Collection[str],
-    watch: Stopwatch,
+    stopwatch: Stopwatch,
     problems: dict[Path, str],
 ) -> Iterator[tuple[Path, np.ndarray, Prediction]]:
     """Yield (path, RGB picture, prediction); decoding, model and caller work at the same time.
 
     keep: see Predictor.predict. Why a picture cannot be read is added to problems.
     """
-    predict = watch.timed("model", predictor.predict)
+    predict = stopwatch.timed("model", predictor.predict)
 
     def predictions(batches: Iterable[list[tuple[Path, np.ndarray]]]) -> Iterator[list]:
         for batch in batches:
             results = predict([image for _, image in batch], keep)
             yield [(*item, result) for item, result in zip(batch, results, strict=True)]
 
-    batches = watch.watch(
+    batches = stopwatch.timed_items(
         "decode", read_pictures(paths, batch_size, problems, predictor.value_range)
     )
     with overlapping(batches, predictions) as segmented:
@@ -102,24 +100,18 @@ def job_record(model: str, options: PredictorOptions, alpha: float) -> JobRecord
     return JobRecord(settings, model, {}, *record_files(paths))
 
 
-def names_of_results(
-    pictures: Mapping[Path, Path], folder: Path, kinds: Sequence[str], skip_existing: bool
-) -> dict[Path, Path]:
-    """See output_names; they are kept in the folder for later starts."""
-    earlier = earlier_names(folder)
-    names = output_names(pictures, folder, earlier)
-    check_no_input_is_lost(names, folder, kinds)
-    if not skip_existing:
-        check_new(folder, names.values(), kinds)
-    keep_names(folder, names, earlier)
-    return names
-
-
 def check_polygon_flags(parser: Parser, args: argparse.Namespace) -> None:
     """Raise InputError for flags of data sets that do nothing."""
-    for flag, kinds in {"--simplify": POLYGONS, "--min-area": POLYGONS, "--zip": FILES}.items():
+    for flag, kinds in {"--simplify": POLYGONS, "--min-area": POLYGONS, "--zip": FORMATS}.items():
         if not set(args.save) & set(kinds):
             parser.refuse_given(args, [flag], f"has no effect without --save {', '.join(kinds)}")
+
+
+def check_scores(predictor: Predictor, model: str, kinds: Collection[str]) -> None:
+    """Raise InputError for scores of a model that has none."""
+    for kind in set(KEPT) & set(kinds):
+        if getattr(predictor.model, "gives_labels", False):
+            raise InputError(f"--save {kind}: {model} gives class ids alone")
 
 
 @exits_cleanly
@@ -134,31 +126,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = output_folder(args.out_dir)
     started = time.perf_counter()
     with distributed.session(args.device) as device, sole_writer(folder):
-        naming = partial(names_of_results, pictures, folder, args.save, args.skip_existing)
-        names = distributed.from_main(naming)
+        names = distributed.from_main(lambda: names_of_results(pictures, folder, args.save))
         with distributed.main_first():  # what has to be downloaded is so once
             options = predictor_options(args)
             predictor = load_predictor(args.model, device, options)
+        check_scores(predictor, args.model, args.save)
         classes = predictor.classes
         record = job_record(args.model, options, args.alpha)
         table = ResultsTable(folder, classes, args.skip_existing, record)
-        todo = distributed.from_main(lambda: still_to_do(names, table, folder, args.save))
         outlines = Tracing(args.simplify, args.min_area)
         annotations = AnnotationFiles(folder, classes, args.save, outlines)
-        check_new(folder, [names[path] for path in todo], args.save)
+        todo = distributed.from_main(lambda: begin(names, table, folder, args.save))
         mine = todo[distributed.rank() :: distributed.world_size()]
 
         problems: dict[Path, str] = {}
         print(f"model loaded in {time.perf_counter() - started:.1f} s")
-        watch = Stopwatch("decode", "model", "drawing and saving")
+        stopwatch = Stopwatch("decode", "model", "drawing and saving")
         keep = {"confidence", *args.save} & set(KEPT)
         facts = {"model": args.model, "device": str(device)}
         page = InferencePage(table, classes, names, problems, facts, not args.no_page)
-        segmented = segment(mine, predictor, args.batch, keep, watch, problems)
+        segmented = segment(mine, predictor, args.batch, keep, stopwatch, problems)
         failures = []
         with page, closing(segmented):
             for path, image, prediction in progress(segmented, "Segmenting", len(mine)):
-                with watch.working("drawing and saving"):
+                with stopwatch.working("drawing and saving"):
                     target = folder / names[path]
                     try:
                         save_prediction(target, image, prediction, classes, args.save, args.alpha)
@@ -180,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{num_done} of {len(names)} pictures segmented, results in {folder}")
         if len(todo) < len(names):
             print(f"{len(names) - len(todo)} were there already")
-        print(watch.summary(num_done, "pictures", predictor.compile_seconds))
+        print(stopwatch.summary(num_done, "pictures", predictor.compile_seconds))
     if failures:
         sys.exit("\n".join(f"error: {failure}" for failure in failures))
 

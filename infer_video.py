@@ -84,9 +84,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     classes = predictor.classes
     folder = output_folder(args.out_dir)
 
-    watch = Stopwatch("decode", "model", "drawing", "encode")
-    predict = watch.timed("model", predictor.predict)
-    draw = watch.timed("drawing", draw_frame)
+    stopwatch = Stopwatch("decode", "model", "drawing", "encode")
+    predict = stopwatch.timed("model", predictor.predict)
+    draw = stopwatch.timed("drawing", draw_frame)
     smoother = Smoother(args.smooth, args.min_confidence) if args.smooth else None
     facts = {"model": args.model, "device": str(device), "codec": args.codec}
     with (
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         VideoReader(args.input, args.start, args.duration) as reader,
         VideoPage(folder, classes, facts, not args.no_page) as page,
         overlapping(
-            watch.watch("decode", reader),
+            stopwatch.timed_items("decode", reader),
             lambda frames: map_frames(frames, predict, args.batch, args.every, smoother),
             lambda maps: ((m, draw(m, classes, args.save, args.alpha)) for m in maps),
             ahead=args.batch,
@@ -104,13 +104,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         progress(None, "Segmenting", reader.num_frames) as bar,
     ):
         for mapped, drawn in drawn_frames:
-            with watch.working("encode"):
+            with stopwatch.working("encode"):
                 results.write(mapped, drawn)
                 page.add(results.paths, mapped)
             bar.update()
         page.interrupted = signals.number is not None or bool(reader.lost)
     print(results.summary())
-    print(watch.summary(results.num_frames, "frames", predictor.compile_seconds))
+    print(stopwatch.summary(results.num_frames, "frames", predictor.compile_seconds))
     if signals.number is not None:
         raise Stopped(f"stopped after {results.num_frames} frames, which are kept", signals.number)
     if reader.lost:

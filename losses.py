@@ -20,16 +20,16 @@ Upsample = Callable[..., Tensor]  # SegmentationModel.upsample
 class Criterion:
     """`ce`, `ce+dice` or `focal`; class_weights: (K,) weights of the classes' pixels.
 
-    The loss is the weighted mean over pixels, plus the Dice loss. Ignored pixels do not count; it
-    is 0 where there are no others. Logits on a grid are upsampled to the targets' size in strips:
-    for a whole batch, K numbers per pixel would not fit into memory.
+    The loss is the weighted mean over pixels, plus that of OVERLAP_LOSSES. Ignored pixels do not
+    count; it is 0 where there are no others. Logits on a grid are upsampled to the targets' size in
+    strips: for a whole batch, K numbers per pixel would not fit into memory.
 
     upsample: SegmentationModel.upsample of the model whose logits these are.
     """
 
     def __init__(self, upsample: Upsample, name: str = "ce", class_weights: Tensor | None = None):
         self.pixel_loss = PIXEL_LOSSES[name]
-        self.with_dice = name == "ce+dice"
+        self.overlap = OVERLAP_LOSSES.get(name)
         self.class_weights = class_weights
         self.upsample = upsample
 
@@ -66,7 +66,7 @@ class Criterion:
             grid = logits[images]
             if not grid.requires_grad:
                 parts.append(of_strip(grid))
-            elif self.with_dice:  # its gradient needs the sums over all strips
+            elif self.overlap:  # its gradient needs the sums over all strips
                 parts.append(
                     checkpoint(of_strip, grid, use_reentrant=False, preserve_rng_state=False)
                 )
@@ -75,19 +75,19 @@ class Criterion:
         return torch.stack(parts).sum(0)
 
     def _sums(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Sums over pixels that _loss is made of: losses, weights, and dice_sums if needed."""
+        """Sums over pixels that _loss is made of: losses, weights, and overlaps if needed."""
         classes = _without_ignored(targets)
         losses = self.pixel_loss(logits, classes)
         weights = (targets != IGNORE_INDEX).to(losses.dtype)
         if self.class_weights is not None:
             weights = weights * self.class_weights[classes]
         sums = torch.stack([(losses * weights).sum(), weights.sum()])
-        return torch.cat([sums, dice_sums(logits, targets).flatten()]) if self.with_dice else sums
+        return torch.cat([sums, overlaps(logits, targets).flatten()]) if self.overlap else sums
 
     def _loss(self, sums: Tensor) -> Tensor:
         loss, weight = sums[:2]
         mean = loss / weight.clamp(min=SOME_WEIGHT)
-        return mean + dice(sums[2:].unflatten(0, (3, -1))) if self.with_dice else mean
+        return mean + self.overlap(sums[2:].unflatten(0, (3, -1))) if self.overlap else mean
 
 
 class _WithGradient(torch.autograd.Function):
@@ -131,7 +131,7 @@ def focal(logits: Tensor, targets: Tensor) -> Tensor:
 PIXEL_LOSSES = {"ce": cross_entropy, "ce+dice": cross_entropy, "focal": focal}
 
 
-def dice_sums(logits: Tensor, targets: Tensor) -> Tensor:
+def overlaps(logits: Tensor, targets: Tensor) -> Tensor:
     """(3, K) sums over the pixels that count of P * T, P and T.
 
     P: probabilities of logits (B, K, H, W). T: 1 for the target's class, else 0.
@@ -145,11 +145,15 @@ def dice_sums(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def dice(sums: Tensor) -> Tensor:
-    """1 - the mean of 2 PT / (P + T) over classes in the targets, from dice_sums; 0 without any."""
+    """1 - the mean of 2 PT / (P + T) over classes in the targets, from overlaps; 0 without any."""
     both, predicted, truth = sums
     scores = 2 * both / (predicted + truth).clamp(min=1e-6)
     present = truth > 0
     return ((1 - scores) * present).sum() / present.sum().clamp(min=1)
+
+
+# What is added to the mean over pixels, computed from `overlaps` of all pixels.
+OVERLAP_LOSSES = {"ce+dice": dice}
 
 
 def _without_ignored(targets: Tensor) -> Tensor:

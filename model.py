@@ -69,8 +69,15 @@ class ConvHead(nn.Module):
         return self.conv_seg(F.relu(self.conv(features.to(self.conv.weight.dtype))))
 
 
-HEAD_CLASSES = {"ms": LinearHead, "linear": LinearHead, "token": TokenHead, "conv": ConvHead}
-HEAD_CLASSES |= {"sharp": SharpHead, "mask": MaskHead}
+# The class of each head, and how many of the backbone's last blocks it reads.
+HEADS = {
+    "ms": (LinearHead, 4),
+    "linear": (LinearHead, 1),
+    "token": (TokenHead, 4),
+    "conv": (ConvHead, 1),
+    "sharp": (SharpHead, 4),
+    "mask": (MaskHead, 4),
+}
 
 
 def classifier(channels: int, num_classes: int) -> nn.Conv2d:
@@ -236,16 +243,31 @@ class SegmentationModel(nn.Module):
 
 def build_model(spec: config.ModelConfig) -> SegmentationModel:
     """The backbone and head that spec names; the head's width follows from the backbone's."""
-    num_blocks = config.HEADS[spec.head]
+    head_class, num_blocks = HEADS[spec.head]
     backbone = load_backbone(spec.backbone, num_blocks, spec.hub_repo, spec.weights)
-    head = HEAD_CLASSES[spec.head](num_blocks * backbone.embed_dim, spec.num_classes)
+    head = head_class(num_blocks * backbone.embed_dim, spec.num_classes)
+    check_grid(head, num_blocks * backbone.embed_dim, spec.num_classes)
     return SegmentationModel(backbone, head, spec.fine_tune)
+
+
+@torch.no_grad()
+def check_grid(head: nn.Module, channels: int, num_classes: int) -> None:
+    """Raise InputError if a head's logits are not those of its `scale`: they would be misplaced."""
+    scale = getattr(head, "scale", 1)
+    found = tuple(head.eval()(torch.zeros(1, channels, 2, 3)).shape)
+    head.train()
+    expected = (1, num_classes, 2 * scale, 3 * scale)
+    if found != expected:
+        raise InputError(
+            f"{type(head).__name__}: logits {found} of features (1, {channels}, 2, 3), expected "
+            f"{expected}; its attribute `scale`, here {scale}, says how much finer its grid is"
+        )
 
 
 # fmt: off
 def get_args_parser() -> argparse.ArgumentParser:
     parser = Parser("Print the layers, parameters and output shape of a model.")
-    add_model_flags(parser, "none")
+    add_model_flags(parser, HEADS, "none")
     parser.add_argument("--num-classes", type=positive_int, default=21, help="number of classes")
     add_image_size(parser, (640, 640))
     parser.add_argument("--list-backbones", action="store_true",

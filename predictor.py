@@ -20,13 +20,13 @@ from data.labels.classes import Classes
 from data.numbers import ValueRange
 from data.transforms import Resize
 from inference import published_mask2former as published
-from inference.onnx_model import EXPORTED, OnnxModel, load_onnx
+from inference.onnx_model import EXPORTED, load_onnx
 from inference.protocol import OwnSize, Protocol
 from inference.published_heads import OfficialHead, find_head, list_heads, load_head_weights
 from inference.published_mask2former import check_m2f_options, is_m2f, load_m2f
 from inference.refinement import refined_strips
-from inference.windows import Prediction, View, ViewLogits, WindowsDoNotFit, run_windows, strips
-from model import SegmentationModel, build_model
+from inference.windows import Prediction, View, ViewLogits, WindowsDoNotFit, row_strips, run_windows
+from model import HEADS, SegmentationModel, build_model
 from networks.backbones import check_compiler, trusted_source
 from networks.openvino_runtime import WORTH_COMPILING
 from networks.resampling import to_labels
@@ -140,7 +140,7 @@ class Predictor:
         if self.refine:
             parts = refined_strips(view_logits, image)
         else:
-            parts = strips(view_logits, as_probabilities)
+            parts = row_strips(view_logits, as_probabilities)
         for rows, scores in parts:
             labels[rows] = to_labels(scores[None])[0].cpu().numpy()
             if confidence is not None:
@@ -199,8 +199,6 @@ def load_predictor(
     )
     if options.tile:
         protocol = protocol.tiled(options.tile, options.tile_overlap)
-    if isinstance(module, OnnxModel):
-        module.check_size(protocol)
     if isinstance(module, SegmentationModel):
         if module.to(device).use_runtime(options.runtime, dtype, WORTH_COMPILING):
             dtype = torch.float32  # of the head
@@ -260,8 +258,8 @@ def _load_checkpoint(path: Path, options: PredictorOptions) -> Loaded:
 def _restore(checkpoint: Checkpoint, path: Path, options: PredictorOptions) -> SegmentationModel:
     """The model of a checkpoint."""
     name, head = checkpoint.backbone, checkpoint.head
-    if head not in config.HEADS:
-        raise InputError(f"{path}: unknown head {short(head)}; known: {', '.join(config.HEADS)}")
+    if head not in HEADS:
+        raise InputError(f"{path}: unknown head {short(head)}; known: {', '.join(HEADS)}")
     hub_repo = options.hub_repo or trusted_source(path, name, checkpoint.hub_repo)
     weights = options.weights or checkpoint.weights
     if options.weights and checkpoint.fine_tune:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 import config
 from common.checkpoints import Checkpoint, check_weights
@@ -25,51 +25,38 @@ from common.flags import (
 )
 from common.lock import sole_writer
 from common.parser import Parser
-from data.augment import build_augment
+from data.augment import AUGMENTS, build_augment
 from data.labels.classes import PRESETS
 from data.pairs import read_pair
 from data.survey import SegmentationData, load_data
 from data.transforms import Resize
-from datasets import build_loaders, own_indices, splits_from_flags
+from datasets import SegmentationDataset, build_loaders, own_indices, splits_from_flags
 from engine import EpochTotals, evaluate, train_one_epoch
 from inference.published_heads import start_from_head
-from losses import Criterion, build_criterion
+from losses import PIXEL_LOSSES, Criterion, build_criterion
 from metrics import BoundaryIoU, ConfusionMatrix, Scores
-from model import SegmentationModel, build_model
+from model import HEADS, SegmentationModel, build_model
 from networks.weights import fingerprint
-from predictor import Predictor, load_predictor
-from results.history import watched
+from predictor import load_predictor
+from results.history import Watch, watched
 from results.pages.run import RunPage, data_facts, training_facts
 from results.scores import check_same_classes, write_scores
 from training.checkpointer import Checkpointer, find_last
-from training.failures import explained, smaller
-from training.feature_cache import FeatureSettings, with_features
+from training.failures import explained
+from training.feature_cache import with_features
 from training.loading import Loading
 from training.optimizers import OptimizerSettings, build_optimizer
 from training.run_folder import RunFolder, describe_model
-from training.run_info import (
-    record_job,
-    write_final_scores,
-    write_run_facts,
-)  # fmt: skip
-from utils import (
-    InputError,
-    amp_dtype,
-    make_deterministic,
-    output_folder,
-    progress,
-    seed_everything,
-)
-
-VALIDATION_PAIRS = "validation pairs, which chose this checkpoint"
+from training.run_info import record_job, write_final_scores, write_run_facts
+from utils import InputError, amp_dtype, output_folder, progress, seed_everything
 
 
 def get_args_parser() -> Parser:
     parser = Parser("Train a segmentation head on a DINOv2 or other ViT backbone.")
     add_data_flags(parser)
-    add_model_flags(parser, None, "; default: pretrained")
+    add_model_flags(parser, HEADS, None, "; default: pretrained")
     add_trained_part(parser)
-    add_recipe(parser)
+    add_recipe(parser, PIXEL_LOSSES, AUGMENTS)
     add_run(parser)
     return parser
 
@@ -90,16 +77,11 @@ def check_flags(parser: Parser, args: argparse.Namespace, processes: int) -> Non
         raise InputError("--runtime openvino needs a frozen backbone: leave it out, or --fine-tune")
     if args.compile and args.runtime == "openvino":
         raise InputError("--compile does nothing with --runtime openvino: leave out one of them")
-    if (
-        args.like
-        and (config.OUTPUTS / args.out_dir).absolute() == Path(args.like).parent.absolute()
-    ):
+    folder = config.OUTPUTS / args.out_dir
+    if args.like and folder.absolute() == Path(args.like).parent.absolute():
         raise InputError("--like needs an --out-dir of its own, so that the earlier run stays")
-    given = {"--fine-tune": args.fine_tune, "--test-only": args.test_only}
     for needed, flags in NEEDED_BY.items():
-        if not given[needed]:
-            reason = f"has no effect without {needed}; add that, or leave it out"
-            parser.refuse_given(args, flags, reason)
+        parser.refuse_without(args, needed, flags)
 
 
 def optimizer_settings(args: argparse.Namespace) -> OptimizerSettings:
@@ -123,96 +105,114 @@ def shared_settings(args: argparse.Namespace) -> dict:
     return settings | {"pictures_per_step": args.batch * world_size()}
 
 
-def score_model(
-    predictor: Predictor, data: SegmentationData, split: str, folder: Path, page: RunPage
-) -> tuple[Scores, str]:
-    """Score a model on one split, write the results; returns them, and as text to print.
+def feature_settings(args: argparse.Namespace) -> dict:
+    """The settings that decide the backbone's features."""
+    settings = {"backbone": args.backbone, "blocks": HEADS[args.head][1]}
+    return settings | {"augment": args.augment, "seed": args.seed}
 
-    Class ids are compared at the mask's own size.
-    """
+
+def test_model(args: argparse.Namespace, data: SegmentationData, device: torch.device) -> None:
+    """Score --model on --split at the masks' own sizes; print and write the scores."""
+    predictor = load_predictor(args.model, device, predictor_options(args))
     check_same_classes(predictor.classes, data.classes)
+    data = data.with_value_range(predictor.value_range or data.value_range)
+    split = args.split or ("test" if data.splits.test else "valid")
     pairs = data.splits.pairs_of(split)
     if not pairs:
         raise InputError(f"--split {split}: {data.splits.layout} has no such pairs")
-    num_classes = predictor.classes.num_classes
-    matrix, near = ConfusionMatrix(num_classes), BoundaryIoU(num_classes)
-    for pair in progress(pairs, "Testing"):
-        image, target = read_pair(pair, data.encoding)
-        labels = predictor.predict([image])[0].labels
-        matrix.update(torch.from_numpy(labels), torch.from_numpy(target))
-        near.update(labels, target)
-        page.add(pair, labels, target, image)
-    on_its_own_data = PRESETS.get(str(data.splits.classes)) == predictor.classes
-    scores = matrix.compute() | {"matrix": matrix, "boundary_iou": near.compute()}
-    paper_miou = predictor.paper_miou if on_its_own_data else None
-    return scores, write_scores(scores, data.classes, folder, paper_miou)
-
-
-def test_model(args: argparse.Namespace, data: SegmentationData, device: torch.device) -> str:
-    """The scores of --model on --split, as a table; also written to files."""
-    predictor = load_predictor(args.model, device, predictor_options(args))
-    data = data.with_value_range(predictor.value_range or data.value_range)
-    split = args.split or ("test" if data.splits.test else "valid")
+    matrix = ConfusionMatrix(data.classes.num_classes)
+    near = BoundaryIoU(data.classes.num_classes)
     folder = output_folder(args.out_dir)
     facts = {"model": args.model, "device": str(device)} | data_facts(data)
     statement = f"{args.model} on the {split} pairs of {data.source}"
-    pairs, wanted = data.splits.pairs_of(split), not args.no_page
+    wanted = not args.no_page
     with RunPage(folder, data.classes, pairs, statement, facts, wanted=wanted) as page:
-        scores, text = score_model(predictor, data, split, folder, page)
+        for pair in progress(pairs, "Testing"):
+            image, target = read_pair(pair, data.encoding)
+            labels = predictor.predict([image])[0].labels
+            matrix.update(torch.from_numpy(labels), torch.from_numpy(target))
+            near.update(labels, target)
+            page.add(pair, labels, target, image)
+        scores = matrix.compute() | {"matrix": matrix, "boundary_iou": near.compute()}
+        on_its_own_data = PRESETS.get(str(data.splits.classes_from)) == predictor.classes
+        paper_miou = predictor.paper_miou if on_its_own_data else None
+        print(write_scores(scores, data.classes, folder, paper_miou))
         page.finish(scores)
-    return text
 
 
-def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.device) -> None:
-    """Build, train epoch by epoch, and score the best checkpoint."""
-    num_classes = data.classes.num_classes
-    watch = watched(args.watch, data.classes.names, data.pixels("valid"))
-    spec = config.ModelConfig(
-        args.backbone, args.head, num_classes, args.weights or "pretrained", args.hub_repo,
-        args.fine_tune,
+def model_spec(args: argparse.Namespace, data: SegmentationData) -> config.ModelConfig:
+    return config.ModelConfig(
+        args.backbone, args.head, data.classes.num_classes, args.weights or "pretrained",
+        args.hub_repo, args.fine_tune,
     )  # fmt: skip
+
+
+def build_trainable(
+    args: argparse.Namespace, data: SegmentationData, device: torch.device
+) -> SegmentationModel:
+    """The model, ready to be trained as the flags say."""
+    spec = model_spec(args, data)
     with main_first():
         model = build_model(spec).to(device)
-    resize = Resize(args.imgsz or config.TRAIN_SIZE, args.keep_ratio, model.input_format)
-    augment = build_augment(args.augment, resize, args.seed)
-    train_loader, valid_loader, test_loader = build_loaders(
-        data, resize, augment, args.batch, args.workers, args.seed, device.type == "cuda"
-    )
-    weights = fingerprint(model.backbone)
-    checkpoint = describe_model(
-        spec, weights, data.classes, resize, augment.tiled, data.value_range
-    )
-    job = record_job(shared_settings(args), weights, train_loader.dataset, valid_loader.dataset)
-    run = RunFolder(output_folder(args.out_dir), checkpoint, job, watch, args.tensorboard)
-    last = find_last(run, args.resume, args.epochs)
     if args.init_head:
         print(start_from_head(args.init_head, spec, model.head, data.classes))
     amp = amp_dtype(device) if args.amp else None
     model.set_up_training(args.unfreeze_blocks, args.checkpoint_activations, args.compile, amp)
+    if not args.fine_tune:
+        model.use_runtime(args.runtime, amp or torch.float32)
+    return model
+
+
+def open_run(
+    args: argparse.Namespace, data: SegmentationData, watch: Watch, model: SegmentationModel,
+    train_set: SegmentationDataset, valid_set: SegmentationDataset,
+) -> RunFolder:  # fmt: skip
+    """The folder of a run, and what the run depends on."""
+    weights = fingerprint(model.backbone)
+    checkpoint = describe_model(
+        model_spec(args, data), weights, data.classes, train_set.resize, train_set.augment.tiled,
+        data.value_range,
+    )  # fmt: skip
+    job = record_job(shared_settings(args), weights, train_set, valid_set)
+    return RunFolder(output_folder(args.out_dir), checkpoint, job, watch, args.tensorboard)
+
+
+def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.device) -> None:
+    """Build, train epoch by epoch, and score the best checkpoint."""
+    watch = watched(args.watch, data.classes.names, data.pixels("valid"))
+    model = build_trainable(args, data, device)
+    resize = Resize(args.imgsz or config.TRAIN_SIZE, args.keep_ratio, model.input_format)
+    train_loader, valid_loader, test_loader = build_loaders(
+        data, resize, build_augment(args.augment, resize, args.seed), args.batch, args.workers,
+        args.seed, device.type == "cuda",
+    )  # fmt: skip
     pixels = data.pixels("train") if args.class_weights == "auto" else None
     criterion = build_criterion(args.loss, model.upsample, pixels, device)
     optimizer = build_optimizer(model, optimizer_settings(args), len(train_loader))
-    totals = EpochTotals(num_classes)
-    if not args.fine_tune:
-        model.use_runtime(args.runtime, amp or torch.float32)
-        settings = FeatureSettings(args.backbone, config.HEADS[args.head], args.augment, args.seed)
-        train_loader, valid_loader = with_features(
-            model, (train_loader, valid_loader), args.cache_features, settings
-        )
+    totals = EpochTotals(data.classes.num_classes)
+    run = open_run(args, data, watch, model, train_loader.dataset, valid_loader.dataset)
     saver = Checkpointer(run, model, optimizer, totals, 60 * args.save_every)
-    saver.start(last)
+    saver.start(find_last(run, args.resume, args.epochs))
+    if not args.fine_tune:
+        train_loader, valid_loader = with_features(
+            model, (train_loader, valid_loader), args.cache_features, feature_settings(args)
+        )
     network = DistributedDataParallel(model) if world_size() > 1 else model
-    loading, scored = Loading(train_loader), (test_loader or valid_loader).dataset
-    too_large = smaller(args.batch, args.grad_accum, resize.image_size)
+    loading = Loading(train_loader)
 
-    with explained(run, too_large), run_page(args, data, run, device, scored) as page:
+    with (
+        explained(run, args.batch, args.grad_accum),
+        run_page(args, data, run, device, test_loader or valid_loader) as page,
+    ):
         with saver:
             for epoch in run.epochs_left(args.epochs, args.patience):
                 train_loader.batch_sampler.set_epoch(epoch, totals.batches)
                 batches = progress(loading, "Training")
                 train = train_one_epoch(network, batches, criterion, optimizer, totals, saver)
                 batches = saver.between(progress(valid_loader, "Validation"), valid_loader)
-                valid = evaluate(model, batches, criterion, resize, num_classes, watch.boundary)
+                valid = evaluate(
+                    model, batches, criterion, resize, data.classes.num_classes, watch.boundary
+                )
                 run.add_epoch(totals.lr, train, valid, model.trained())
                 run.write_preview(model, valid_loader.dataset)
                 page.update()
@@ -225,15 +225,15 @@ def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.
 
 def run_page(
     args: argparse.Namespace, data: SegmentationData, run: RunFolder, device: torch.device,
-    scored: Dataset,
+    scored: DataLoader,
 ) -> RunPage:  # fmt: skip
     """The page of a run; writes the facts of this start into run.json."""
     started = write_run_facts(run.folder, args.seed, device, bool(args.resume))
     backbone = f"{'fine-tuned' if args.fine_tune else 'frozen'} {args.backbone}"
     return RunPage(
-        run.folder, data.classes, scored.pictures.pairs,
+        run.folder, data.classes, scored.dataset.pictures.pairs,
         f"{args.head} head on the {backbone}, trained on {data.source}",
-        training_facts(data, scored.resize.image_size, args.epochs, started),
+        training_facts(data, scored.dataset.resize.image_size, args.epochs, started),
         run.history, run.watch, not args.no_page,
     )  # fmt: skip
 
@@ -254,7 +254,9 @@ def test_best(
     model.load_trained(best.model_state_dict)
     loader = test_loader or valid_loader
     pairs = loader.dataset.pictures.pairs
-    what = f"{len(pairs)} test pairs" if test_loader else VALIDATION_PAIRS
+    what = "validation pairs, which chose this checkpoint"
+    if test_loader:
+        what = f"{len(pairs)} test pairs"
     own = [pairs[i] for i in own_indices(len(pairs))]
     scores = evaluate(
         model, progress(loader, "Testing"), criterion, loader.dataset.resize,
@@ -278,15 +280,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_like(argv, own=("out_dir", "resume"))
     with session(args.device) as device:
         check_flags(parser, args, world_size())
-        seed_everything(args.seed)
-        if args.deterministic:
-            make_deterministic()
+        seed_everything(args.seed, args.deterministic)
         with sole_writer(output_folder(args.out_dir)):
             with main_first():
                 data = load_data(splits_from_flags(args))
             print(data)
             if args.test_only:
-                print(test_model(args, data, device))
+                test_model(args, data, device)
             else:
                 train_model(args, data, device)
 

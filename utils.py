@@ -90,17 +90,15 @@ def _float32_instead_of(name: str) -> torch.dtype:
     return torch.float32
 
 
-def seed_everything(seed: int) -> None:
+def seed_everything(seed: int, deterministic: bool = False) -> None:
+    """deterministic: make torch use only deterministic algorithms, some of which are slower."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  (what libraries draw from)
     torch.manual_seed(seed)
-
-
-def make_deterministic() -> None:
-    """Make torch use only deterministic algorithms, some of which are slower."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
 
 
 def amp_dtype(device: torch.device) -> torch.dtype | None:
@@ -152,8 +150,8 @@ def public_name(source: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """The text with the public name of each address in it."""
-    address = r"(\w[\w+.-]*://)((?:[^/?#\n]*@)?\S*)"
+    """The text with the public name of each address in it, which a Path may have left one slash."""
+    address = r"(\w[\w+.-]+://?)((?:[^/?#\n]*@)?\S*?)(?=[)'\":;,.]*(?:\s|$))"
     return re.sub(address, lambda found: found[1] + _host_and_path(found[2]), text)
 
 

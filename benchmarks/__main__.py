@@ -19,9 +19,8 @@ from common.parser import Parser, positive_int
 from data.augment import build_augment
 from data.transforms import Resize
 from datasets import build_loaders
-from model import build_model
+from model import HEADS, build_model
 from networks.weights import fingerprint
-from training.feature_cache import FeatureSettings
 from training.run_folder import describe_model
 from utils import (
     amp_dtype,
@@ -52,7 +51,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser = Parser("Time training and inference with random weights, into one table.")
     parser.add_argument("--data", type=Path, metavar="DIR",
         help="data set; default: pictures drawn for it")
-    add_model_flags(parser, "none")
+    add_model_flags(parser, HEADS, "none")
     add_image_size(parser, (640, 640))
     parser.add_argument("--batch", type=positive_int, default=4, help="pictures per step")
     parser.add_argument("--pictures", type=positive_int, default=8, help="pictures per job")
@@ -182,8 +181,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     amp = amp_dtype(device) if args.amp else None
     model.set_up_training(None, False, args.compile, amp)
-    settings = FeatureSettings(spec.backbone, config.HEADS[spec.head], "articles", args.seed)
-    workload = Workload(model, loaders, resize, settings, classes.num_classes)
+    workload = Workload(model, loaders, resize, classes.num_classes)
 
     checkpoint = describe_model(spec, fingerprint(model.backbone), classes, resize)
     replace(checkpoint, model_state_dict=model.trained()).save(folder / "model.pth")

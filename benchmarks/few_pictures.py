@@ -5,11 +5,6 @@ the training pictures in an order shuffled with seed d, and trains with that see
 pictures are always the same. Runs whose scores stand in the table already are left out.
 """
 
-if __name__ == "__main__":  # before the imports, which take seconds
-    from common.signals import end_at_interrupt
-
-    end_at_interrupt()
-
 import argparse
 import csv
 import io
@@ -33,6 +28,7 @@ from common.lock import sole_writer
 from common.parser import Parser, number, positive_int
 from data.layouts import find_splits
 from data.survey import SegmentationData, load_data
+from model import HEADS
 from results.data_report import write_masks
 from results.tables import csv_text
 from utils import InputError, output_folder, write_atomically
@@ -52,7 +48,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         default=[5, 10, 20, 50, 0], help="labelled pictures to train on; 0: all")
     parser.add_argument("--draws", type=positive_int, default=3,
         help="runs of each kind, with seeds 0, 1, ...")
-    parser.add_argument("--heads", nargs="+", choices=config.HEADS, default=["ms", "mask"],
+    parser.add_argument("--heads", nargs="+", choices=HEADS, default=["ms", "mask"],
         metavar="HEAD", help="as --head of train.py")
     parser.add_argument("--refine", action="store_true", help="score each model with --refine too")
     return parser

@@ -29,8 +29,8 @@ from demo.canvas import KINDS
 from demo.scenes import random_scene, render
 from engine import EpochTotals, evaluate, train_one_epoch
 from losses import Criterion
-from model import HEAD_CLASSES, SegmentationModel
-from training.feature_cache import FeatureSettings, cached_loaders
+from model import HEADS, SegmentationModel
+from training.feature_cache import cached_loaders
 from training.optimizers import OptimizerSettings, build_optimizer
 from utils import InputError, output_folder
 from video.writer import VideoWriter
@@ -88,7 +88,6 @@ class Workload:
     model: SegmentationModel
     loaders: tuple[DataLoader, DataLoader]
     resize: Resize
-    feature_settings: FeatureSettings
     num_classes: int
 
     def __post_init__(self):
@@ -142,7 +141,7 @@ class Workload:
 
     def steps_of(self, name: str) -> Callable[[], None]:
         """Training steps of another head than the model's, on the same features."""
-        head = HEAD_CLASSES[name](self.features.shape[1], self.num_classes)
+        head = HEADS[name][0](self.features.shape[1], self.num_classes)
         model = SegmentationModel(self.model.backbone, head.to(self.device))
         model.amp = self.model.amp
         optimizer = build_optimizer(model, OptimizerSettings(), 1)
@@ -175,7 +174,7 @@ class Workload:
         root = output_folder(f"benchmark/{name}")
         shutil.rmtree(root)
         with redirect_stdout(io.StringIO()):
-            return cached_loaders(model, self.loaders, 1, self.feature_settings, root)
+            return cached_loaders(model, self.loaders, 1, {}, root)
 
     def train_cached(self) -> None:
         self._train(self.cached[0])

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import psutil
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from utils import cpu_computes_in
@@ -43,11 +44,8 @@ class Bench:
     def add(self, name: str, pictures: int, run: Callable[[], float | None]) -> None:
         self.jobs[name] = Job(name, pictures, run)
 
-    def run(self, rounds: int, quiet: bool = False) -> None:
-        """Run one round to warm up, then the rounds that are counted.
-
-        quiet: do not print each job's time as soon as it is known.
-        """
+    def run(self, rounds: int) -> None:
+        """Run one round to warm up, then the rounds that are counted."""
         turns = [(number, job) for number in range(rounds + 1) for job in self.jobs.values()]
         for number, job in turns:
             with self._peak_memory(job):
@@ -58,9 +56,8 @@ class Bench:
                 seconds = own_seconds or time.perf_counter() - started
             if number:
                 job.seconds.append(seconds / job.pictures)
-            if not quiet:
-                turn = f"round {number} of {rounds}" if number else "warm-up"
-                print(f"{turn}: {job.name} {seconds / job.pictures:.4f} s per picture", flush=True)
+            turn = f"round {number} of {rounds}" if number else "warm-up"
+            print(f"{turn}: {job.name} {seconds / job.pictures:.4f} s per picture", flush=True)
 
     def _synchronize(self) -> None:
         if self.device.type in ("cuda", "mps"):
@@ -134,15 +131,11 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Operations per second of a large square matrix product on this device."""
     side = 8192 if device.type == "cuda" else 2048
     a, b = torch.randn(2, side, side, device=device).to(dtype)
-    bench = Bench(device)
     c = torch.empty_like(a)
-
-    def multiply() -> None:
-        torch.matmul(a, b, out=c)
-
-    bench.add("product", 1, multiply)
-    bench.run(rounds=5, quiet=True)
-    return 2 * side**3 / min(bench.jobs["product"].seconds)
+    timer = Timer(
+        "torch.matmul(a, b, out=c)", globals=locals(), num_threads=torch.get_num_threads()
+    )
+    return 2 * side**3 / timer.timeit(5).mean
 
 
 def machine(device: torch.device) -> str:

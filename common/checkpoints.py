@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from common.tensor_files import load_tensors, save_tensors
+from common.tensor_files import check_state, load_tensors, save_tensors
 from config import MAX_CLASSES, InputFormat
 from utils import InputError
 
@@ -156,17 +156,15 @@ def _is_colour(value: Any) -> bool:
 
 def check_weights(path: Path, state: dict, expected: dict[str, Tensor]) -> None:
     """Raise InputError unless weights are tensors like those expected, with plausible values."""
-    try:
-        check_like(state, expected, "model_state_dict")
-    except ValueError as error:
-        raise InputError(f"{path}: its weights do not fit its own description: {error}") from error
-    broken = [name for name, value in state.items() if not value.isfinite().all()]
-    if broken:
-        raise InputError(
-            f"{path}: its weights are not finite ({broken[0]}), the training had failed; take "
-            "another checkpoint"
-        )
+    check_state(state, expected, f"{path}: its weights do not fit its own description")
     for name, value in state.items():
+        if value.dtype != expected[name].dtype:
+            raise InputError(f"{path}: {name} is {value.dtype}, expected {expected[name].dtype}")
+        if not value.isfinite().all():
+            raise InputError(
+                f"{path}: its weights are not finite ({name}), the training had failed; take "
+                "another checkpoint"
+            )
         if name.endswith("running_var") and (value < 0).any():
             raise InputError(f"{path}: {name} has negative variances; take another checkpoint")
         if value.abs().max() > LARGEST_WEIGHT:
@@ -174,31 +172,6 @@ def check_weights(path: Path, state: dict, expected: dict[str, Tensor]) -> None:
                 f"{path}: {name} has values above {LARGEST_WEIGHT:.0e}, so that scores overflow; "
                 "take another checkpoint"
             )
-
-
-def check_like(found: Any, example: Any, name: str) -> None:
-    """Raise ValueError unless plain data has the example's types, keys, lengths and shapes."""
-    if _form(found) != _form(example):
-        raise ValueError(_difference(found, example, name))
-    if isinstance(example, dict | list | tuple):
-        for key in example if isinstance(example, dict) else range(len(example)):
-            check_like(found[key], example[key], f"{name}[{key!r}]")
-
-
-def _form(value: Any) -> tuple:
-    """What two alike values have in common, besides what the items of a container have."""
-    if isinstance(value, Tensor):
-        return Tensor, value.dtype, value.shape, value.layout, value.device.type == "meta"
-    if isinstance(value, dict):
-        return dict, value.keys()
-    return type(value), len(value) if isinstance(value, list | tuple) else None
-
-
-def _difference(found: Any, example: Any, name: str) -> str:
-    if isinstance(found, dict) and isinstance(example, dict):
-        key = min(found.keys() ^ example.keys(), key=short)
-        return f"{name} has {'an unknown' if key in found else 'no'} {short(key)}"
-    return f"{name} is {short(found)}, expected {short(example)}"
 
 
 class _Short(reprlib.Repr):

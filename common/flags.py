@@ -2,14 +2,12 @@
 
 import argparse
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
-import config
 from common.parser import ImageSize, number, positive_int
 from config import (
-    AUGMENTS,
     DTYPES,
-    HEADS,
     OUTPUTS,
     RUNTIMES,
     SCHEDULES,
@@ -61,13 +59,14 @@ def add_backbone_source(group, weights: str | None, note: str = "") -> None:
 
 
 def add_model_flags(
-    parser: argparse.ArgumentParser, weights: str | None, weights_note: str = ""
+    parser: argparse.ArgumentParser, heads: Iterable[str], weights: str | None, note: str = ""
 ) -> None:
+    """heads: the names to choose from. weights: the default; note: what the help says of it."""
     group = parser.add_argument_group("model")
     group.add_argument("--backbone", default="dinov2_vits14",
         help="name from `python model.py --list-backbones`, timm/NAME, or an entry of --hub-repo")
-    add_backbone_source(group, weights, weights_note)
-    group.add_argument("--head", default="ms", choices=HEADS,
+    add_backbone_source(group, weights, note)
+    group.add_argument("--head", default="ms", choices=tuple(heads),
         help="ms: BatchNorm and 1x1 convolution on the last four blocks; linear: the same on the "
         "last; token: 1x1 convolution on four; conv: 3x3, ReLU, 1x1 on the last; sharp and mask: "
         "convolutions and upscaling on four, mask with class queries (docs/heads.md)")
@@ -105,8 +104,8 @@ def add_image_size(group, default: tuple[int, int] | None, note: str = "") -> No
         help=f"size in pixels that pictures are resized to: width height, or one number{note}")
 
 
-def add_augmentation(group) -> None:
-    group.add_argument("--augment", default="articles", choices=AUGMENTS,
+def add_augmentation(group, names: Iterable[str]) -> None:
+    group.add_argument("--augment", default="articles", choices=tuple(names),
         help="articles: flip, brightness and contrast, rotation; scale: random scale, crop, flip "
         "and colours as for the published heads, proportions kept; crop: random crop at the "
         "picture's own resolution, flip and colours, for large pictures; flip: flip only; none: no "
@@ -186,10 +185,12 @@ def add_trained_part(parser: argparse.ArgumentParser) -> None:
         help="recompute activations in the backward pass: half the memory, a third more time")
 
 
-def add_recipe(parser: argparse.ArgumentParser) -> None:
+def add_recipe(
+    parser: argparse.ArgumentParser, losses: Iterable[str], augmentations: Iterable[str]
+) -> None:
     group = parser.add_argument_group("recipe")
     add_image_size(group, None, "; default: 448 448")
-    add_augmentation(group)
+    add_augmentation(group, augmentations)
     group.add_argument("--batch", type=positive_int, default=8,
         help="pictures per batch (and per process)")
     group.add_argument("--grad-accum", type=positive_int, default=1, metavar="N",
@@ -214,7 +215,7 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
         metavar="FACTOR", help="weight decay of AdamW")
     group.add_argument("--clip-grad", type=number(above=0), metavar="NORM",
         help="clip the gradient to this norm; default: no clipping")
-    group.add_argument("--loss", default="ce", choices=config.LOSSES,
+    group.add_argument("--loss", default="ce", choices=tuple(losses),
         help="ce: cross-entropy; ce+dice: plus Dice loss, for small classes; focal: cross-entropy "
         "that gives little weight to pixels that are right already")
     group.add_argument("--class-weights", default="none", choices=("none", "auto"),

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from common.checkpoints import check_like, short
+from common.checkpoints import short
 from utils import InputError
 
 ARCHIVE_NS = 2 * 10**9  # zip files store times of change in steps of 2 s
@@ -56,7 +56,8 @@ class JobRecord:
         if not all(isinstance(d, dict) for d in (record.settings, record.classes, record.files)):
             raise ValueError("no record of a job (lists or text where names are expected)")
         for name, facts in record.files.items():
-            check_like(facts, [0, 0], name)
+            if not isinstance(facts, list) or list(map(type, facts)) != [int, int]:
+                raise ValueError(f"no record of a job ({name}: no size and time)")
         return record
 
     def difference(self, earlier: "JobRecord") -> str | None:

@@ -63,12 +63,23 @@ class Parser(argparse.ArgumentParser):
     def refuse_given(self, args: argparse.Namespace, flags: Sequence[str], reason: str) -> None:
         """Raise InputError if one of the flags, such as --tile, has not its default value."""
         for flag in flags:
-            name = flag.strip("-").replace("-", "_")
+            name = _name_of(flag)
             if getattr(args, name) != self.get_default(name):
                 raise InputError(f"{flag} {reason}")
 
+    def refuse_without(self, args: argparse.Namespace, needed: str, flags: Sequence[str]) -> None:
+        """Raise InputError for one of the flags that was given without the flag that it needs."""
+        if not getattr(args, _name_of(needed)):
+            self.refuse_given(
+                args, flags, f"has no effect without {needed}; add that, or leave it out"
+            )
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {without_secrets(message)} (--help shows all flags)\n")
+
+
+def _name_of(flag: str) -> str:
+    return flag.strip("-").replace("-", "_")
 
 
 def arguments_of_run(path: Path) -> list[str]:

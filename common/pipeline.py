@@ -100,7 +100,7 @@ class Stopwatch:
         """The function, with the time of its calls counted for the stage."""
         return self.working(stage)(function)
 
-    def watch(self, stage: str, items: Iterable[T]) -> Generator[T, None, None]:
+    def timed_items(self, stage: str, items: Iterable[T]) -> Generator[T, None, None]:
         """The items, with the time that each takes to arrive counted for the stage."""
         iterator = iter(items)
         while True:

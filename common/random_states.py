@@ -7,11 +7,10 @@ import torch
 
 
 def random_states() -> dict:
-    """The states of all random generators, as plain data whose types are always the same."""
-    version, words, spare = random.getstate()
+    """The states of all random generators, as plain data."""
     kind, keys, *position = np.random.get_state()  # noqa: NPY002
     return {
-        "python": (version, words, spare is not None, spare or 0.0),
+        "python": random.getstate(),
         "numpy": (kind, keys.tolist(), *position),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all(),
@@ -20,8 +19,7 @@ def random_states() -> dict:
 
 def set_random_states(states: dict) -> None:
     """Restore what random_states gave; raises errors of many kinds on anything else."""
-    version, words, has_spare, spare = states["python"]
-    random.setstate((version, words, spare if has_spare else None))
+    random.setstate(states["python"])
     if not 0 <= states["numpy"][2] <= len(states["numpy"][1]):  # numpy would read beyond its keys
         raise ValueError("the position in numpy's state is out of range")
     np.random.set_state(states["numpy"])  # noqa: NPY002

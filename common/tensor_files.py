@@ -1,5 +1,6 @@
 """Files of tensors: written whole or not at all, read without running code in them."""
 
+import argparse
 import io
 import pickle
 import shutil
@@ -33,11 +34,14 @@ def load_tensors(path: Path, mapped: bool = False) -> dict:
     mapped = mapped and zipfile.is_zipfile(path)  # the format before torch 1.6 cannot be mapped
     _check_archive(path)
     try:
-        with warnings.catch_warnings():
+        # Namespace: flags beside the weights, as many training scripts save them.
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")  # of unusual content, refused below
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
-        raise InputError(f"{path}: refused, it is no plain file of tensors") from error
+        raise InputError(
+            f"{path}: refused, it is no plain file of tensors; save a model's state_dict() alone"
+        ) from error
     except Exception as error:  # a cut or foreign file fails in many ways
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be read, is it complete? ({reason})") from error
@@ -75,9 +79,10 @@ def _check_archive(path: Path) -> None:
             entries = archive.infolist()
     except Exception:  # not an archive, or a broken one: torch.load reports it
         return
-    if any("/code/" in entry.filename for entry in entries):
+    if any("/code/" in e.filename or e.filename.endswith("/archive_format") for e in entries):
         raise InputError(
-            f"{path}: refused, it is TorchScript, which holds code; save its state_dict() instead"
+            f"{path}: refused, it is TorchScript or torch.export's, which holds code; save its "
+            "state_dict() instead"
         )
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > path.stat().st_size or any(entry.compress_type for entry in entries):
@@ -104,7 +109,7 @@ def check_state(state: dict, expected: dict[str, Tensor], subject: str) -> None:
     if found != wanted:
         name = min(set(found.items()) ^ set(wanted.items()), key=lambda item: str(item[0]))[0]
         raise InputError(
-            f"{subject}: {name} is {found.get(name, 'missing')}, expected "
+            f"{subject}: {str(name)[:100]} is {found.get(name, 'missing')}, expected "
             f"{wanted.get(name, 'nothing of that name')}"
         )
 

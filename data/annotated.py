@@ -1,19 +1,30 @@
-"""Data sets of annotation files: their labels as classes, their shapes as masks to draw."""
+"""Data sets whose masks are drawn: of annotation files, or of a picture for each object."""
 
+import re
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from config import IGNORE_INDEX, SPLIT_WORDS
 from data.annotations.dataset import AnnotationSet
 from data.annotations.find import read_annotations
-from data.images import upright_size
+from data.annotations.shapes import Annotation, Shape
+from data.images import read_mask, upright_size
 from data.inventory import Inventory
 from data.labels.class_entries import IGNORE_LABEL, ClassFile
 from data.labels.class_files import find_class_file, read_classes
 from data.labels.classes import Classes, default_palette, is_background
+from data.labels.masks import is_grey
 from data.pairs import LEAVE_OUT, Orphan, Pair, Splits
+from data.splits import split_of
 from utils import InputError
 
+OBJECT = re.compile(r"(.+)_([^_\d][^_]*)_(\d+)")  # image, class, number
+NO_CLASS = "object"
+OVERLAP = 0.1  # at most, of the pixels of objects in folders; else they may be copies of one mask
 MAX_LABELS = 254  # of bytes, 0 is what no shape covers and 255 is ignored
 
 
@@ -22,22 +33,21 @@ def annotated_splits(inventory: Inventory, classes: str | Path | None) -> Splits
 
     classes: a class file or a preset; else one beside the files is used.
     """
-    found = read_annotations(inventory.root, inventory.pictures, upright_size)
+    found = read_annotations(inventory.root, inventory.pictures, inventory.texts)
     if found is None:
         return None
     classes = classes or find_class_file(inventory.root)
     splits = splits_of(found, read_classes(classes) if classes else None)
     named = [p for p in inventory.texts if str(p.relative_to(inventory.root)) in found.layout]
     drawn = [path for path in inventory.pictures if path.stem.startswith("task-")]
-    return replace(splits, classes=classes, sources=[*splits.sources, *named, *drawn])
+    return replace(splits, classes_from=classes, sources=[*splits.sources, *named, *drawn])
 
 
 def splits_of(found: AnnotationSet, class_file: ClassFile | None) -> Splits:
     """The pairs that annotation files describe; their masks are drawn when they are read.
 
     What no shape covers is the class called background. Without a class file that class is added,
-    and the labels follow in the order of their ids. With one, each label must be in it; if it has
-    no background, what no shape covers is ignored.
+    and the labels follow in the order of their ids. With one, each label must be in it.
     """
     if len(found.labels) > MAX_LABELS:
         raise InputError(f"{found.layout}: {len(found.labels)} labels, at most {MAX_LABELS}")
@@ -86,9 +96,6 @@ def _classes_of_labels(found: AnnotationSet, class_file: ClassFile | None) -> Cl
         classes = Classes(names, default_palette(names))
     names = classes.names
     if len(names) < 2:
-        problem = next(iter([*found.problems, *found.unmatched]), None)
-        if problem:
-            raise InputError(f"{problem[0]}: {problem[1]}; so that no shape could be read")
         raise InputError(
             f"{found.layout}: no shape has a label, so that all is background; annotate something, "
             "or name the classes in a class file"
@@ -105,3 +112,82 @@ def _classes_of_labels(found: AnnotationSet, class_file: ClassFile | None) -> Cl
         )
     values = {k: ids.get(label, background) for k, label in enumerate(found.labels, 1)}
     return ClassFile(classes, {0: background} | values)
+
+
+def named_objects(inventory: Inventory) -> Splits | None:
+    """The pictures of which all other files are masks of an object, named IMAGE_CLASS_NUMBER."""
+    pictures = {p.stem: p for p in inventory.pictures if not OBJECT.fullmatch(p.stem)}
+    objects: dict[Path, list[tuple[str, Path]]] = {path: [] for path in pictures.values()}
+    for path in inventory.pictures:
+        if match := OBJECT.fullmatch(path.stem):
+            if match[1] not in pictures:
+                return None
+            objects[pictures[match[1]]].append((match[2], path))
+    return _drawn_objects(inventory, objects)
+
+
+def objects_in_folders(inventory: Inventory) -> Splits | None:
+    """The pictures that lie alone in a folder, beside one of masks of their objects.
+
+    All these folders of pictures have one name, all those of masks another.
+    """
+    most: dict[str, int] = defaultdict(int)
+    for folder, files in inventory.by_folder.items():
+        most[folder.name] = max(most[folder.name], len(files))
+    if len(most) != 2 or min(most.values()) > 1 or max(most.values()) == 1:
+        return None
+    images, masks = sorted(most, key=most.get)
+    objects = {}
+    for folder, files in inventory.by_folder.items():
+        if folder.name == images:
+            paths = inventory.by_folder.get(folder.parent / masks, [])
+            objects[files[0]] = [(NO_CLASS, path) for path in paths]
+    return _drawn_objects(inventory, objects) if len(objects) > 1 else None
+
+
+def _drawn_objects(
+    inventory: Inventory, objects: Mapping[Path, list[tuple[str, Path]]]
+) -> Splits | None:
+    """The pairs of {picture: (class, mask) of its objects}; small objects are drawn on top.
+
+    None unless every mask has its picture's size and two values, and those of no class are apart.
+    """
+    first = next((files[0][1] for files in objects.values() if files), None)
+    if first is None:
+        return None
+    found = AnnotationSet(f"a picture for each object ({first.relative_to(inventory.root)})")
+    lost = "no mask of an object belongs to it"
+    tests = []
+    for image, files in objects.items():
+        split, size = split_of(image.parent.relative_to(inventory.root) / "."), upright_size(image)
+        if not files:
+            tests += [image] * (split == "test")
+            found.unmatched += [(image, lost)] * (split != "test")
+            continue
+        masks = [_object(path, size) for _, path in files]
+        if any(mask is None for mask in masks):
+            return None
+        covered = np.sum(masks, axis=0)
+        if files[0][0] == NO_CLASS and (covered > 1).sum() > OVERLAP * (covered > 0).sum():
+            return None
+        shapes = [Shape(label, path=path) for label, path in files]
+        found.add(Annotation(image, files[0][1], split, size, shapes, small_on_top=True))
+        found.add_labels(label for label, _ in files)
+    if tests:
+        found.notes.append(f"{len(tests)} pictures of the test set: {lost}, first: {tests[0]}")
+    found.labels.sort()
+    splits = splits_of(found, None)
+    splits.sources.extend(path for files in objects.values() for _, path in files)
+    return splits
+
+
+def _object(path: Path, size: tuple[int, int]) -> np.ndarray | None:
+    """Where an object is, (H, W); None unless the file holds two values and has this size."""
+    try:
+        mask, _ = read_mask(path)
+    except InputError:
+        return None
+    if mask.shape[:2] != size or (mask.ndim == 3 and not is_grey(mask)):
+        return None
+    plane = mask if mask.ndim == 2 else mask[..., 0]
+    return plane > 0 if len(np.unique(plane)) <= 2 else None

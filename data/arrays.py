@@ -7,6 +7,10 @@ import numpy as np
 from utils import InputError
 
 
+def is_array(path: Path) -> bool:
+    return path.suffix.lower() == ".npy"
+
+
 def read_array(path: Path) -> np.ndarray:
     """A mask's values (H, W) from a .npy file of bool or whole numbers, (H, W) or (H, W, 1)."""
     array = _open(path)

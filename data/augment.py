@@ -1,6 +1,6 @@
 """Random augmentation of training pictures together with their masks.
 
-The result depends on the picture, `seed` and `draw` alone, not on the worker or on earlier draws.
+The result depends on the picture, `seed` and `index` alone, not on the worker.
 """
 
 import os
@@ -23,7 +23,7 @@ Sample = tuple[np.ndarray, np.ndarray]  # RGB (H, W, 3) and class ids (H, W), bo
 
 
 class Augment:
-    """A sample resized to the network's size; subclasses also vary it as the draw decides.
+    """A sample resized to the network's size; subclasses also vary it as the index decides.
 
     tiled: the network sees windows of the picture at its own resolution, in validation too.
     """
@@ -34,16 +34,16 @@ class Augment:
         self.resize = resize
         self.seed = seed
 
-    def __call__(self, image: np.ndarray, target: np.ndarray, draw: int) -> Sample:
+    def __call__(self, image: np.ndarray, target: np.ndarray, index: int) -> Sample:
         return T.fit_image(image, self.resize), T.fit_target(target, self.resize)
 
 
 class FlipAugment(Augment):
-    """Half of the draws are mirrored."""
+    """Half of the pictures are mirrored."""
 
-    def __call__(self, image: np.ndarray, target: np.ndarray, draw: int) -> Sample:
-        image, target = super().__call__(image, target, draw)
-        if np.random.default_rng([self.seed, draw]).random() < 0.5:
+    def __call__(self, image: np.ndarray, target: np.ndarray, index: int) -> Sample:
+        image, target = super().__call__(image, target, index)
+        if np.random.default_rng([self.seed, index]).random() < 0.5:
             image, target = image[:, ::-1], target[:, ::-1]
         return np.ascontiguousarray(image), np.ascontiguousarray(target)
 
@@ -69,9 +69,9 @@ class ArticlesAugment(Augment):
             ]
         )
 
-    def __call__(self, image: np.ndarray, target: np.ndarray, draw: int) -> Sample:
-        image, target = super().__call__(image, target, draw)
-        seed = np.random.SeedSequence([self.seed, draw]).generate_state(1)
+    def __call__(self, image: np.ndarray, target: np.ndarray, index: int) -> Sample:
+        image, target = super().__call__(image, target, index)
+        seed = np.random.SeedSequence([self.seed, index]).generate_state(1)
         self.transform.set_random_seed(int(seed[0]))
         varied = self.transform(image=image, mask=target)
         return varied["image"], varied["mask"]
@@ -83,8 +83,8 @@ class CropAugment(Augment):
     tiled = True
     scales: tuple[float, float] | None = None
 
-    def __call__(self, image: np.ndarray, target: np.ndarray, draw: int) -> Sample:
-        rng = np.random.default_rng([self.seed, draw])
+    def __call__(self, image: np.ndarray, target: np.ndarray, index: int) -> Sample:
+        rng = np.random.default_rng([self.seed, index])
         size = self.resize.image_size
         scale = 1.0
         if self.scales:
@@ -101,8 +101,8 @@ class CropAugment(Augment):
             image, target = image[:, ::-1], target[:, ::-1]
         padding = (0, size[0] - target.shape[0], 0, size[1] - target.shape[1])
         colour = T.mean_colour(self.resize.input_format)
-        image = T.pad_image(distort_colours(image, rng), padding, colour)
-        return image, T.pad_target(np.ascontiguousarray(target), padding)
+        image = T.pad(distort_colours(image, rng), padding, colour)
+        return image, T.pad(np.ascontiguousarray(target), padding)
 
 
 class ScaleAugment(CropAugment):
@@ -193,5 +193,5 @@ AUGMENTS = {
 
 
 def build_augment(name: str, resize: T.Resize, seed: int) -> Augment:
-    """The augmentation with one of the names in config.AUGMENTS."""
+    """The augmentation with one of the names in AUGMENTS."""
     return AUGMENTS[name](resize, seed)

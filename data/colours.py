@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
+import numpy as np
+
 from config import IGNORE_INDEX
 from data.labels.class_entries import ClassFile
-from data.labels.classes import PRESETS, VOC_PALETTE, Classes, Colour, default_classes
-from data.labels.masks import MaskEncoding, colour_of
+from data.labels.classes import PRESETS, VOC_PALETTE, Colour, default_classes
+from data.labels.masks import MaskEncoding, colour_of, distance
 from data.pairs import Pair
 from data.scans import Scan
 from utils import InputError
@@ -16,101 +18,85 @@ SHADES = 16  # different values at least between those of two classes, where edg
 SOFT = 0.1  # at most, of a mask's pixels, that are between two class colours
 NEARLY_ALL = 0.9
 NEAR, APART = 16, 48  # of values: moved by compression; of two classes
+ROUNDING = 3  # of a mixture of two colours
 RARE = 0.002  # of the pixels; a class has more
 MAX_PASTED = 32  # colours in an advice
 VOC_CLASSES = 6  # at least, with VOC's colours, to be VOC's classes
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 BORDER = (224, 224, 192)  # VOC's colour of 255
 
+Told = tuple[dict[Colour, int], ClassFile | None, list[str]]
 
-def told_colours(
-    class_file: ClassFile | None, scans: Mapping[Pair, Scan]
-) -> tuple[dict[Colour, int], ClassFile | None, list[str]]:
+
+def told_colours(class_file: ClassFile | None, scans: Mapping[Pair, Scan]) -> Told:
     """{colour: class} that masks show where no class file lists colours, and why.
 
     Raises InputError where only a class file can explain the colours.
     """
-    palettes = {pair: scan for pair, scan in scans.items() if scan.kind == "palette"}
-    by_index = _colour_by_index(palettes)
-    colours = _pixels_of_colours(scan for scan in scans.values() if scan.is_colour)
-    coloured = [scan for scan in scans.values() if scan.needs_colours]
-    if by_index is None or (by_index.get(0) == WHITE and not (class_file and class_file.values)):
-        if {colour_of(c) for s in palettes.values() for c in s.palette.values()} <= {BLACK, WHITE}:
-            line = "palettes that list white first are read by their colours: white is 1"
-            return {BLACK: 0, WHITE: 1}, class_file, [line]
-        _ask_about_palettes(class_file, palettes)
+    by_index, clash = _colour_by_index(scans)
+    in_palettes = {colour_of(c) for scan in scans.values() for c in scan.palette.values()}
+    white_first = by_index.get(0) == WHITE and not (class_file and class_file.values)
+    if (clash or white_first) and in_palettes <= {BLACK, WHITE}:
+        line = "palettes that list white first are read by their colours: white is 1"
+        return {BLACK: 0, WHITE: 1}, class_file, [line]
+    if clash:
+        raise InputError(
+            f"{clash}, so that indices are no classes; list the colours in a dataset.yaml:\n"
+            f"{_paste(class_file, sorted(in_palettes))}"
+        )
+    coloured = sum(scan.needs_colours for scan in scans.values())
     if not coloured:
         return {}, class_file, []
-    if palettes and by_index and colours.keys() <= set(by_index.values()):
+    colours = _pixels_of_colours(scans.values())
+    if by_index and colours.keys() <= set(by_index.values()):
         line = "masks are palette files and RGB; the colours of the palettes explain the RGB files"
         return {colour: index for index, colour in by_index.items()}, class_file, [line]
-    if class_file:
-        order = VOC_PALETTE[: class_file.classes.num_classes]
-        if colours.keys() <= {*order, BORDER}:
-            found = {colour: k for k, colour in enumerate(order)} | {BORDER: IGNORE_INDEX}
-            return found, class_file, ["colours of the masks are numbered in Pascal VOC's order"]
-    elif len(colours) == 2 and BLACK in colours and len(coloured) == _with_values(scans):
-        other = next(colour for colour in colours if colour != BLACK)
+    order = VOC_PALETTE[: class_file.classes.num_classes] if class_file else ()
+    if class_file and colours.keys() <= {*order, BORDER}:
+        found = {colour: k for k, colour in enumerate(order)} | {BORDER: IGNORE_INDEX}
+        return found, class_file, ["colours of the masks are numbered in Pascal VOC's order"]
+    not_black = sum(any(s.values) for s in scans.values() if s.problem is None)
+    if not class_file and len(colours) == 2 and BLACK in colours and coloured == not_black:
+        (other,) = colours.keys() - {BLACK}
         found = {BLACK: 0, other: 1}
         line = f"masks hold two colours: black is background, {list(other)} foreground"
         return found, ClassFile(default_classes(2), colours=found), [line]
-    _ask_about_colours(class_file, coloured, colours)
-    return {}, class_file, []
-
-
-def _with_values(scans: Mapping[Pair, Scan]) -> int:
-    """The number of masks that are not black throughout."""
-    return sum(any(scan.values) for scan in scans.values() if scan.problem is None)
+    raise InputError(_question(class_file, coloured, colours))
 
 
 def _pixels_of_colours(scans: Iterable[Scan]) -> Counter[Colour]:
+    """{colour: pixels} of RGB masks."""
     pixels: Counter[Colour] = Counter()
     for scan in scans:
-        pixels.update({colour_of(code): count for code, count in scan.values.items()})
+        if scan.is_colour:
+            pixels.update({colour_of(code): count for code, count in scan.values.items()})
     return pixels
 
 
-def _colour_by_index(palettes: Mapping[Pair, Scan]) -> dict[int, Colour] | None:
-    """{index: colour} of palette masks; None if the files do not agree."""
-    found: dict[int, Colour] = {}
-    for scan in palettes.values():
+def _colour_by_index(scans: Mapping[Pair, Scan]) -> tuple[dict[int, Colour], str]:
+    """{index: colour} of palette masks, and two files that do not agree, or ""."""
+    first: dict[int, tuple[Colour, Pair]] = {}
+    for pair, scan in scans.items():
         for index, code in scan.palette.items():
-            if found.setdefault(index, colour_of(code)) != colour_of(code):
-                return None
-    return found
-
-
-def _ask_about_palettes(class_file: ClassFile | None, palettes: Mapping[Pair, Scan]) -> None:
-    """Raise InputError that shows two palettes which give one index two colours."""
-    first: dict[int, tuple[Pair, Colour]] = {}
-    for pair, scan in palettes.items():
-        for index, code in scan.palette.items():
-            other, colour = first.setdefault(index, (pair, colour_of(code)))
+            colour, other = first.setdefault(index, (colour_of(code), pair))
             if colour != colour_of(code):
-                shown = sorted(
-                    {colour_of(c) for s in palettes.values() for c in s.palette.values()}
-                )
-                raise InputError(
+                return {}, (
                     f"{pair.mask}: its palette gives {index} the colour {list(colour_of(code))}, "
-                    f"that of {other.mask} {list(colour)}, so that indices are no classes; list "
-                    f"the colours in a dataset.yaml:\n{_paste(class_file, shown)}"
+                    f"that of {other.mask} {list(colour)}"
                 )
+    return {index: colour for index, (colour, _) in first.items()}, ""
 
 
-def _ask_about_colours(
-    class_file: ClassFile | None, coloured: Collection[Scan], colours: Counter[Colour]
-) -> None:
-    """Raise InputError: RGB masks, whose colours only a class file can explain."""
+def _question(class_file: ClassFile | None, coloured: int, colours: Counter[Colour]) -> str:
+    """What to ask about RGB masks, whose colours only a class file can explain."""
     shown = ", ".join(str(list(colour)) for colour, _ in colours.most_common(SHOWN_COLOURS))
-    main = _main_colours(colours)
-    advice = (
-        f"list their meaning as LABEL_COLORS_LIST in a dataset.yaml:\n{_paste(class_file, main)}"
-    )
-    fitting = [name for name, classes in PRESETS.items() if _fits(classes, colours)]
+    fitting = [name for name in PRESETS if _fits(name, colours)]
+    main = _paste(class_file, _main_colours(colours))
+    advice = f"list their meaning as LABEL_COLORS_LIST in a dataset.yaml:\n{main}"
     if fitting:
         advice = f"they look like those of --classes {fitting[0]}"
-    raise InputError(
-        f"{len(coloured)} masks are RGB with {len(colours)} colours (mostly {shown}), and no class "
+    return (
+        f"{coloured} masks are RGB with {len(colours)} colours (mostly {shown}), and no class "
         f"colours are known; {advice}"
     )
 
@@ -119,7 +105,7 @@ def _main_colours(colours: Counter[Colour]) -> list[Colour]:
     """The frequent colours that lie far apart: those from which the others are shades."""
     found: list[Colour] = []
     for colour, count in colours.most_common():
-        is_new = all(max(abs(a - b) for a, b in zip(colour, c, strict=True)) > APART for c in found)
+        is_new = all(distance(colour, other) > APART for other in found)
         if is_new and (count >= RARE * colours.total() or len(colours) <= MAX_PASTED):
             found.append(colour)
     return found[:MAX_PASTED]
@@ -134,22 +120,20 @@ def _paste(class_file: ClassFile | None, colours: Collection[Colour]) -> str:
     return f"  ALL_CLASSES: [{', '.join(names)}]\n  LABEL_COLORS_LIST: [{listed}]"
 
 
-def _fits(classes: Classes, pixels: Counter) -> bool:
-    """Whether nearly all pixels have one of several colours of these classes."""
-    known = set(classes.palette) & set(pixels)
-    return len(known) >= VOC_CLASSES and sum(pixels[c] for c in known) > 0.9 * pixels.total()
+def _fits(preset: str, pixels: Counter[Colour]) -> bool:
+    """Whether nearly all pixels have one of several colours of a preset's classes."""
+    known = set(PRESETS[preset].palette) & set(pixels)
+    share = sum(pixels[colour] for colour in known)
+    return len(known) >= VOC_CLASSES and share > NEARLY_ALL * pixels.total()
 
 
 def has_voc_colours(scans: Collection[Scan]) -> bool:
     """Whether palette or RGB masks hold several of VOC's colours and no others."""
     palettes = {i: colour_of(c) for scan in scans for i, c in scan.palette.items()}
-    own = {i: colour for i, colour in palettes.items() if i != IGNORE_INDEX}
-    is_order = len(own) >= VOC_CLASSES and all(
-        i < 21 and colour == VOC_PALETTE[i] for i, colour in own.items()
-    )
-    return is_order or _fits(
-        PRESETS["voc2012"], _pixels_of_colours(scan for scan in scans if scan.is_colour)
-    )
+    palettes.pop(IGNORE_INDEX, None)
+    is_order = all(i < 21 and colour == VOC_PALETTE[i] for i, colour in palettes.items())
+    is_voc = is_order and len(palettes) >= VOC_CLASSES
+    return is_voc or _fits("voc2012", _pixels_of_colours(scans))
 
 
 def soft_colours(encoding: MaskEncoding, scans: Collection[Scan]) -> str | None:
@@ -162,26 +146,35 @@ def soft_colours(encoding: MaskEncoding, scans: Collection[Scan]) -> str | None:
     off: Counter[Colour] = Counter()
     masks = total = 0
     for scan in (scan for scan in scans if scan.is_colour):
-        own = Counter(
-            {colour_of(v): n for v, n in scan.values.items() if colour_of(v) not in known}
-        )
+        colours = {colour_of(code): count for code, count in scan.values.items()}
+        own = Counter({colour: n for colour, n in colours.items() if colour not in known})
         size = sum(scan.values.values()) + scan.dropped
-        far = scan.dropped + sum(n for c, n in own.items() if encoding.distance(c) > NEAR)
-        if scan.lossy and far > (1 - NEARLY_ALL) * size:
-            return None
-        if not scan.lossy and own.total() > SOFT * size:
-            return None
-        astray = sum(n for colour, n in own.items() if not encoding.is_between(colour))
-        if not scan.lossy and astray > (1 - NEARLY_ALL) * own.total():
-            return None
+        if scan.lossy:
+            far = [c for c in own if min(distance(c, other) for other in known) > NEAR]
+            if scan.dropped + sum(own[c] for c in far) > (1 - NEARLY_ALL) * size:
+                return None
+        else:
+            astray = sum(n for colour, n in own.items() if not _is_between(colour, known))
+            if own.total() > SOFT * size or astray > (1 - NEARLY_ALL) * own.total():
+                return None
         masks += bool(own)
         total += size
         off.update(own)
     if not off or (len(off) < SHADES and not any(scan.lossy for scan in scans)):
         return None
-    ignored = sum(n for colour, n in off.items() if encoding.nearest_class(colour) == IGNORE_INDEX)
+    classes = encoding.nearest_classes(np.array(list(off)))
+    ignored = sum(n for n, k in zip(off.values(), classes, strict=True) if k == IGNORE_INDEX)
     return (
         f"{off.total()} pixels ({off.total() / total:.2%}) in {masks} masks are shades of class "
         f"colours: each has the class of the nearest colour, but {ignored} pixels between two are "
         "ignored"
     )
+
+
+def _is_between(colour: Colour, colours: Iterable[Colour]) -> bool:
+    """Whether a colour is a mixture of two others, but for rounding."""
+    known = np.array(list(colours), float)
+    line = known[None] - known[:, None]
+    along = ((np.array(colour) - known[:, None]) * line).sum(-1) / (line**2).sum(-1).clip(min=1)
+    closest = known[:, None] + along.clip(0, 1)[..., None] * line
+    return bool((np.abs(closest - np.array(colour)).max(-1) <= ROUNDING).any())

@@ -14,7 +14,6 @@ from torchvision.datasets.utils import check_md5, download_url
 from config import INPUTS
 from utils import InputError, temporary_folder
 
-MAX_BYTES = 4 * 2**30  # of all unpacked files
 DAMAGE = (EOFError, RuntimeError, ValueError, zlib.error, zipfile.BadZipFile, tarfile.TarError)
 
 
@@ -81,19 +80,14 @@ def unpack(archive: Path, inside: str, folder: Path) -> None:
     zipfile drops `..` and drive letters from names and writes links as plain files; tarfile's
     "data" filter refuses links, devices and paths that lead out of the folder.
     """
-    is_zip = zipfile.is_zipfile(archive)
     try:
-        with (
-            temporary_folder(folder) as staging,
-            zipfile.ZipFile(archive) if is_zip else tarfile.open(archive) as opened,
-        ):
-            sizes = [m.file_size for m in opened.infolist()] if is_zip else [m.size for m in opened]
-            if sum(sizes) > MAX_BYTES:
-                raise InputError(
-                    f"{archive}: would unpack to {sum(sizes)} bytes, expected at most {MAX_BYTES}; "
-                    "delete it and download again"
-                )
-            opened.extractall(staging, **({} if is_zip else {"filter": "data"}))
+        with temporary_folder(folder) as staging:
+            if zipfile.is_zipfile(archive):
+                with zipfile.ZipFile(archive) as opened:
+                    opened.extractall(staging)
+            else:
+                with tarfile.open(archive) as opened:
+                    opened.extractall(staging, filter="data")
             found = staging / inside
             if not found.is_dir() or found.is_symlink():
                 raise InputError(f"{archive}: no folder {inside}/ in it; a different archive")

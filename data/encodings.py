@@ -1,8 +1,10 @@
 """What the values of all masks together mean: their classes, and how each is read."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from config import IGNORE_INDEX
 from data.colours import (
@@ -55,21 +57,23 @@ def choose_meaning(
     if class_file is None and is_voc and has_voc_colours(found):
         class_file = read_classes("voc2012")
         decisions.append("classes are those of Pascal VOC, told by the colours of the masks")
-    if _is_open(class_file) and (line := _black_and_white(found)):
-        classes = class_file.classes if class_file else default_classes(2)
-        return Meaning(classes, replace(CUT, class_names=classes.names), [*decisions, line])
+    if _is_open(class_file):
+        _refuse_two_binaries(scans)
+        if line := _black_and_white(found):
+            classes = class_file.classes if class_file else default_classes(2)
+            return Meaning(classes, replace(CUT, class_names=classes.names), [*decisions, line])
     colours = class_file.colours if class_file else {}
     if not colours:
         colours, class_file, lines = told_colours(class_file, scans)
         decisions += lines
-    values = {value for scan in found for value in _numbers(scan, colours)}
     if not (class_file and class_file.is_preset):
-        _ask_about_255(class_file, found, colours)
-    encoding = _levels(class_file, values, found) or _choose_encoding(class_file, values)
-    if encoding.class_names and class_file is None:  # named after their values
+        others = (s for s in found if colour_of(s.palette.get(IGNORE_INDEX, 0)) != BORDER)
+        _ask_about_255(class_file, [own for s in others if (own := _numbers(s, colours))])
+    encoding = _encoding(class_file, [_numbers(scan, colours) for scan in found])
+    if encoding.class_names:  # named after their values
         classes = Classes(encoding.class_names, default_palette(encoding.class_names))
         decisions.append(
-            f"the masks hold the values {', '.join(map(str, sorted(values)))} alone, each of them "
+            f"the masks hold the values {', '.join(map(str, encoding.values))} alone, each of them "
             f"a class; to name them, write in a dataset.yaml: {encoding.entries()}"
         )
     else:
@@ -79,7 +83,7 @@ def choose_meaning(
     if colours and (line := soft_colours(encoding, found)):
         encoding = replace(encoding, nearest=True)
         decisions.append(line)
-    by_colour = [scan for scan in found if scan.is_colour or reads_colours(scan, encoding)]
+    by_colour = [s for s in found if s.is_colour or encoding.reads_colours_of(s.stored[1])]
     if colours and by_colour:
         singles = len(by_colour) < len(found)
         name = f"{encoding.name}, or class colours" if singles else "class colours"
@@ -96,17 +100,19 @@ def _is_open(class_file: ClassFile | None) -> bool:
     )
 
 
-def _numbers(scan: Scan, colours: Mapping) -> Iterable[int]:
-    """The numbers that a single-channel mask holds, or RGB of greys alone."""
+def _numbers(scan: Scan, colours: Mapping[Colour, int]) -> Counter[int]:
+    """{number: pixels} of a single-channel mask, or of RGB of greys alone."""
     if not scan.is_colour:
-        return scan.values
-    return {value & 255 for value in scan.values} if scan.is_grey and not colours else ()
+        return Counter(scan.values)
+    is_numbers = scan.is_grey and not colours
+    return Counter({v & 255: n for v, n in scan.values.items()} if is_numbers else {})
 
 
-def _choose_encoding(class_file: ClassFile | None, values: set[int]) -> MaskEncoding:
-    """What the numbers in single-channel masks mean."""
+def _encoding(class_file: ClassFile | None, masks: Sequence[Counter[int]]) -> MaskEncoding:
+    """What the numbers in single-channel masks mean; masks: {number: pixels} of each."""
+    values = {value for mask in masks for value in mask}
     if class_file is None:
-        return guess_encoding(values, None, {})
+        return levels_of(values) if _are_levels(masks) else guess_encoding(values, None, {})
     if class_file.instances:
         return instance_encoding(values)
     if class_file.values or class_file.others is not None:
@@ -114,15 +120,26 @@ def _choose_encoding(class_file: ClassFile | None, values: set[int]) -> MaskEnco
     return guess_encoding(values, class_file.classes.num_classes, class_file.colours)
 
 
-def _levels(
-    class_file: ClassFile | None, values: set[int], scans: Collection[Scan]
-) -> MaskEncoding | None:
-    """A class for each value where a few greys, far apart, are in many masks; else None."""
-    masks = Counter(value for scan in scans for value in _numbers(scan, {}))
-    is_few = len(values) <= LEVELS and min(values, default=-1) >= 0 and max(values) > len(values)
-    if class_file or not is_few or IGNORE_INDEX in values or len(values) >= max(values) / 2:
-        return None
-    return levels_of(values) if min(masks.values()) >= max(2, 0.2 * len(scans)) else None
+def _are_levels(masks: Sequence[Counter[int]]) -> bool:
+    """Whether a few greys, far apart, are in many masks each."""
+    count = Counter(value for mask in masks for value in mask)
+    is_few = len(count) <= LEVELS and min(count, default=-1) >= 0 and IGNORE_INDEX not in count
+    is_sparse = is_few and len(count) < max(count) / 2
+    return is_sparse and min(count.values()) >= max(2, 0.2 * len(masks))
+
+
+def _refuse_two_binaries(scans: Mapping[Pair, Scan]) -> None:
+    """Raise InputError if some masks hold 0 and 1, others 0 and 255, and none another value."""
+    found = {pair: set(scan.values) for pair, scan in scans.items()}
+    ones = next((pair.mask for pair, values in found.items() if 1 in values), None)
+    whites = next((pair.mask for pair, values in found.items() if IGNORE_INDEX in values), None)
+    is_binary = all(values <= {0, 1} or values <= {0, IGNORE_INDEX} for values in found.values())
+    if ones and whites and is_binary:
+        raise InputError(
+            f"some masks hold 0 and 1 ({ones}), some 0 and 255 ({whites}); save all of them alike, "
+            "or write `classes: {0: {name: ..., labels: [0]}, 1: {name: ..., labels: [1, 255]}}` "
+            "in a dataset.yaml"
+        )
 
 
 def _black_and_white(scans: Collection[Scan]) -> str | None:
@@ -132,57 +149,50 @@ def _black_and_white(scans: Collection[Scan]) -> str | None:
     of 128, as only smoothing makes.
     """
     greys: Counter[int] = Counter()
-    between = 0
+    soft = 0
     for scan in scans:
         if scan.kind == "palette" or scan.spread > TINT:
             return None
         own: Counter[int] = Counter()
         for value, count in scan.values.items():
             own[value >> 8 & 255 if scan.is_colour else value] += count
-        between += any(0 < value < 255 for value in own)
+        soft += any(0 < value < 255 for value in own)
         greys.update(own)
-    if not between or not {0, 255} <= greys.keys() or max(greys) > 255 or min(greys) < 0:
+    if not soft or not {0, 255} <= greys.keys() or max(greys) > 255 or min(greys) < 0:
         return None
-    shades = [value for value in greys if 0 < value < 255]
-    exact = greys[0] + greys[255]
+    shades = greys.keys() - {0, 255}
+    between = sum(greys[value] for value in shades)
     near = sum(n for v, n in greys.items() if min(v, 255 - v) <= NEAR)
-    is_lossy = any(scan.lossy for scan in scans)
+    is_lossy = any(scan.lossy for scan in scans) and near >= NEARLY_ALL * greys.total()
     is_smooth = len(shades) >= SHADES and min(shades) < 128 <= max(shades)
-    is_near = is_lossy and near >= NEARLY_ALL * greys.total()
-    if not is_near and not (is_smooth and exact >= NEARLY_ALL * greys.total()):
+    if not is_lossy and not (is_smooth and between <= (1 - NEARLY_ALL) * greys.total()):
         return None
-    count = greys.total() - exact
     return (
-        f"masks are black and white with soft edges, cut at 128: {count} pixels "
-        f"({count / greys.total():.2%}) in {between} masks are between 0 and 255"
+        f"masks are black and white with soft edges, cut at 128: {between} pixels "
+        f"({between / greys.total():.2%}) in {soft} masks are between 0 and 255"
     )
 
 
-def _ask_about_255(
-    class_file: ClassFile | None, scans: Collection[Scan], colours: Mapping[Colour, int]
-) -> None:
+def _ask_about_255(class_file: ClassFile | None, masks: Sequence[Counter[int]]) -> None:
     """Raise InputError where 255, ignored unless a class file names it, looks like a class.
 
     It does where it is a quarter of all that is not 0, or a mask holds 0 and 255 alone.
+    masks: {number: pixels} of each.
     """
-    if class_file and (IGNORE_INDEX in class_file.values or class_file.instances):
-        return
     pixels: Counter[int] = Counter()
-    alone = 0
-    for scan in scans:
-        if colour_of(scan.palette.get(IGNORE_INDEX, 0)) == BORDER or not _numbers(scan, colours):
-            continue
-        own = Counter({v & 255 if scan.is_colour else v: n for v, n in scan.values.items()})
-        alone += own.keys() == {0, IGNORE_INDEX}
-        pixels.update(own)
+    for mask in masks:
+        pixels.update(mask)
     is_binary = pixels.keys() <= {0, IGNORE_INDEX} and _is_open(class_file)
-    others = pixels.total() - pixels[0] - pixels[IGNORE_INDEX]
-    if not pixels[IGNORE_INDEX] or is_binary or not (alone or 3 * pixels[IGNORE_INDEX] > others):
+    is_named = class_file and (IGNORE_INDEX in class_file.values or class_file.instances)
+    if is_binary or is_named:
         return
-    share = pixels[IGNORE_INDEX] / (others + pixels[IGNORE_INDEX])
+    alone = sum(mask.keys() == {0, IGNORE_INDEX} for mask in masks)
+    not_0 = pixels.total() - pixels[0]
+    if not pixels[IGNORE_INDEX] or not (alone or 4 * pixels[IGNORE_INDEX] > not_0):
+        return
     question = (
-        f"255 is {share:.0%} of what is not 0 ({pixels[IGNORE_INDEX]} pixels; with 0 alone in "
-        f"{alone} of {len(scans)} masks): is it a class, or to be ignored?"
+        f"255 is {pixels[IGNORE_INDEX] / not_0:.0%} of what is not 0 ({pixels[IGNORE_INDEX]} "
+        f"pixels; with 0 alone in {alone} of {len(masks)} masks): is it a class, or to be ignored?"
     )
     if class_file:
         raise InputError(
@@ -194,58 +204,20 @@ def _ask_about_255(
     raise InputError(
         f"{question} The masks hold {', '.join(map(str, values[:20]))}; write one of these in a "
         f"dataset.yaml, with names of your own:\n  {levels_of(values).entries()}\n"
-        f"  {levels_of(without).entries()}, ignore: [255]".replace("}}, ignore", "}}\n  ignore")
+        f"  {levels_of(without).entries()}\n  ignore: [255]"
     )
-
-
-def mixed_binary_masks(scans: Mapping[Pair, Scan]) -> str | None:
-    """A problem if some masks hold 0 and 1 and some 0 and 255, in a set without other values.
-
-    Read together, 255 would be ignored in the latter. It is none where a mask has both 1 and 255.
-    """
-    found = {pair: set(scan.values) for pair, scan in scans.items()}
-    ones = next((pair.mask for pair, values in found.items() if 1 in values), None)
-    whites = next((pair.mask for pair, values in found.items() if IGNORE_INDEX in values), None)
-    only_binary = all(values <= {0, 1} or values <= {0, IGNORE_INDEX} for values in found.values())
-    if ones is None or whites is None or not only_binary:
-        return None
-    return (
-        f"some masks hold 0 and 1 ({ones}), some 0 and 255 ({whites}); save all of them alike, "
-        "or write `classes: {0: {name: ..., labels: [0]}, 1: {name: ..., labels: [1, 255]}}` "
-        "in a dataset.yaml"
-    )
-
-
-def reads_colours(scan: Scan, encoding: MaskEncoding) -> bool:
-    """Whether the encoding reads this palette mask by its colours."""
-    palette = {index: colour_of(code) for index, code in scan.palette.items()}
-    return bool(encoding.colours) and encoding.reads_colours_of(palette)
-
-
-def as_stored(scan: Scan, encoding: MaskEncoding) -> tuple[dict[int, int], bool]:
-    """{value in the scan: value or colour code as the encoding reads it}, and which it is."""
-    if encoding.cut and scan.is_colour:
-        return {value: value >> 8 & 255 for value in scan.values}, False
-    if scan.is_grey and not encoding.colours:
-        return {value: value & IGNORE_INDEX for value in scan.values}, False
-    if reads_colours(scan, encoding):
-        return {value: scan.palette.get(value, 0) for value in scan.values}, True
-    return {value: value for value in scan.values}, scan.is_colour
 
 
 def mask_problem(scan: Scan, encoding: MaskEncoding) -> str | None:
     """Why a mask cannot be used: values without a class, or values that compression has changed."""
     if encoding.cut or (encoding.nearest and scan.is_colour):
         return None
-    stored, is_colour = as_stored(scan, encoding)
-    counts: Counter[int] = Counter()
-    for value, count in scan.values.items():
-        counts[stored[value]] += count
-    problem = encoding.unknown_values(counts, is_colour)
+    problem = encoding.problem(*scan.stored, np.array([list(scan.values.values())]))
     if problem and scan.lossy:
-        problem += "; its compression, as in JPEG, makes such values: save masks as PNG"
-    if problem is None and scan.lossy and not is_colour and not set(counts) <= {0, IGNORE_INDEX}:
-        problem = "small numbers, which compression as in JPEG changes; save masks as PNG"
+        return f"{problem}; its compression, as in JPEG, makes such values: save masks as PNG"
+    numbers = _numbers(scan, encoding.colours).keys()
+    if problem is None and scan.lossy and not numbers <= {0, IGNORE_INDEX}:
+        return "small numbers, which compression as in JPEG changes; save masks as PNG"
     if problem or not scan.dropped or encoding.others is not None:
         return problem
     return f"more than {len(scan.values)} different values; that is a photograph, not a mask"

@@ -1,7 +1,7 @@
 """Which folders hold pictures and which hold their masks, told by names, values and sizes."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -9,19 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from data.arrays import array_size, read_array
 from data.images import read_mask, upright_size
 from data.inventory import Inventory, evenly
 from data.labels.masks import colour_of, count_values, value_codes
 from data.names import ENOUGH, Side, derived_names, match_names
-from data.pairs import OFF_BY, is_array, is_smaller_copy
-from data.splits import split_of, without_split
+from data.pairs import OFF_BY, SPLIT_NAMES, is_smaller_copy
+from data.splits import split_of, split_of_name, without_split
 from utils import InputError
 
 SAMPLE = 6  # files that are opened on each side
 FEW_VALUES = 32  # at most in a mask of classes
 MANY_VALUES = 64  # at least in a photograph
 NEAR, APART = 16, 48  # of values: by so much compression moves one; two classes are farther apart
+MOST_CLUSTERS, RARE = 8, 0.005  # of values, and the least part of the pixels that one has
 LOOKED_AT = 250_000  # pixels of a file
 MASK, PHOTO, UNCLEAR = "mask", "photograph", "unclear"
 
@@ -42,7 +42,7 @@ class Group(Side):
 
 @dataclass(frozen=True)
 class Twin:
-    """Two groups whose names match. matches: (image, mask), the sizes of a sample of which fit."""
+    """Two groups whose names and sizes fit."""
 
     images: Group
     masks: Group
@@ -59,6 +59,23 @@ class Twin:
         names = ["/".join(part for part in place if part not in shared) for place in (one, other)]
         return names[0], names[1]
 
+    def is_rival_of(self, other: "Twin") -> bool:
+        """Whether the two cannot both hold: two masks of a picture, or two pictures of a mask."""
+        if self.images.where == other.images.where:
+            return self.masks.where != other.masks.where
+        return self.masks.where == other.masks.where and self.images.place != other.images.place
+
+
+def sides_of(twins: Sequence[Twin]) -> list[tuple[str, Side, Side]]:
+    """The sides of each split; a folder that states none is of training.
+
+    Where each has its own, names may have other words besides: pics and anns, pics_test, anns_test.
+    """
+    loose = [t.split or split_of_name(t.images.where.name, strict=False) for t in twins]
+    stated = loose if len({*loose}) == len(twins) else [twin.split for twin in twins]
+    sides = [(s or "train", t.images, t.masks) for s, t in zip(stated, twins, strict=True)]
+    return sorted(sides, key=lambda side: SPLIT_NAMES.index(side[0]))
+
 
 def find_twins(inventory: Inventory) -> list[Twin]:
     """Each two groups whose names and sizes fit, photographs first, or either way round.
@@ -71,7 +88,7 @@ def find_twins(inventory: Inventory) -> list[Twin]:
         if one.split and other.split and one.split != other.split:
             continue
         for images, masks in ((one, other), (other, one)):
-            if _may_be(images, masks) and _fit(images, masks):
+            if _may_be(images, masks) and fit(images, masks):
                 found.append(Twin(images, masks))
     alike = [twin for twin in found if twin.images.split == twin.masks.split]
     paired = {group.where for twin in alike for group in (twin.images, twin.masks)}
@@ -79,9 +96,12 @@ def find_twins(inventory: Inventory) -> list[Twin]:
 
 
 def _may_be(images: Group, masks: Group) -> bool:
-    """Whether the values allow it; a photograph is no mask, and of two masks none is an image."""
+    """Whether the values allow it: a photograph is no mask, and a mask no image, or both are masks.
+
+    Two of masks in folders of one name, such as 1/masks and 2/masks, are alike, and no twins.
+    """
     if images.kind == MASK or masks.kind == PHOTO:
-        return images.kind == masks.kind == MASK
+        return images.kind == masks.kind == MASK and images.place[-1:] != masks.place[-1:]
     return True
 
 
@@ -124,10 +144,10 @@ def _neighbours(groups: list[Group]) -> Iterator[tuple[Group, Group]]:
     yield from ((groups[one], groups[other]) for one, other in sorted(pairs))
 
 
-def _fit(images: Group, masks: Group) -> bool:
-    """Whether names and sizes of two groups fit."""
+def fit(images: Side, masks: Side) -> bool:
+    """Whether names and sizes of images and masks fit."""
     try:
-        matches = match_names(images, masks).values()
+        matches = match_names(images, masks)
     except InputError:  # two files of one name
         return False
     both = [(image, mask) for image, mask in matches if image and mask]
@@ -140,8 +160,7 @@ def _fit(images: Group, masks: Group) -> bool:
 
 def _sizes_fit(image: Path, mask: Path) -> bool:
     try:
-        whole = upright_size(image)
-        size = array_size(mask) if is_array(mask) else upright_size(mask)
+        whole, size = upright_size(image), upright_size(mask)
     except InputError:
         return False
     near = all(abs(a - b) <= OFF_BY for a, b in zip(size, whole, strict=True))
@@ -151,7 +170,7 @@ def _sizes_fit(image: Path, mask: Path) -> bool:
 def kind_of(path: Path) -> str | None:
     """MASK, PHOTO or UNCLEAR by the values of a file; None if it cannot be read."""
     try:
-        mask = read_array(path) if is_array(path) else read_mask(path)[0]
+        mask, _ = read_mask(path)
     except InputError as error:
         return PHOTO if "16 bits" in str(error) or "floating" in str(error) else None
     codes = value_codes(mask)
@@ -167,23 +186,12 @@ def kind_of(path: Path) -> str | None:
 
 def _has_clusters(counts: dict[int, int], is_colour: bool) -> bool:
     """Whether nearly all pixels are near a few values that lie far apart: soft or JPEG masks."""
-    total, left = sum(counts.values()), dict(counts)
-    found, near = 0, 0
-    for _ in range(8):
-        if not left:
-            break
-        most = max(left, key=left.get)
-        distances = _distances(most, list(left), is_colour)
-        if left[most] < 0.005 * total:
-            break
-        near += sum(n for n, far in zip(left.values(), distances, strict=True) if far <= NEAR)
-        left = {v: n for (v, n), far in zip(left.items(), distances, strict=True) if far > APART}
+    values, pixels = np.array(list(counts)), np.array(list(counts.values()))
+    places = np.stack(colour_of(values) if is_colour else [values], axis=1)
+    total, near, found = pixels.sum(), 0, 0
+    while found < MOST_CLUSTERS and len(pixels) and pixels.max() >= RARE * total:
+        distances = np.abs(places - places[pixels.argmax()]).max(axis=1)
+        near += pixels[distances <= NEAR].sum()
+        places, pixels = places[distances > APART], pixels[distances > APART]
         found += 1
-    return found >= 2 and near >= ENOUGH * total
-
-
-def _distances(value: int, others: list[int], is_colour: bool) -> np.ndarray:
-    if not is_colour:
-        return np.abs(np.array(others) - value)
-    colours = np.array([colour_of(code) for code in others])
-    return np.abs(colours - colour_of(value)).max(axis=1)
+    return bool(found >= 2 and near >= ENOUGH * total)

@@ -2,7 +2,6 @@
 
 import io
 import os
-import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from config import OUTPUTS
+from data.arrays import array_size, is_array, read_array
 from data.labels.classes import Colour, colour_table
 from data.numbers import (
     ValueRange,
@@ -36,8 +36,7 @@ TURNS = {
     6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
 }  # what turns a stored picture upright  # fmt: skip
 WIDTH, HEIGHT, EXTRA_SAMPLES = 256, 257, 338  # tags of TIFF
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PNG_TAGS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # texts with an orientation
+PNG_TAGS = (b"eXIf", b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")  # with an orientation
 # Pillow warns above this number of pixels and refuses twice as many: 500 megapixels, 1.5 GB.
 Image.MAX_IMAGE_PIXELS = 250_000_000
 
@@ -120,28 +119,17 @@ def _turn_of(image: Image.Image) -> int:
 def orientation(path: Path) -> int:
     """The EXIF orientation of a picture's file, 1 to 8; UPRIGHT where it has none."""
     with suppress(Exception), Image.open(path) as header:
-        if header.format != "PNG" or _has_png_tags(path):
+        # Of a PNG, Pillow would decode the pixels, as tags may come last.
+        content = path.read_bytes() if header.format == "PNG" else b""
+        if not content or any(tag in content for tag in PNG_TAGS):
             return _turn_of(header)
     return UPRIGHT
 
 
-def _has_png_tags(path: Path) -> bool:
-    """Whether a PNG may have an orientation. Pillow would decode it, as tags may come last."""
-    start = len(PNG_SIGNATURE)
-    with path.open("rb") as file:
-        while True:
-            file.seek(start)
-            chunk = file.read(32)
-            if len(chunk) < 12:
-                return False
-            length, kind = struct.unpack(">I4s", chunk[:8])
-            if kind == b"eXIf" or chunk[8:].startswith(PNG_TAGS):
-                return True
-            start += length + 12
-
-
 def upright_size(path: Path) -> tuple[int, int]:
-    """(H, W) of a picture as a viewer shows it, read from its header."""
+    """(H, W) of a picture as a viewer shows it, or of an array, read from its header."""
+    if is_array(path):
+        return array_size(path)
     try:
         with Image.open(path) as header:
             width, height = header.size
@@ -237,6 +225,8 @@ def read_mask(path: Path) -> tuple[np.ndarray, dict[int, Colour]]:
     The values are (H, W) integers, or RGB (H, W, 3) uint8; a palette file's are its indices. The
     EXIF orientation is applied. A picture of one colour with transparent parts gives its alpha.
     """
+    if is_array(path):
+        return read_array(path), {}
     image = _open(path)
     if is_deep_colour(image.info["raw"]):
         raise InputError(
@@ -250,21 +240,14 @@ def read_mask(path: Path) -> tuple[np.ndarray, dict[int, Colour]]:
         return np.array(image, np.uint8), {}
     if image.mode == "F":
         return _whole_numbers(path, np.array(image)), {}
-    image = _alpha_mask(image) or image
-    if image.mode == "LA":
-        image = image.convert("L")
+    if image.mode in ("RGBA", "LA"):
+        *colours, (lowest, _) = image.getextrema()
+        if lowest < 255 and all(low == high for low, high in colours):
+            return np.array(image.getchannel("A")), {}
+        image = image.convert(image.mode[:-1])
     elif image.mode != "L" and not image.mode.startswith("I"):
         image = image.convert("RGB")
     return np.array(image), {}
-
-
-def _alpha_mask(image: Image.Image) -> Image.Image | None:
-    """The alpha channel, if it is not opaque and all else is of one colour: it holds the mask."""
-    if image.mode not in ("RGBA", "LA"):
-        return None
-    *colours, (lowest, _) = image.getextrema()
-    is_one_colour = all(low == high for low, high in colours)
-    return image.getchannel("A") if is_one_colour and lowest < 255 else None
 
 
 def _whole_numbers(path: Path, values: np.ndarray) -> np.ndarray:

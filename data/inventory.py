@@ -3,36 +3,38 @@
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from config import SPLIT_WORDS
+from data.arrays import is_array
 from data.images import is_picture, walk
 from data.splits import LISTING_FILES
+from utils import InputError
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """Files below a root, each kind sorted; hidden ones and those of systems are left out.
-
-    pictures: photographs and masks alike. arrays: NumPy files, which may be masks. texts: lists,
-    class files and annotation files. others: all the rest.
-    """
+    """The files below a root, sorted; hidden ones and those of systems are left out."""
 
     root: Path
-    pictures: list[Path] = field(default_factory=list)
-    arrays: list[Path] = field(default_factory=list)
-    texts: list[Path] = field(default_factory=list)
-    others: list[Path] = field(default_factory=list)
+    files: list[Path]
 
-    @property
+    @cached_property
+    def pictures(self) -> list[Path]:
+        """Photographs and masks alike."""
+        return list(filter(is_picture, self.files))
+
+    @cached_property
     def rasters(self) -> list[Path]:
-        """What may be a picture or a mask."""
-        return [*self.pictures, *self.arrays]
+        """What may be a picture or a mask: pictures, then NumPy arrays."""
+        return [*self.pictures, *filter(is_array, self.files)]
 
-    @property
-    def files(self) -> list[Path]:
-        return [*self.rasters, *self.texts, *self.others]
+    @cached_property
+    def texts(self) -> list[Path]:
+        """Lists, class files and annotation files."""
+        return [path for path in self.files if path.suffix.lower() in LISTING_FILES]
 
     @cached_property
     def by_folder(self) -> dict[Path, list[Path]]:
@@ -44,50 +46,46 @@ class Inventory:
 
     @cached_property
     def folders(self) -> list[Path]:
-        """Every folder below the root that holds something, shallow ones first."""
-        found = {
-            folder for place in {p.parent for p in self.files} for folder in (place, *place.parents)
-        }
-        below = [folder for folder in found if folder != self.root and self.root in folder.parents]
+        """Every folder below the root with rasters in or below it, shallow ones first."""
+        found = {folder for place in self.by_folder for folder in (place, *place.parents)}
+        below = [folder for folder in found if self.root in folder.parents]
         return sorted(below, key=lambda folder: (len(folder.parts), folder))
 
-    def rasters_below(self, folder: Path) -> list[Path]:
-        """All rasters below a folder of this inventory, sorted."""
-        return sorted(path for place in self._below(folder) for path in self.by_folder[place])
+    def below(self, folder: Path) -> list[Path]:
+        """All rasters below a folder, sorted."""
+        places = [f for f in self.by_folder if folder == f or folder in f.parents]
+        return sorted(path for place in places for path in self.by_folder[place])
 
-    def has_rasters(self, folder: Path) -> bool:
-        return bool(self._below(folder))
+    @cached_property
+    def _by_name(self) -> dict[str, Path]:
+        """{path below the root in lower case: folder with rasters}, the root's "." included."""
+        found = {f.relative_to(self.root).as_posix().lower(): f for f in reversed(self.folders)}
+        return {".": self.root, **found} if self.rasters else {}
 
-    def _below(self, folder: Path) -> list[Path]:
-        start = str(folder) + os.sep
-        whole = folder == self.root
-        return [f for f in self.by_folder if whole or f == folder or str(f).startswith(start)]
+    def first(self, patterns: Sequence[str], split: str = "train") -> Path | None:
+        """The first folder of these paths below the root; upper and lower case are alike.
+
+        A * in a path stands for a word of the split; InputError where two words name folders.
+        """
+        for pattern in patterns:
+            names = dict.fromkeys(pattern.lower().replace("*", w) for w in SPLIT_WORDS[split])
+            found = [self._by_name[name] for name in names if name in self._by_name]
+            if len(found) > 1:
+                shown = " and ".join(map(str, found))
+                raise InputError(f"{shown} both look like one split; remove or rename one")
+            if found:
+                return found[0]
+        return None
 
     def at(self, folder: Path) -> "Inventory":
         """The part of this inventory below a folder."""
-        if folder == self.root:
-            return self
-        start = str(folder) + os.sep
-        kinds = (self.pictures, self.arrays, self.texts, self.others)
-        return Inventory(folder, *([p for p in kind if str(p).startswith(start)] for kind in kinds))
+        start = f"{folder}{os.sep}"
+        return Inventory(folder, [path for path in self.files if str(path).startswith(start)])
 
 
 def take_inventory(root: Path) -> Inventory:
     """List what is below a folder, of which nothing is opened."""
-    found = Inventory(root)
-    for path in walk(root):
-        if path.name.startswith("."):
-            continue
-        suffix = path.suffix.lower()
-        if is_picture(path):
-            found.pictures.append(path)
-        elif suffix == ".npy":
-            found.arrays.append(path)
-        else:
-            (found.texts if suffix in LISTING_FILES else found.others).append(path)
-    for kind in (found.pictures, found.arrays, found.texts, found.others):
-        kind.sort()
-    return found
+    return Inventory(root, sorted(path for path in walk(root) if not path.name.startswith(".")))
 
 
 def evenly(items: Sequence, count: int) -> list:

@@ -1,42 +1,54 @@
-"""Which reading fits: the pairs of a data folder and their splits.
+"""Which reading fits: the pairs of a data folder and their splits, decided from top to bottom.
 
 Names of folders are the first guess, then annotation files, then what names, values and sizes of
-the files show (evidence.py). One reading is taken and told; two are a question.
+the files show. One reading is taken and told; two are a question.
 """
 
-import hashlib
 import os
+import re
 import shlex
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from config import VALID_FRACTION
-from data.annotated import annotated_splits
-from data.evidence import MASK, PHOTO, Twin, find_twins, kind_of
-from data.inventory import Inventory, take_inventory
+from data.annotated import annotated_splits, named_objects, objects_in_folders
+from data.evidence import MASK, PHOTO, SAMPLE, Twin, find_twins, kind_of, sides_of
+from data.inventory import Inventory, evenly, take_inventory
 from data.labels.class_files import find_class_file, read_folders
 from data.labels.classes import PRESETS
-from data.lists import apply_listings, find_listings
-from data.named_layouts import (
-    FOLDERS,  # noqa: F401  (where extensions look for it)
-    PENN_FUDAN,
-    READERS,
-    SHOWN_LAYOUTS,
-    odd_splits,
-    refuse_odd_splits,
-)
-from data.names import Side
-from data.object_masks import object_masks
-from data.pairs import SPLIT_NAMES, Pair, Splits
-from data.sides import NoFit, by_split, from_folders, from_sides
-from data.splits import WORDS, split_of, split_of_name
-from data.told import ask, flags_of, seen, tell
+from data.lists import with_stated
+from data.names import Folders, NoFit, Side, from_folders, from_sides, masks_beside
+from data.pairs import SPLIT_NAMES, Splits, with_validation
+from data.splits import split_of
+from data.told import ask, flags_of, seen, tell, unreadable
+from data.ultralytics import read_ultralytics
 from utils import InputError, first_of
 
 DEFAULT_ROOT = Path("input/PennFudanPed")
-PENN_FUDAN_VALID = 24 / 170
+PENN_FUDAN, PENN_FUDAN_VALID = "Penn-Fudan", 24 / 170
+PLAIN, BESIDE = "images, masks", "masks beside the images"
+MASKS = ("masks", "labels", "annotations")
+# Folders of images, and of masks, the first that is there; * stands for one of SPLIT_WORDS.
+FOLDERS = {
+    PENN_FUDAN: ("PNGImages", ["PedMasks"]),
+    "VOC": ("JPEGImages", ["SegmentationClass"]),
+    "Cityscapes": ("leftImg8bit/*", ["gtFine/*"]),
+    "images/SPLIT, masks/SPLIT": ("images/*", [f"{name}/*" for name in MASKS]),
+    "SPLIT/images, SPLIT/masks": ("*/images", [f"*/{name}" for name in MASKS]),
+    "SPLIT_images, SPLIT_masks": ("*_images", [f"*_{name}" for name in MASKS]),
+    "SPLIT, SPLIT_masks": ("*", [*(f"*_{name}" for name in MASKS), "*annot"]),
+    "SPLIT with masks beside the images": ("*", ["*"]),
+    PLAIN: ("images", MASKS),
+    BESIDE: (".", ["."]),
+}
+SHOWN_LAYOUTS = (
+    "images/train + masks/train, train/images + train/masks, or train_images + train_masks, and so "
+    "on for val and test (input/README.md), or two folders of photographs and of masks with the "
+    "same names; --train-images and --train-masks name any others"
+)
+VOC_NAME = re.compile(r"20\d\d_\d+")
 MAX_BELOW = 40  # folders that are looked at below the root
 
 
@@ -55,86 +67,154 @@ def find_splits(
     the one in root. allow_unmatched: leave out files without a partner, and pairs whose sizes
     differ, instead of listing them as problems.
     """
-    by_hand, given = any(folders), root
-    if not classes and (root or not by_hand):
-        classes = find_class_file(root or DEFAULT_ROOT)
+    by_hand, given, layout = any(folders), root, "folders given by hand"
     root = root or DEFAULT_ROOT
-    layout = "folders given by hand"
+    if not classes and (given or not by_hand):
+        classes = find_class_file(root)
     if not by_hand and classes and str(classes) not in PRESETS:
         folders, layout = read_folders(Path(classes)), f"folders named in {classes}"
     inventory = take_inventory(root)
     if any(folders):
-        splits = from_folders(layout, by_split(layout, folders))
-        is_below = all(_is_below(pair.image, root) for pair in splits.pairs)
-        if given and is_below:
-            splits = _with_stated(splits, inventory)
+        both = zip(SPLIT_NAMES, zip(folders[::2], folders[1::2], strict=True), strict=False)
+        splits = from_folders(layout, {split: pair for split, pair in both if any(pair)})
+        whole = Path(os.path.abspath(root))
+        if given and all(whole in Path(os.path.abspath(p.image)).parents for p in splits.pairs):
+            splits = with_stated(splits, inventory)
     elif not root.is_dir():
-        raise InputError(f"{root}: no such folder; {_how_to_get(root)}")
+        downloads = {"PennFudanPed": "pennfudan", "VOC2012": "voc2012"}
+        advice = "--data expects the folder of a data set (input/README.md)"
+        if root.name in downloads:
+            advice = f"`python check_data.py --download {downloads[root.name]}` fetches it"
+        raise InputError(f"{root}: no such folder; {advice}")
     else:
         splits = replace(_read(inventory, classes), root=root)
-        classes = classes or splits.classes
-        if splits.pairs and not classes:
-            classes = find_class_file(_common_folder(splits))
-    splits = replace(splits, classes=classes or splits.classes, allow_unmatched=allow_unmatched)
+        if splits.pairs and not (classes or splits.classes_from):
+            files = [path for pair in splits.pairs for path in pair.files]
+            classes = find_class_file(Path(os.path.commonpath(files)))
+    classes = classes or splits.classes_from
+    splits = replace(splits, classes_from=classes, allow_unmatched=allow_unmatched)
     if not by_hand:
         splits = tell(splits, inventory)
-    splits = _with_validation(splits, valid_fraction)
-    return _without_orphans(splits) if allow_unmatched else splits
-
-
-def _how_to_get(root: Path) -> str:
-    downloads = {"PennFudanPed": "pennfudan", "VOC2012": "voc2012"}
-    if root.name in downloads:
-        return f"`python check_data.py --download {downloads[root.name]}` fetches it"
-    return "--data expects the folder of a data set (input/README.md)"
-
-
-def _is_below(path: Path, folder: Path) -> bool:
-    return Path(os.path.abspath(folder)) in Path(os.path.abspath(path)).parents
-
-
-def _common_folder(splits: Splits) -> Path:
-    """The folder above those of images and masks."""
-    return Path(os.path.commonpath([path for pair in splits.pairs for path in pair.files]))
+    default = PENN_FUDAN_VALID if splits.layout == PENN_FUDAN else VALID_FRACTION
+    return with_validation(splits, valid_fraction, default).without_orphans()
 
 
 def _read(inventory: Inventory, classes: str | Path | None) -> Splits:
     """The one reading that fits the folder, or one below it."""
     splits, problem = _read_by_names(inventory, classes)
-    if splits is None:
-        splits = _read_below(inventory, classes) or _read_by_evidence(inventory)
-    if splits is None:
-        if problem:
-            raise problem
-        refuse_odd_splits(inventory)
+    splits = splits or _read_below(inventory, classes) or objects_in_folders(inventory)
+    splits = splits or _read_by_evidence(inventory) or named_objects(inventory)
+    if splits:
+        return splits
+    if problem:
+        raise InputError("; ".join([str(problem), *unreadable(inventory)]))
+    if odd := _odd_splits(inventory):
+        # Their pictures would be mixed, and those set aside for validation or test be trained on.
+        shown = ", ".join(str(folder.relative_to(inventory.root)) for folder in odd[:4])
         raise InputError(
-            f"{inventory.root}: no known layout in it, expected {SHOWN_LAYOUTS}; {seen(inventory)}"
+            f"{inventory.root}: {shown}: these look like splits, but images and masks do not both "
+            f"have them; expected {SHOWN_LAYOUTS}"
         )
-    return splits
+    raise InputError(
+        f"{inventory.root}: no known layout in it, expected {SHOWN_LAYOUTS}; {seen(inventory)}"
+    )
+
+
+def _odd_splits(inventory: Inventory) -> list[Path]:
+    """The folders of rasters that state a split."""
+    root = inventory.root
+    return [f for f in inventory.by_folder if f != root and split_of(f.relative_to(root) / ".")]
 
 
 def _read_by_names(
     inventory: Inventory, classes: str | Path | None
 ) -> tuple[Splits | None, InputError | None]:
-    """What names of folders and annotation files say, with the splits of lists.
+    """What names of folders say, then annotation files, with the splits of lists.
 
-    Where nothing fits, None and what is wrong with the first that nearly did.
+    Where nothing fits, None and what is wrong with the last that nearly did.
     """
-    problem = None
-    for reader in (*READERS, partial(annotated_splits, classes=classes)):
-        try:
-            splits = reader(inventory)
-        except NoFit as error:
-            problem = problem or error
+    splits = problem = None
+    try:
+        splits = read_ultralytics(inventory) or _known_folders(inventory)
+    except NoFit as error:
+        problem = error
+    try:
+        splits = splits or annotated_splits(inventory, classes)
+    except InputError as error:
+        problem = error
+    return (with_stated(splits, inventory) if splits else None), problem
+
+
+def _known_folders(inventory: Inventory) -> Splits | None:
+    """The first of FOLDERS that fits, unless pictures to train on lie in folders of no split."""
+    plain = inventory.first(["images"]), inventory.first(MASKS)
+    is_plain = all(folder in inventory.by_folder for folder in plain)
+    for layout, (images, masks) in FOLDERS.items():
+        folders, notes = _folders_of(inventory, images, masks)
+        if folders and is_plain and "*" in images and "train" not in folders:
+            return None
+        if layout in (PLAIN, BESIDE) and not (folders and _may_be(inventory, *folders["train"])):
             continue
-        except InputError as error:
-            if reader in READERS:
-                raise
-            problem = error  # annotation files beside masks are no reason to refuse the masks
+        if folders:
+            splits = _with_preset(from_folders(layout, folders), inventory)
+            return replace(splits, notes=[*splits.notes, *notes])
+    return None
+
+
+def _may_be(inventory: Inventory, images: Path, masks: Path) -> bool:
+    """Whether two folders without splits may be images and masks; they may be one."""
+    if _odd_splits(inventory):
+        return False
+    if images == masks:
+        beside = masks_beside(Side(images, inventory.rasters))
+        return {*inventory.by_folder} == {images} or 3 * len(beside) >= len(inventory.rasters)
+    return any(kind_of(path) != PHOTO for path in evenly(inventory.below(masks), SAMPLE))
+
+
+def _folders_of(
+    inventory: Inventory, images: str, masks: Sequence[str]
+) -> tuple[dict[str, Folders], list[str]]:
+    """{split: (images, masks)} of the folders that the patterns name, and notes.
+
+    Raises InputError for a split with two folders, or with images but no masks.
+    """
+    found, without_masks = {}, {}
+    for split in SPLIT_NAMES if "*" in images else ("train",):
+        image_folder, mask_folder = (inventory.first(names, split) for names in ([images], masks))
+        is_one = image_folder and masks == [images] == ["*"]
+        if is_one and not masks_beside(Side(image_folder, inventory.below(image_folder))):
             continue
-        if splits:
-            return _with_stated(splits, inventory), None
-    return None, problem
+        if image_folder and mask_folder:
+            found[split] = image_folder, mask_folder
+        elif image_folder:
+            without_masks[split] = image_folder
+    for split, folder in without_masks.items():
+        if found and split != "test":
+            raise NoFit(f"{folder}: pictures without a folder of masks; expected {masks[0]}")
+    return found, [f"{folder} has no masks; it is left out" for folder in without_masks.values()]
+
+
+def _with_preset(splits: Splits, inventory: Inventory) -> Splits:
+    """The splits with the classes of a known data set, where folders and names are its own."""
+    images, masks = ([pair.files[k].stem for pair in splits.pairs] for k in (0, 1))
+    if splits.layout == PENN_FUDAN:
+        return replace(splits, classes_from="person", instances=True)
+    if splits.layout == "VOC":
+        is_voc_s = all(map(VOC_NAME.fullmatch, images))
+        return replace(splits, classes_from="voc2012" if is_voc_s else None, is_voc=True)
+    if splits.layout == "Cityscapes":
+        kinds = {name.rpartition("_")[2] for name in masks}
+        if "labelIds" in kinds and len(kinds) > 1:
+            raise InputError(
+                "Cityscapes: some masks are labelTrainIds and some labelIds; make the "
+                "labelTrainIds of all splits, or remove them all"
+            )
+        presets = {"labelIds": "cityscapes_label_ids", "labelTrainIds": "cityscapes"}
+        return replace(splits, classes_from=presets.get(kinds.pop()) if len(kinds) == 1 else None)
+    places = {pair.mask.relative_to(inventory.root).parts[0].lower() for pair in splits.pairs}
+    if places == {"annotations"} and all(name.startswith("ADE_") for name in images):
+        return replace(splits, layout="ADE20K", classes_from="ade20k")
+    return splits
 
 
 def _read_below(inventory: Inventory, classes: str | Path | None) -> Splits | None:
@@ -142,25 +222,24 @@ def _read_below(inventory: Inventory, classes: str | Path | None) -> Splits | No
     here = sum(path.parent == inventory.root for path in inventory.pictures)
     if 10 * here > len(inventory.pictures):
         return None
-    fitting: list[tuple[Path, Splits]] = []
+    fitting: dict[Path, Splits] = {}
     for folder in inventory.folders[:MAX_BELOW]:
-        depth = len(folder.parts)
-        if fitting and depth > len(fitting[0][0].parts):
+        if fitting and len(folder.parts) > len(next(iter(fitting)).parts):
             break
         if split_of(folder.relative_to(inventory.root)):
             continue
         splits, _ = _read_by_names(inventory.at(folder), classes)
         if splits:
-            fitting.append((folder, splits))
+            fitting[folder] = splits
     if len(fitting) > 1:
         ask(
             f"{inventory.root}: {len(fitting)} folders below it hold a data set each; which one?",
-            [f"--data {shlex.quote(str(folder))}" for folder, _ in fitting],
+            [f"--data {shlex.quote(str(folder))}" for folder in fitting],
         )
-    if not fitting:
-        return None
-    folder, splits = fitting[0]
-    return replace(splits, decisions=[f"the data set is in {folder}", *splits.decisions])
+    for folder, splits in fitting.items():
+        line = f"the data set is in {folder}"
+        return replace(splits, decisions=[line, *splits.decisions])
+    return None
 
 
 def _read_by_evidence(inventory: Inventory) -> Splits | None:
@@ -168,107 +247,40 @@ def _read_by_evidence(inventory: Inventory) -> Splits | None:
 
     Raises InputError that asks where there are several.
     """
+    root = inventory.root
     twins = find_twins(inventory)
     sure = [twin for twin in twins if twin.images.kind == PHOTO and twin.masks.kind == MASK]
-    rivals = sure if any(_rival(one, other) for one in sure for other in sure) else []
+    rivals = sure if any(one.is_rival_of(other) for one in sure for other in sure) else []
     if rivals or (twins and not sure):
-        by_roles: dict[tuple[str, str], list[Twin]] = {}
+        by_roles: dict[tuple[str, str], list[Twin]] = defaultdict(list)
         for twin in rivals or twins:
-            by_roles.setdefault(twin.roles, []).append(twin)
+            by_roles[twin.roles].append(twin)
+        readings = [sides_of(each) for each in by_roles.values()]
+        splits_of = {images.where: split for split, images, _ in sides_of(rivals)}
+        if rivals and len(rivals) == len(splits_of) == len({*splits_of.values()}):
+            readings = [sides_of(rivals)]  # pictures of one split each, with masks in one folder
         ask(
-            f"{inventory.root}: names and values do not tell which of these are the images and "
-            "their masks; choose one",
-            [flags_of(inventory.root, _sides(each)) for each in by_roles.values()],
+            f"{root}: names and values do not tell which of these are the images and their masks; "
+            "choose one",
+            [flags_of(root, sides) for sides in readings],
         )
     if not sure:
-        return object_masks(inventory)
-    names = [
-        " + ".join(str(side.where.relative_to(inventory.root)) for side in (t.images, t.masks))
-        for t in sure
-    ]
-    layout = first_of(names, 3)
-    splits = from_sides(layout, _sides(sure))
+        return None
+    sides = [[str(side.where.relative_to(root)) for side in (t.images, t.masks)] for t in sure]
+    layout = first_of(list(map(" + ".join, sides)), 3)
+    splits = from_sides(layout, sides_of(sure))
     if {None, "train"} <= {twin.split for twin in sure}:
         raise InputError(
-            f"{inventory.root}: {layout}: some of these folders state a split, others none; use "
-            "folders called train, val and test for all"
+            f"{root}: {layout}: some of these folders state a split, others none; use folders "
+            "called train, val and test for all"
         )
     used = {path.parent for pair in splits.pairs for path in pair.files}
-    for folder in odd_splits(inventory):
-        files = inventory.by_folder[folder]
-        if folder in used or kind_of(files[0]) == MASK:
+    for folder in _odd_splits(inventory):
+        if folder in used or kind_of(inventory.by_folder[folder][0]) == MASK:
             continue
         note = f"{folder}: pictures without a folder of masks"
-        if split_of(folder.relative_to(inventory.root) / ".") != "test":
+        if split_of(folder.relative_to(root) / ".") != "test":
             raise InputError(f"{note}; add their masks, or move them elsewhere")
         splits.notes.append(f"{note}; left out")
     line = f"images and masks, told by names, values and sizes: {layout}"
-    return _with_stated(replace(splits, decisions=[line, *splits.decisions]), inventory)
-
-
-def _rival(one: Twin, other: Twin) -> bool:
-    """Whether two readings cannot both hold: two masks of a picture, or two pictures of a mask."""
-    if one.images.where == other.images.where:
-        return one.masks.where != other.masks.where
-    return one.masks.where == other.masks.where and one.images.place != other.images.place
-
-
-def _sides(twins: Sequence[Twin]) -> list[tuple[str, Side, Side]]:
-    """The sides of each split; a folder that states none is of training.
-
-    Where each has its own, names may have other words besides: pics and anns, pics_test, anns_test.
-    """
-    loose = [t.split or split_of_name(t.images.where.name, strict=False) for t in twins]
-    stated = loose if len({*loose}) == len(twins) else [twin.split for twin in twins]
-    sides = [(s or "train", t.images, t.masks) for s, t in zip(stated, twins, strict=True)]
-    return sorted(sides, key=lambda side: SPLIT_NAMES.index(side[0]))
-
-
-def _with_stated(splits: Splits, inventory: Inventory) -> Splits:
-    """The pairs in the splits that the pictures' names and lists state."""
-    splits, listings = _by_first_word(splits), find_listings(inventory)
-    return apply_listings(splits, listings, inventory) if listings else splits
-
-
-def _by_first_word(splits: Splits) -> Splits:
-    """The splits that the names of all pictures state, as train_1 and testA_1 do."""
-    words = {pair: WORDS.findall(pair.image.stem)[:1] for pair in splits.pairs}
-    stated = {pair: split_of_name("".join(first)) for pair, first in words.items()}
-    if splits.valid or splits.test or not all(stated.values()) or len({*stated.values()}) < 2:
-        return splits
-    chosen = {s: [pair for pair in splits.train if stated[pair] == s] for s in SPLIT_NAMES}
-    line = "the splits are those that the pictures' names begin with"
-    return replace(splits, **chosen, decisions=[*splits.decisions, line])
-
-
-def _with_validation(splits: Splits, fraction: float | None) -> Splits:
-    """The splits with a validation set, split off the training pairs if there is none."""
-    if splits.valid and fraction is not None:
-        raise InputError(
-            f"--valid-fraction: {splits.layout} has a validation set, which begins with "
-            f"{splits.valid[0].image}; leave the flag out"
-        )
-    if splits.valid or not splits.train:
-        return splits
-    default = PENN_FUDAN_VALID if splits.layout == PENN_FUDAN else VALID_FRACTION
-    train, valid = split_pairs(splits.train, fraction or default)
-    line = f"{len(valid)} of the training pairs are set aside to validate, chosen by name"
-    return replace(splits, train=train, valid=valid, decisions=[*splits.decisions, line])
-
-
-def split_pairs(pairs: Sequence[Pair], fraction: float) -> tuple[list[Pair], list[Pair]]:
-    """Training and validation pairs, chosen by a hash of the names: alike on every machine."""
-    if len(pairs) < 2:
-        raise InputError(f"{pairs[0].image}: one pair cannot be split; add pictures")
-    count = min(max(1, round(fraction * len(pairs))), len(pairs) - 1)
-    by_hash = sorted(pairs, key=lambda p: hashlib.sha256(os.fsencode(p.image.stem)).hexdigest())
-    chosen = set(by_hash[:count])
-    return [p for p in pairs if p not in chosen], [p for p in pairs if p in chosen]
-
-
-def _without_orphans(splits: Splits) -> Splits:
-    """The splits without their orphans, and a note of how many there were."""
-    if not splits.orphans:
-        return splits
-    note = f"{len(splits.orphans)} files without a partner are left out, first: "
-    return replace(splits, orphans=[], notes=[*splits.notes, note + str(splits.orphans[0].path)])
+    return with_stated(replace(splits, decisions=[line, *splits.decisions]), inventory)

@@ -1,21 +1,130 @@
-"""Lists of the pictures of each split, and what they make of pairs."""
+"""Files that say which pictures belong to which split, and what they make of pairs.
 
+They are lists such as val.txt, tables with a column of splits, and JSON or YAML that maps the two.
+"""
+
+import codecs
+import csv
+import json
 import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+import yaml
+
+from config import SPLIT_WORDS
 from data.annotations.dataset import composed
 from data.images import IMAGE_SUFFIXES
 from data.inventory import Inventory
 from data.pairs import LEAVE_OUT, SPLIT_NAMES, Orphan, Pair, Splits
-from data.split_files import Listing, read_listings
+from data.splits import WORDS, split_of_name
 from utils import InputError
 
+ALL = ("trainval", "default", "all")  # lists of all pictures, those of other lists included
+SPLIT_OF_WORD = {word: split for split, words in SPLIT_WORDS.items() for word in words}
+ANY_WORD = re.compile(rf"\b({'|'.join(SPLIT_OF_WORD)})", re.IGNORECASE)
+MAX_BYTES = 20_000_000
+MAX_DEPTH = 3  # of nested keys
+SAMPLE = 20  # entries of a list that are looked up, to tell whether it names pictures
 PREFERRED = "segmentation"  # of Pascal VOC's folders with lists
+PLACES = ("", "splits", "split", "lists", "list", PREFERRED)  # elsewhere val.txt may be anything
 NAMING = ("im", "file", "name", "path")  # how the key begins that has a picture's name
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The names that a file lists for a split, or for ALL of them (split is "")."""
+
+    path: Path
+    split: str
+    names: Sequence[object]
+
+
+def with_stated(splits: Splits, inventory: Inventory) -> Splits:
+    """The pairs in the splits that folders, the pictures' names and lists state, which must agree.
+
+    Pairs that no list names are left out; without a list for training, they are trained on.
+    Raises InputError where two statements contradict each other.
+    """
+    splits, listings = _by_first_word(splits), find_listings(inventory)
+    if not listings:
+        return splits
+    owner, orphans, notes = _owners(splits, listings, inventory)
+    paths = list(dict.fromkeys(each.path for each in listings))
+    sources = [*splits.sources, *paths]
+    if splits.valid or splits.test:
+        for split in SPLIT_NAMES:
+            for image in (pair.image for pair in splits.pairs_of(split)):
+                if image in owner and owner[image].split not in ("", split):
+                    raise InputError(
+                        f"{image}: its folder says {split}, {owner[image].path} says "
+                        f"{owner[image].split}; correct one of them"
+                    )
+        return replace(splits, sources=sources)
+    stated = {each.split for each in listings}
+    chosen: dict[str | None, list[Pair]] = {split: [] for split in (*SPLIT_NAMES, None)}
+    pair_of = {pair.image: pair for pair in splits.pairs}
+    for image in dict.fromkeys([*owner, *pair_of]):
+        if image in owner:  # in trainval.txt alone beside train.txt, a picture is of neither
+            split = owner[image].split or (None if "train" in stated else "train")
+        else:
+            split = None if stated & {"train", ""} else "train"
+        chosen[split].append(pair_of[image])
+    notes = [*splits.notes, *notes]
+    if left := chosen.pop(None):
+        first = left[0].image
+        notes.append(f"{len(left)} pairs are in no list of a split; left out, first: {first}")
+    files = ", ".join(str(path.relative_to(inventory.root)) for path in paths)
+    decisions = [*splits.decisions, f"the splits are those of {files}"]
+    return replace(
+        splits, **chosen, orphans=orphans, notes=notes, decisions=decisions, sources=sources
+    )
+
+
+def _by_first_word(splits: Splits) -> Splits:
+    """The splits that the names of all pictures state, as train_1 and testA_1 do."""
+    words = {pair: WORDS.findall(pair.image.stem)[:1] for pair in splits.pairs}
+    stated = {pair: split_of_name("".join(first)) for pair, first in words.items()}
+    if splits.valid or splits.test or not all(stated.values()) or len({*stated.values()}) < 2:
+        return splits
+    chosen = {s: [pair for pair in splits.train if stated[pair] == s] for s in SPLIT_NAMES}
+    line = "the splits are those that the pictures' names begin with"
+    return replace(splits, **chosen, decisions=[*splits.decisions, line])
+
+
+def _owners(
+    splits: Splits, listings: Sequence[Listing], inventory: Inventory
+) -> tuple[dict[Path, Listing], list[Orphan], list[str]]:
+    """The list of each picture, what lists name in vain, and notes of lists that do throughout."""
+    names = Names(inventory.root, [pair.image for pair in splits.pairs])
+    pictures = Names(inventory.root, inventory.pictures)
+    owner: dict[Path, Listing] = {}
+    orphans, notes = [], []
+    for each in sorted(listings, key=lambda each: not each.split):  # ALL comes last
+        lost = []
+        for entry in each.names:
+            found = names.find(entry)
+            shown = next(iter(_names_in(entry)), entry) if isinstance(entry, dict) else entry
+            if len(found) > 1:
+                raise InputError(f"{found[0]} and {found[1]} both have the name {shown}")
+            if not found:
+                picture = pictures.find(entry)
+                kind = "mask of this name" if picture else "such picture"
+                problem = f"no {kind}, but {each.path} lists it; {LEAVE_OUT}"
+                lost.append(Orphan(picture[0] if picture else Path(str(shown)), problem))
+            elif owner.setdefault(found[0], each).split != each.split and each.split:
+                raise InputError(
+                    f"{found[0]}: in {owner[found[0]].path} and in {each.path}; correct one, or "
+                    "keep the lists that count and give the others another extension"
+                )
+        if lost and each.split == "test" and len(lost) == len(each.names):
+            notes.append(f"none of the {len(lost)} pictures in {each.path} has a mask; left out")
+        else:
+            orphans += lost
+    return owner, orphans, notes
 
 
 class Names:
@@ -33,82 +142,20 @@ class Names:
             if len(numbers) == 1:
                 self._by_number[int(numbers[0])].append(path)
 
-    def find(self, entry: object) -> Path | None:
-        """The one file of an entry: a line of text, a number, or a row such as {image: a}."""
+    def find(self, entry: object) -> list[Path]:
+        """The files of an entry: a line of text, a number, or a row such as {image: a}."""
         if isinstance(entry, Mapping):
-            return next(filter(None, map(self.find, _names_in(entry))), None)
-        if isinstance(entry, int) and not self._found.get(str(entry)):
-            return self._one(self._by_number.get(entry, []), entry)
+            return next(filter(None, map(self.find, _names_in(entry))), [])
+        if isinstance(entry, int) and str(entry) not in self._found:
+            return self._by_number.get(entry, [])
         # Some lists have a second column, such as the mask; names may have spaces.
         for name in (str(entry), re.split(r"[\s,;]", str(entry).strip(), maxsplit=1)[0]):
-            parts = PurePosixPath(_without_suffix(name)).parts
+            path = PurePosixPath(name.strip().replace("\\", "/"))
+            parts = (path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path).parts
             for k in range(len(parts)):
-                if found := self._one(self._found.get("/".join(parts[k:]), []), entry):
+                if found := self._found.get("/".join(parts[k:])):
                     return found
-        return None
-
-    @staticmethod
-    def _one(found: list[Path], entry: object) -> Path | None:
-        if len(found) > 1:
-            raise InputError(f"{found[0]} and {found[1]} both have the name {entry}")
-        return found[0] if found else None
-
-
-def find_listings(inventory: Inventory) -> list[Listing]:
-    """The lists of splits that name pictures, of one folder; [] if there are none.
-
-    Raises InputError where two folders have lists, or where train.txt and the like name nothing.
-    """
-    names = Names(inventory.root, inventory.pictures)
-    groups: dict[Path, list[Listing]] = defaultdict(list)
-    pictures = {path.with_suffix(".txt") for path in inventory.pictures}
-    for path in inventory.texts:
-        if path in pictures:  # the label file of a picture called train, say
-            continue
-        listings = read_listings(path)
-        sample = [entry for listing in listings for entry in listing.names[:20]]
-        if not sample:
-            continue
-        if sum(_is_known(names, entry) for entry in sample) * 2 >= len(sample):
-            groups[path.parent] += listings
-        elif listings[0].is_plain and _is_place_of_lists(inventory.root, path):
-            raise InputError(
-                f"{path}: its name is that of a split's list, but {sample[0]} is no picture here; "
-                "correct the names, or rename the file"
-            )
-    chosen = [f for f in groups if f.name.lower() == PREFERRED] or list(groups)
-    stated = {folder: _stated(groups[folder]) for folder in chosen}
-    for folder in chosen[1:]:
-        if stated[folder] != stated[chosen[0]]:
-            raise InputError(
-                f"{chosen[0]} and {folder} both hold lists of splits, which differ; keep those "
-                "that count, and give the others another extension"
-            )
-    return groups[chosen[0]] if chosen else []
-
-
-def _is_place_of_lists(root: Path, path: Path) -> bool:
-    """Whether a text lies where lists do; elsewhere val.txt may be anything."""
-    place = path.parent.relative_to(root)
-    is_usual = place.name.lower() in ("", "splits", "split", "lists", "list", PREFERRED)
-    return path.suffix.lower() == ".txt" and is_usual
-
-
-def _is_known(names: Names, entry: object) -> bool:
-    try:
-        return names.find(entry) is not None
-    except InputError:
-        return True
-
-
-def _stated(listings: Sequence[Listing]) -> set[tuple[str, str]]:
-    """(name, split) of all that lists name."""
-    return {
-        (PurePosixPath(_without_suffix(str(entry))).name, each.split)
-        for each in listings
-        if each.split
-        for entry in each.names
-    }
+        return []
 
 
 def _names_in(row: Mapping) -> list:
@@ -117,78 +164,112 @@ def _names_in(row: Mapping) -> list:
     return named or [value for key, value in row.items() if key and isinstance(value, str)]
 
 
-def _without_suffix(name: str) -> str:
-    path = PurePosixPath(name.strip().replace("\\", "/"))
-    return str(path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path)
+def find_listings(inventory: Inventory) -> list[Listing]:
+    """The lists of splits that name pictures; [] if there are none.
 
-
-def apply_listings(splits: Splits, listings: Sequence[Listing], inventory: Inventory) -> Splits:
-    """The pairs in the splits that lists state; pairs that no list names are left out.
-
-    Without a list for training, it has all pairs that the others do not name.
-    Raises InputError where a list contradicts a folder or another list.
+    Raises InputError where train.txt and the like name none.
     """
-    names = Names(inventory.root, [pair.image for pair in splits.pairs])
-    pictures = Names(inventory.root, inventory.pictures)
-    pair_of = {pair.image: pair for pair in splits.pairs}
-    given = {pair.image: s for s in SPLIT_NAMES for pair in splits.pairs_of(s)}
-    owner: dict[Path, Listing] = {}
-    orphans: list[Orphan] = []
-    notes = list(splits.notes)
-    for each in sorted(listings, key=lambda each: not each.split):  # ALL comes last
-        lost = []
-        for entry in each.names:
-            image = names.find(entry)
-            if image is None:
-                picture = _picture(pictures, entry)
-                kind = "mask of this name" if picture else "such picture"
-                problem = f"no {kind}, but {each.path} lists it; {LEAVE_OUT}"
-                shown = next(iter(_names_in(entry)), entry) if isinstance(entry, dict) else entry
-                lost.append(Orphan(picture or Path(str(shown)), problem))
-            elif owner.setdefault(image, each).split != each.split and each.split:
-                raise InputError(f"{image}: in {owner[image].path} and in {each.path}; correct one")
-        if lost and each.split == "test" and len(lost) == len(each.names):
-            notes.append(f"none of the {len(lost)} pictures in {each.path} has a mask; left out")
-        else:
-            orphans += lost
-    if splits.valid or splits.test:
-        _refuse_contradictions(given, owner)
-        return splits
-    states_training = any(each.split in ("train", "") for each in listings)
-    has_training_list = any(each.split == "train" for each in listings)
-    chosen: dict[str, list[Pair]] = {split: [] for split in SPLIT_NAMES}
-    for image in [*owner, *(image for image in pair_of if image not in owner)]:
-        split = owner[image].split or "train" if image in owner else None
-        if split == "train" and has_training_list and not owner[image].split:
-            split = None  # in trainval.txt, but in none of train.txt and val.txt
-        if split or not states_training:
-            chosen[split or "train"].append(pair_of[image])
-    kept = {pair.image for pairs in chosen.values() for pair in pairs}
-    if left := [image for image in pair_of if image not in kept]:
-        notes.append(f"{len(left)} pairs are in no list of a split; left out, first: {left[0]}")
-    files = ", ".join(dict.fromkeys(str(e.path.relative_to(inventory.root)) for e in listings))
-    decisions = [*splits.decisions, f"the splits are those of {files}"]
-    return replace(
-        splits,
-        **chosen,
-        orphans=orphans,
-        notes=notes,
-        decisions=decisions,
-        sources=[*splits.sources, *(each.path for each in listings)],
-    )
-
-
-def _picture(pictures: Names, entry: object) -> Path | None:
-    try:
-        return pictures.find(entry)
-    except InputError:
-        return None
-
-
-def _refuse_contradictions(given: Mapping[Path, str], owner: Mapping[Path, Listing]) -> None:
-    for image, each in owner.items():
-        if each.split and given[image] != each.split:
+    names = Names(inventory.root, inventory.pictures)
+    labels = {path.with_suffix(".txt") for path in inventory.pictures}  # of a picture called train
+    found = []
+    for path in inventory.texts:
+        listings = [] if path in labels else read_listings(path)
+        sample = [entry for listing in listings for entry in listing.names[:SAMPLE]]
+        is_list = path.suffix.lower() == ".txt" and path.stem.lower() in {*ALL, *SPLIT_OF_WORD}
+        place = path.parent.relative_to(inventory.root).name.lower()
+        if 2 * sum(bool(names.find(entry)) for entry in sample) >= len(sample):
+            found += listings
+        elif is_list and place in PLACES:
             raise InputError(
-                f"{image}: its folder says {given[image]}, {each.path} says {each.split}; correct "
-                "one of them"
+                f"{path}: its name is that of a split's list, but {sample[0]} is no picture here; "
+                "correct the names, or rename the file"
             )
+    return [e for e in found if e.path.parent.name.lower() == PREFERRED] or found
+
+
+def read_listings(path: Path) -> list[Listing]:
+    """The listings in a file that have names; [] if it is none."""
+    suffix = path.suffix.lower()
+    split = "" if path.stem.lower() in ALL else split_of_name(path.stem)
+    if path.stat().st_size > MAX_BYTES:
+        return []
+    if suffix in (".txt", ".lst", ".csv") and split is not None:
+        lines = _lines(path)
+        return [Listing(path, split, lines)] if lines else []
+    content = None
+    try:
+        if suffix == ".csv":
+            content = _table([*csv.reader(_text(path).splitlines())])
+        elif suffix in (".json", ".yaml", ".yml"):
+            text = path.read_text(encoding="utf-8-sig")
+            if ANY_WORD.search(text):  # else a large annotation file need not be parsed
+                content = json.loads(text) if suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, csv.Error, yaml.YAMLError, RecursionError):
+        pass
+    return [Listing(path, *each) for each in _stated(content).items()]
+
+
+def _table(rows: list[list[str]]) -> object:
+    """Rows as mappings, or {split: names} of a table with a column for each split."""
+    header, *rows = [row for row in rows if any(row)] or [[]]
+    splits = [name for name in header if _split(name)]
+    if len(splits) > 1:
+        places = {name: header.index(name) for name in splits}
+        return {n: [row[k] for row in rows if row[k:] and row[k]] for n, k in places.items()}
+    if splits:  # no header, but the first picture
+        header, rows = [str(k) for k in range(len(header))], [header, *rows]
+    return [dict(zip(header, row, strict=False)) for row in rows]
+
+
+def _stated(content: object, depth: int = MAX_DEPTH) -> dict[str, list]:
+    """{split: names} of {split: names}, of {name: split}, of rows with both, or of what has them.
+
+    Of the last three, at least two splits must be stated.
+    """
+    if isinstance(content, Mapping):
+        by_key: dict[str, list] = defaultdict(list)
+        for key, value in content.items():
+            if isinstance(value, list) and value and (split := split_of_name(str(key))):
+                by_key[split] += value
+        if found := by_key or _grouped(content.items()):
+            return found
+        below = content.values()
+    elif isinstance(content, list) and content and all(isinstance(r, Mapping) for r in content):
+        tables = (_grouped((row, row.get(key)) for row in content) for key in content[0])
+        return next(filter(None, tables), {})
+    else:
+        return {}
+    return next(filter(None, (_stated(value, depth - 1) for value in below)), {}) if depth else {}
+
+
+def _grouped(items: Iterable[tuple[object, object]]) -> dict[str, list]:
+    """{split: names} of (name, split); {} if fewer than two splits occur."""
+    found: dict[str, list] = defaultdict(list)
+    for name, value in items:
+        if split := _split(value):
+            found[split].append(name)
+    return found if len(found) > 1 else {}
+
+
+def _split(value: object) -> str | None:
+    return SPLIT_OF_WORD.get(value.strip().lower()) if isinstance(value, str) else None
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a list that say something."""
+    lines = [line.strip() for line in _text(path).splitlines() if line.strip()]
+    if path.suffix.lower() == ".csv":
+        lines = [row[0] for row in csv.reader(lines) if row]
+        lines = lines[1:] if len(lines) > 1 and "." not in lines[0] and "." in lines[1] else lines
+    return lines
+
+
+def _text(path: Path) -> str:
+    """The text of a file in UTF-8, UTF-16 or Latin-1."""
+    content = path.read_bytes()
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    return composed(text)

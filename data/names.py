@@ -1,12 +1,14 @@
-"""Which files belong together by their names."""
+"""Which files belong together by their names: images and masks become pairs."""
 
 import re
-from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data.annotations.dataset import composed
 from data.inventory import take_inventory
+from data.pairs import LEAVE_OUT, Orphan, Pair, Splits
 from utils import InputError
 
 IMAGE_ENDINGS = ("", "_leftImg8bit", "_image", "_img", "_rgb")
@@ -17,6 +19,13 @@ MASK_ENDINGS = (
 # Cityscapes has several files for each mask in one folder.
 TRAIN_IDS, LABEL_IDS = "_labelTrainIds", "_labelIds"
 ENOUGH = 0.9  # of the names on the smaller side, for two sides to belong together
+DIGITS = "0123456789"
+
+Folders = tuple[Path | None, Path | None]
+
+
+class NoFit(InputError):
+    """A layout's folders are there, but not what they should hold."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +73,71 @@ def _regex(pattern: str) -> re.Pattern:
     return re.compile(re.escape(pattern).replace(r"\*", "(.*)"))
 
 
-def match_names(images: Side, masks: Side) -> dict[str, tuple[Path | None, Path | None]]:
-    """{name: (image, mask)}, sorted; None where one of the two lacks.
+def from_folders(layout: str, folders: Mapping[str, Folders]) -> Splits:
+    """The pairs of {split: (images, masks)}, which are folders or patterns of files."""
+    for split, both in folders.items():
+        if not all(both):
+            raise InputError(
+                f"{layout}: give both --{split}-images and --{split}-masks "
+                f"({split.upper()}_IMAGES and {split.upper()}_MASKS in a class file)"
+            )
+    return from_sides(layout, [(split, *map(side_at, both)) for split, both in folders.items()])
+
+
+def from_sides(layout: str, sides: Sequence[tuple[str, Side, Side]]) -> Splits:
+    """The pairs of (split, images, masks), of which a split may have several."""
+    splits = Splits(layout)
+    for split, images, masks in sides:
+        pairs, orphans = pair_sides(images, masks)
+        splits.pairs_of(split).extend(pairs)
+        splits.orphans.extend(orphans)
+    used = {path for pair in splits.pairs for path in pair.files}  # by other sides, perhaps
+    return replace(splits, orphans=[o for o in splits.orphans if o.path not in used])
+
+
+def pair_sides(images: Side, masks: Side) -> tuple[list[Pair], list[Orphan]]:
+    """Images and masks of one name, sorted, and the files that are left over.
+
+    The two may lie in one folder, in which masks have one of MASK_ENDINGS or fit their pattern.
+    """
+    if images.folder.resolve() == masks.folder.resolve() and not images.is_pattern:
+        images, masks = _in_one_folder(images, masks)
+    matches = match_names(images, masks)
+    pairs = [Pair(image, mask) for image, mask in matches if image and mask]
+    if not pairs:
+        both = [path.stem for side in (images, masks) for path in side.files]
+        patterns = [f"{key}.*" for key in derived_names(both)] or ["*_mask.*"]
+        flags = " or ".join(f"--train-masks '{masks.folder / key}'" for key in patterns)
+        raise NoFit(
+            f"{masks.where}: no mask has the name of an image in {images.where} (such as "
+            f"{images.files[0].name} and {masks.files[0].name}); give both the same name; masks "
+            f"may end in _mask, _label, _gt and the like; or name images and a pattern of the "
+            f"masks: --train-images {images.where} {flags}"
+        )
+    no_mask = f"no mask of this name in {masks.where}; {LEAVE_OUT}"
+    no_image = f"no image of this name in {images.where}; {LEAVE_OUT}"
+    orphans = [Orphan(image, no_mask) for image, mask in matches if not mask]
+    return pairs, orphans + [Orphan(mask, no_image) for image, mask in matches if not image]
+
+
+def _in_one_folder(images: Side, masks: Side) -> tuple[Side, Side]:
+    """The two sides of a folder that holds images and their masks."""
+    if masks.is_pattern:
+        longer = set().union(*derived_names(path.stem for path in images.files).values())
+        files = [p for p in images.files if p not in masks.files and p.stem not in longer]
+        return replace(images, files=files), masks
+    here = masks_beside(images)
+    if not here:
+        raise NoFit(
+            f"{images.where}: no masks beside its pictures; masks in the pictures' folder are "
+            "named x_mask.png for x.jpg, all others are in a folder of their own"
+        )
+    files = [path for path in images.files if path not in here]
+    return replace(images, files=files), replace(masks, files=sorted(here))
+
+
+def match_names(images: Side, masks: Side) -> list[tuple[Path | None, Path | None]]:
+    """(image, mask) of each name, sorted; None where one of the two lacks.
 
     Names are compared without IMAGE_ENDINGS and MASK_ENDINGS; where none meet, without the tail,
     and then the head too, that all names of a side share.
@@ -75,13 +147,12 @@ def match_names(images: Side, masks: Side) -> dict[str, tuple[Path | None, Path 
     chosen = _one_rendering(masks.files)
     by_mask = _by_key(chosen, lambda path: _mask_key(masks.name_of(path), by_image))
     if not by_image.keys() & by_mask.keys():
-        for cut in (_without_tail, _without_head_and_tail):
-            found = cut(images), cut(masks)
+        for with_head in (False, True):
+            found = [_without_shared(side, with_head) for side in (images, masks)]
             if len(found[0].keys() & found[1].keys()) >= ENOUGH * min(map(len, found)):
                 by_image, by_mask = found
                 break
-    keys = sorted(by_image.keys() | by_mask.keys())
-    return {key: (by_image.get(key), by_mask.get(key)) for key in keys}
+    return [(by_image.get(k), by_mask.get(k)) for k in sorted(by_image.keys() | by_mask.keys())]
 
 
 def masks_beside(side: Side) -> set[Path]:
@@ -101,15 +172,15 @@ def derived_names(stems: Iterable[str]) -> dict[str, set[str]]:
     Only patterns that ENOUGH of the shorter names have; a digit does not lengthen a number.
     """
     stems = set(stems)
-    found: dict[str, set[str]] = {}
+    found: dict[str, set[str]] = defaultdict(set)
     for stem in stems:
         for k in range(1, len(stem)):
             if stem[k - 1].isdigit() and stem[k].isdigit():
                 continue
             if stem[:k] in stems:
-                found.setdefault(f"*{stem[k:]}", set()).add(stem)
+                found[f"*{stem[k:]}"].add(stem)
             if stem[k:] in stems:
-                found.setdefault(f"{stem[:k]}*", set()).add(stem)
+                found[f"{stem[:k]}*"].add(stem)
     shorter = len(stems) - len(set().union(*found.values()))
     return {key: names for key, names in sorted(found.items()) if len(names) >= ENOUGH * shorter}
 
@@ -125,20 +196,16 @@ def _by_key(paths: Sequence[Path], key_of: Callable[[Path], str]) -> dict[str, P
     return found
 
 
-def _without_tail(side: Side) -> dict[str, Path]:
+def _without_shared(side: Side, with_head: bool) -> dict[str, Path]:
+    """{name: file} without the tail that all names share but digits, and without such a head."""
     names = _by_key(side.files, side.name_of)
-    if len(names) < 2:  # all of a single name is its tail
-        return names
-    tail = _shared_head([name[::-1] for name in names])[::-1].lstrip("0123456789")
-    return {name.removesuffix(tail): path for name, path in names.items()}
-
-
-def _without_head_and_tail(side: Side) -> dict[str, Path]:
-    names = _without_tail(side)
-    if len(names) < 2:
-        return names
-    head = _shared_head(names).rstrip("0123456789")
-    return {name.removeprefix(head): path for name, path in names.items()}
+    if len(names) > 1:  # all of a single name is shared
+        tail = _shared_head([name[::-1] for name in names])[::-1].lstrip(DIGITS)
+        names = {name.removesuffix(tail): path for name, path in names.items()}
+    if len(names) > 1 and with_head:
+        head = _shared_head(names).rstrip(DIGITS)
+        names = {name.removeprefix(head): path for name, path in names.items()}
+    return names
 
 
 def _shared_head(names: Iterable[str]) -> str:
@@ -150,11 +217,8 @@ def _shared_head(names: Iterable[str]) -> str:
 
 def _one_rendering(masks: Sequence[Path]) -> Sequence[Path]:
     """Of Cityscapes' files for each picture: trainIds, or labelIds if there are none."""
-    for ending in (TRAIN_IDS, LABEL_IDS):
-        chosen = [path for path in masks if path.stem.endswith(ending)]
-        if chosen:
-            return chosen
-    return masks
+    chosen = ([p for p in masks if p.stem.endswith(ending)] for ending in (TRAIN_IDS, LABEL_IDS))
+    return next(filter(None, chosen), masks)
 
 
 def _without_endings(name: str, endings: Sequence[str]) -> list[str]:

@@ -1,7 +1,9 @@
 """Pairs of images and masks, and how one is read."""
 
+import hashlib
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +12,6 @@ import numpy as np
 
 from config import SPLIT_WORDS
 from data.annotations.shapes import Annotation
-from data.arrays import array_size, read_array
 from data.images import UPRIGHT, orientation, read_image, read_mask, upright_size
 from data.labels.class_entries import ClassFile
 from data.labels.classes import Colour
@@ -55,10 +56,10 @@ class Splits:
     layout: in words. orphans: files left over. problems: a line each, that training would fail on.
     decisions: how the folder is read, a line each. notes: what else the user should know, a warning
     each. sources: files that were read besides those of the pairs. unused: those that were not, in
-    groups, a line each. root: the data set's
-    folder, None where images and masks are given by hand. classes: a class file or the name of a
-    preset. class_file: classes that other files bring. instances: masks hold instance ids. is_voc:
-    the folders are Pascal VOC's. allow_unmatched: leave pairs out whose sizes differ.
+    groups, a line each. root: the data set's folder, None where images and masks are given by hand.
+    classes_from: a class file or the name of a preset. class_file: classes that other files bring.
+    instances: masks hold instance ids. is_voc: the folders are Pascal VOC's. allow_unmatched: leave
+    out orphans, and pairs whose sizes differ.
     """
 
     layout: str
@@ -72,11 +73,18 @@ class Splits:
     sources: list[Path] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     root: Path | None = None
-    classes: str | Path | None = None
+    classes_from: str | Path | None = None
     class_file: ClassFile | None = None
     instances: bool = False
     is_voc: bool = False
     allow_unmatched: bool = False
+
+    def without_orphans(self) -> "Splits":
+        """The splits without their orphans, and a note of how many there were, if they may go."""
+        if not (self.allow_unmatched and self.orphans):
+            return self
+        note = f"{len(self.orphans)} files without a partner are left out, first: "
+        return replace(self, orphans=[], notes=[*self.notes, note + str(self.orphans[0].path)])
 
     def pairs_of(self, split: str) -> list[Pair]:
         """The pairs of one of SPLIT_NAMES."""
@@ -86,6 +94,30 @@ class Splits:
     def pairs(self) -> list[Pair]:
         """All pairs, in the order of SPLIT_NAMES."""
         return [*self.train, *self.valid, *self.test]
+
+
+def with_validation(splits: Splits, fraction: float | None, default: float) -> Splits:
+    """The splits with a validation set, split off the training pairs if there is none."""
+    if splits.valid and fraction is not None:
+        raise InputError(
+            f"--valid-fraction: {splits.layout} has a validation set, which begins with "
+            f"{splits.valid[0].image}; leave the flag out"
+        )
+    if splits.valid or not splits.train:
+        return splits
+    train, valid = split_pairs(splits.train, fraction or default)
+    line = f"{len(valid)} of the training pairs are set aside to validate, chosen by name"
+    return replace(splits, train=train, valid=valid, decisions=[*splits.decisions, line])
+
+
+def split_pairs(pairs: Sequence[Pair], fraction: float) -> tuple[list[Pair], list[Pair]]:
+    """Training and validation pairs, chosen by a hash of the names: alike on every machine."""
+    if len(pairs) < 2:
+        raise InputError(f"{pairs[0].image}: one pair cannot be split; add pictures")
+    count = min(max(1, round(fraction * len(pairs))), len(pairs) - 1)
+    by_hash = sorted(pairs, key=lambda p: hashlib.sha256(os.fsencode(p.image.stem)).hexdigest())
+    chosen = set(by_hash[:count])
+    return [p for p in pairs if p not in chosen], [p for p in pairs if p in chosen]
 
 
 class SizeMismatch(InputError):
@@ -134,33 +166,27 @@ def _mask_size(pair: Pair) -> tuple[int, int]:
     """(H, W) of what `read_stored` makes of a pair's mask."""
     if isinstance(pair.mask, Annotation):
         return pair.mask.size or upright_size(pair.image)
-    size = array_size(pair.mask) if is_array(pair.mask) else upright_size(pair.mask)
-    return next((whole for whole in _image_sizes(pair) if is_smaller_copy(size, whole)), size)
-
-
-def is_array(path: Path) -> bool:
-    return path.suffix.lower() == ".npy"
-
-
-def _image_sizes(pair: Pair) -> list[tuple[int, int]]:
-    """(H, W) of a picture as viewers show it, and turned, as it may be stored."""
-    size = upright_size(pair.image)
-    return [size, size[::-1]]
-
-
-def is_smaller_copy(mask: tuple[int, int], image: tuple[int, int]) -> bool:
-    """Whether one factor, to a pixel of rounding, makes a size (H, W) that of its image."""
-    if min(whole - part for part, whole in zip(mask, image, strict=True)) <= OFF_BY:
-        return False
-    least = max((whole - 1) / part for part, whole in zip(mask, image, strict=True))
-    most = min((whole + 1) / part for part, whole in zip(mask, image, strict=True))
-    return least <= most
+    size = upright_size(pair.mask)
+    return _enlarged(pair, size) or size
 
 
 def is_enlarged(pair: Pair) -> bool:
     """Whether a pair's mask file is a smaller copy, which is read at its image's size."""
-    size = array_size(pair.mask) if is_array(pair.mask) else upright_size(pair.mask)
-    return any(is_smaller_copy(size, whole) for whole in _image_sizes(pair))
+    return _enlarged(pair, upright_size(pair.mask)) is not None
+
+
+def _enlarged(pair: Pair, mask: tuple[int, int]) -> tuple[int, int] | None:
+    """The size of the image, upright or turned, if that of its mask (H, W) is a smaller copy's."""
+    size = upright_size(pair.image)
+    return next((whole for whole in (size, size[::-1]) if is_smaller_copy(mask, whole)), None)
+
+
+def is_smaller_copy(mask: tuple[int, int], image: tuple[int, int]) -> bool:
+    """Whether one factor, to a pixel of rounding, makes a size (H, W) that of its image."""
+    both = list(zip(mask, image, strict=True))
+    least = max((whole - 1) / part for part, whole in both)
+    most = min((whole + 1) / part for part, whole in both)
+    return least <= most and min(whole - part for part, whole in both) > OFF_BY
 
 
 def _read_mask(pair: Pair) -> tuple[np.ndarray, dict[int, Colour]]:
@@ -170,20 +196,16 @@ def _read_mask(pair: Pair) -> tuple[np.ndarray, dict[int, Colour]]:
     """
     if isinstance(pair.mask, Annotation):
         return pair.mask.draw(_mask_size(pair)), {}
-    if is_array(pair.mask):
-        mask, palette = read_array(pair.mask), {}
-    else:
-        turned = orientation(pair.mask)
-        if turned != UPRIGHT and turned != orientation(pair.image):
-            raise InputError(
-                f"{pair.mask}: has an EXIF orientation that its image {pair.image.name} has not; "
-                "turn it and remove the tag"
-            )
-        mask, palette = read_mask(pair.mask)
-    for height, width in _image_sizes(pair):
-        if is_smaller_copy(mask.shape[:2], (height, width)):
-            rows = np.arange(height) * mask.shape[0] // height
-            return mask[rows][:, np.arange(width) * mask.shape[1] // width], palette
+    turned = orientation(pair.mask)
+    if turned != UPRIGHT and turned != orientation(pair.image):
+        raise InputError(
+            f"{pair.mask}: has an EXIF orientation that its image {pair.image.name} has not; "
+            "turn it and remove the tag"
+        )
+    mask, palette = read_mask(pair.mask)
+    if whole := _enlarged(pair, mask.shape[:2]):
+        rows, columns = (np.arange(n) * m // n for n, m in zip(whole, mask.shape, strict=False))
+        mask = mask[rows][:, columns]
     return mask, palette
 
 

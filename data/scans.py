@@ -14,9 +14,19 @@ from PIL import Image
 
 from config import OUTPUTS
 from data.annotations.shapes import Annotation
+from data.arrays import is_array
 from data.images import UPRIGHT, is_picture, num_frames, number_extremes, orientation, upright_size
-from data.labels.masks import colour_code, count_values, is_grey, used_colours, value_codes
-from data.pairs import Pair, SizeMismatch, is_array, is_enlarged, read_stored
+from data.labels.classes import Colour
+from data.labels.masks import (
+    colour_code,
+    colour_of,
+    count_values,
+    is_grey,
+    rgb_of,
+    used_colours,
+    value_codes,
+)
+from data.pairs import Pair, SizeMismatch, is_enlarged, read_stored
 from utils import InputError, progress, remove_leftovers, write_atomically
 
 SCAN_VERSION = 4  # of the cache file
@@ -61,6 +71,15 @@ class Scan:
     @property
     def is_grey(self) -> bool:
         return self.kind == "RGB, all of it grey"
+
+    @property
+    def stored(self) -> tuple[np.ndarray, dict[int, Colour]]:
+        """Its values as a mask of one row, with their palette, as read_mask gives a file's."""
+        codes = np.array(list(self.values), np.int64)[None]
+        if self.is_colour:
+            return rgb_of(codes), {}
+        palette = {index: colour_of(code) for index, code in self.palette.items()}
+        return (codes.astype(np.uint8) if palette else codes), palette
 
     @property
     def needs_colours(self) -> bool:
@@ -134,13 +153,7 @@ def _scan_pair(pair: Pair) -> Scan:
     frequent = sorted(counts, key=counts.get, reverse=True)[:KEPT_VALUES]
     values = {value: counts[value] for value in frequent}
     used = used_colours(mask, palette) if palette else {}
-    kind, lossy, enlarged = "shapes", False, False
-    if not isinstance(pair.mask, Annotation):
-        enlarged = is_enlarged(pair)
-        kind, lossy = "array", False
-        if not is_array(pair.mask):
-            with Image.open(pair.mask) as header:
-                kind, lossy = _kind(mask, header.mode), _is_lossy(header, pair.mask)
+    kind, lossy = _kind_and_loss(pair.mask, mask)
     return Scan(
         values=values,
         dropped=sum(counts.values()) - sum(values.values()),
@@ -150,7 +163,7 @@ def _scan_pair(pair: Pair) -> Scan:
         turned=_turned(pair.image, image.shape[:2]),
         lossy=lossy,
         spread=int(np.ptp(mask, axis=2).max(initial=0)) if mask.ndim == 3 else 0,
-        enlarged=enlarged,
+        enlarged=not isinstance(pair.mask, Annotation) and is_enlarged(pair),
         numbers=number_extremes(pair.image),
         frames=max(num_frames(path) for path in pair.files if is_picture(path)),
     )
@@ -163,18 +176,19 @@ def _turned(path: Path, size: tuple[int, int]) -> str:
     return "turned" if size == upright_size(path) else "raw"
 
 
-def _is_lossy(header: Image.Image, path: Path) -> bool:
-    """Whether a file's compression changes values: it may be that of JPEG in a TIFF, or WebP's."""
-    if header.format == "TIFF":
-        return header.info.get("compression") in LOSSY_IN_TIFF
-    if header.format == "WEBP":
-        return LOSSY_IN_WEBP in path.read_bytes()[:4096]
-    return header.format in LOSSY_FORMATS
-
-
-def _kind(mask: np.ndarray, mode: str) -> str:
+def _kind_and_loss(source: Path | Annotation, mask: np.ndarray) -> tuple[str, bool]:
+    """How a mask stores its values, and whether its compression changes them."""
+    if isinstance(source, Annotation):
+        return "shapes", False
+    if is_array(source):
+        return "array", False
+    with Image.open(source) as header:
+        mode, lossy = header.mode, header.format in LOSSY_FORMATS
+        if header.format == "TIFF":
+            lossy = header.info.get("compression") in LOSSY_IN_TIFF
+        elif header.format == "WEBP":
+            lossy = LOSSY_IN_WEBP in source.read_bytes()[:4096]
     if mask.ndim == 3:
-        return "RGB, all of it grey" if is_grey(mask) else "RGB"
-    if mode == "RGBA":
-        return "alpha"
-    return {"P": "palette", "1": "1-bit", "L": "8-bit", "LA": "8-bit"}.get(mode, "16-bit")
+        return ("RGB, all of it grey" if is_grey(mask) else "RGB"), lossy
+    kinds = {"P": "palette", "1": "1-bit", "L": "8-bit", "LA": "8-bit", "RGBA": "alpha"}
+    return kinds.get(mode, "16-bit"), lossy

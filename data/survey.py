@@ -8,13 +8,7 @@ from pathlib import Path
 
 from config import IGNORE_INDEX
 from data.annotations.shapes import Annotation
-from data.encodings import (
-    as_stored,
-    choose_meaning,
-    mask_problem,
-    mixed_binary_masks,
-    reads_colours,
-)
+from data.encodings import Meaning, choose_meaning, mask_problem
 from data.labels.class_entries import ClassFile
 from data.labels.class_files import read_classes
 from data.labels.classes import Classes, default_classes
@@ -51,6 +45,11 @@ class SegmentationData:
         return [self.scans[pair] for pair in self.splits.pairs_of(split)]
 
     @property
+    def numbers(self) -> dict[Path, tuple[int, int]]:
+        """{picture of more than 8 bits: its lowest and highest number}."""
+        return {pair.image: scan.numbers for pair, scan in self.scans.items() if scan.numbers}
+
+    @property
     def value_range(self) -> ValueRange | None:
         """The numbers that become black and white in pictures of more than 8 bits."""
         return next((pair.value_range for pair in self.scans), None)
@@ -73,8 +72,8 @@ class SegmentationData:
 
     def class_ids(self, scan: Scan) -> dict[int, int]:
         """{value in the scan: class id}, UNKNOWN or IGNORE_INDEX where it has none."""
-        stored, is_colour = as_stored(scan, self.encoding)
-        return {v: self.encoding.class_of(code, is_colour) for v, code in stored.items()}
+        ids = self.encoding.look_up(*scan.stored)[0]
+        return dict(zip(scan.values, ids.tolist(), strict=True))
 
     def check_trainable(self) -> None:
         """Raise InputError unless there is something to learn and something to score."""
@@ -95,7 +94,7 @@ class SegmentationData:
 
     def __str__(self) -> str:
         names = self.classes.names
-        source = f" ({self.splits.classes})" if self.splits.classes else ""
+        source = f" ({self.splits.classes_from})" if self.splits.classes_from else ""
         statement = (
             f"{self.splits.layout}: {len(self.splits.train)} pairs to train on, "
             f"{len(self.splits.valid)} to validate, {len(self.splits.test)} to test; "
@@ -112,7 +111,7 @@ def _masks_hold(data: SegmentationData) -> str:
         return "masks are drawn from shapes"
     kinds = {scan.kind for scan in data.scans.values() if scan.problem is None}
     palettes = [scan for scan in data.scans.values() if scan.kind == "palette"]
-    by_colour = sum(reads_colours(scan, data.encoding) for scan in palettes)
+    by_colour = sum(data.encoding.reads_colours_of(scan.stored[1]) for scan in palettes)
     shown = sorted(kinds - {"palette"})
     if by_colour:
         shown.append(f"{by_colour} palette files, read by their colours")
@@ -144,22 +143,19 @@ def inspect_data(splits: Splits) -> SegmentationData:
     if class_file and class_file.merged and not splits.class_file:
         label = next(iter(class_file.merged))
         raise InputError(
-            f"{splits.classes}: mask value {label!r} is not a whole number; names are "
+            f"{splits.classes_from}: mask value {label!r} is not a whole number; names are "
             "labels of annotation files"
         )
     splits, scans = _fitting(splits, scan_pairs(splits.pairs))
     problems = [f"{orphan.path}: {orphan.problem}" for orphan in splits.orphans]
     problems += splits.problems + [scan.problem for scan in scans.values() if scan.problem]
-    is_binary = class_file is None or (
-        class_file.classes.num_classes == 2 and not class_file.values and not class_file.instances
-    )
-    if is_binary and (mixed := mixed_binary_masks(scans)):
-        problems.append(mixed)
-    if all(scan.problem for scan in scans.values()):  # nothing to tell the encoding from
-        unknown = MaskEncoding("values of unknown meaning")
-        return _in_one_range(SegmentationData(splits, scans, default_classes(2), unknown, problems))
+    meaning = Meaning(default_classes(2), MaskEncoding("values of unknown meaning"))
     try:
-        meaning = choose_meaning(class_file, scans, splits.is_voc)
+        if not all(scan.problem for scan in scans.values()):
+            meaning = choose_meaning(class_file, scans, splits.is_voc)
+            for pair, scan in scans.items():
+                if problem := mask_problem(scan, meaning.encoding):
+                    problems.append(f"{pair.mask}: {problem}")
     except InputError as error:
         # Masks of colours, then those of large values, are the least like class indices.
         values = {p: (s.needs_colours, max(s.values, default=0)) for p, s in scans.items()}
@@ -167,14 +163,9 @@ def inspect_data(splits: Splits) -> SegmentationData:
         seen = f" (see {max(values, key=values.get).mask})"
         first = first.removesuffix(":") + seen + ":" * first.endswith(":")
         problems.append("\n".join([first, *more]))
-        unknown = MaskEncoding("values of unknown meaning")
-        return _in_one_range(SegmentationData(splits, scans, default_classes(2), unknown, problems))
-    encoding = meaning.encoding
     splits = replace(splits, decisions=[*splits.decisions, *meaning.decisions])
-    for pair, scan in scans.items():
-        if problem := mask_problem(scan, encoding):
-            problems.append(f"{pair.mask}: {problem}")
-    return _in_one_range(SegmentationData(splits, scans, meaning.classes, encoding, problems))
+    data = SegmentationData(splits, scans, meaning.classes, meaning.encoding, problems)
+    return data.with_value_range(ValueRange.of(data.numbers.values()))
 
 
 def _fitting(splits: Splits, scans: dict[Pair, Scan]) -> tuple[Splits, dict[Pair, Scan]]:
@@ -188,61 +179,44 @@ def _fitting(splits: Splits, scans: dict[Pair, Scan]) -> tuple[Splits, dict[Pair
     return replace(splits, **kept, notes=[*splits.notes, note]), scans
 
 
-def _in_one_range(data: SegmentationData) -> SegmentationData:
-    """The data, with the range that all their pictures of more than 8 bits share."""
-    return data.with_value_range(ValueRange.of(filter(None, _numbers(data).values())))
-
-
-def _numbers(data: SegmentationData) -> dict[Path, tuple[int, int] | None]:
-    return {pair.image: scan.numbers for pair, scan in data.scans.items()}
-
-
 def _class_file(splits: Splits) -> ClassFile | None:
     """What the data set's class file or its annotation files say of the classes."""
-    class_file = splits.class_file or (read_classes(splits.classes) if splits.classes else None)
+    class_file = splits.class_file
+    if not class_file and splits.classes_from:
+        class_file = read_classes(splits.classes_from)
     if not class_file or not splits.instances or class_file.values:
         return class_file
     if class_file.classes.num_classes != 2:
         raise InputError(
-            f"{splits.classes}: {class_file.classes.num_classes} classes, but the masks of "
+            f"{splits.classes_from}: {class_file.classes.num_classes} classes, but the masks of "
             f"{splits.layout} hold objects of one kind; name background and that kind"
         )
     return replace(class_file, instances=True)
 
 
 def _file_warnings(data: SegmentationData) -> Iterable[str]:
-    for turned, what in (
-        ("turned", "images have an EXIF rotation and were turned as viewers turn them"),
-        ("raw", "images have an EXIF rotation that their masks do not share; left as stored"),
-    ):
-        images = [pair.image for pair, scan in data.scans.items() if scan.turned == turned]
-        if images:
-            yield f"{len(images)} {what}, first: {images[0]}"
-    numbers = {image: found for image, found in _numbers(data).items() if found}
-    if numbers and data.value_range != ValueRange(0, 65535):
-        yield (
-            f"{len(numbers)} images have more than 8 bits or a sign; their numbers "
-            f"{data.value_range} become black to white"
-        )
-    poor = [p for p, found in numbers.items() if data.value_range.misfit(found)]
-    if poor:
-        problem = data.value_range.misfit(numbers[poor[0]])
-        yield f"{len(poor)} images are nearly of one colour, first: {poor[0]}: {problem}"
-    long = [pair.image for pair, scan in data.scans.items() if scan.frames > 1]
-    if long:
-        yield f"{len(long)} pairs have several frames or pages; the first is used, first: {long[0]}"
-    lossy = [pair.mask for pair, scan in data.scans.items() if scan.lossy]
-    if lossy:
-        yield (
-            f"{len(lossy)} masks are compressed as JPEG is, which changes values at edges, first: "
-            f"{lossy[0]}"
-        )
-    smaller = [pair.mask for pair, scan in data.scans.items() if scan.enlarged]
-    if smaller:
-        yield (
-            f"{len(smaller)} masks are smaller copies, enlarged to their pictures' sizes, first: "
-            f"{smaller[0]}"
-        )
+    numbers, value_range = data.numbers, data.value_range
+    told = value_range != ValueRange(0, 65535)
+    misfits = {p: problem for p in numbers if (problem := value_range.misfit(numbers[p]))}
+    scans = data.scans.items()
+    for what, files in (
+        ("images have an EXIF rotation and were turned as viewers turn them",
+         [pair.image for pair, scan in scans if scan.turned == "turned"]),
+        ("images have an EXIF rotation that their masks do not share; left as stored",
+         [pair.image for pair, scan in scans if scan.turned == "raw"]),
+        (f"images have more than 8 bits or a sign; their numbers {value_range} become black to "
+         "white", list(numbers) if told else []),
+        ("images are nearly of one colour",
+         [f"{path}: {problem}" for path, problem in misfits.items()]),
+        ("pairs have several frames or pages; the first is used",
+         [pair.image for pair, scan in scans if scan.frames > 1]),
+        ("masks are compressed as JPEG is, which changes values at edges",
+         [pair.mask for pair, scan in scans if scan.lossy]),
+        ("masks are smaller copies, enlarged to their pictures' sizes",
+         [pair.mask for pair, scan in scans if scan.enlarged]),
+    ):  # fmt: skip
+        if files:
+            yield f"{len(files)} {what}, first: {files[0]}"
     for one, other in combinations(SPLIT_NAMES, 2):
         if twins := identical_images(data, one, other):
             first = " = ".join(map(str, twins[0]))
@@ -265,7 +239,7 @@ def _class_warnings(data: SegmentationData) -> Iterable[str]:
             yield f"{len(missing)} classes have no pixel in the {split} split: {shown}"
     last = data.classes.num_classes - 1
     are_indices = all(value == k for value, k in data.encoding.values.items())
-    if last > 1 and are_indices and not (data.splits.classes or data.splits.class_file):
+    if last > 1 and are_indices and not (data.splits.classes_from or data.splits.class_file):
         yield (
             f"there is no class file, so the mask values 0 to {last} are {last + 1} classes; if "
             f"one of them marks pixels without a label (often 0 or {last}), list the classes and "

@@ -8,14 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from data.evidence import MASK, kind_of
-from data.inventory import Inventory, evenly
-from data.names import ENOUGH, Side, match_names
+from data.evidence import MASK, Group, fit
+from data.inventory import Inventory
+from data.names import Side
 from data.pairs import SPLIT_NAMES, Splits
-from data.splits import without_split
+from data.splits import LISTING_FILES, split_of, without_split
 from utils import InputError, first_of
 
 SHOWN = 6  # groups of files in a warning
+REASONS = {".npz": "save each mask by np.save, as .npy"}
+VIA_COLUMN = b"region_shape_attributes"
 PLAIN = ("readme", "license", "licence", "requirements", "citation", "changelog")
 
 
@@ -35,22 +37,31 @@ def flags_of(root: Path, sides: Iterable[tuple[str, Side, Side]]) -> str:
 
 def seen(inventory: Inventory) -> str:
     """What is in a folder, for a message."""
-    names = []
+    names = unreadable(inventory)
     for path in sorted(inventory.root.glob("[!.]*")):
-        folder = "/" if inventory.has_rasters(path) else "/ (no pictures in it)"
+        folder = "/" if path in inventory.folders else "/ (no pictures in it)"
         names.append(path.name + (folder if path.is_dir() else ""))
     return f"found {first_of(names)}" if names else "it is empty"
+
+
+def unreadable(inventory: Inventory) -> list[str]:
+    """The files, in groups, of which it is known why they cannot be read, and what to do."""
+    groups = map(_shown, _by_folder(inventory, inventory.files).items())
+    return [shown for shown in groups if shown.endswith(")")]
 
 
 def tell(splits: Splits, inventory: Inventory) -> Splits:
     """The splits with the files that are not used, and a warning of those that say something."""
     used = {path for pair in splits.pairs for path in pair.files} | {*splits.sources}
-    used |= {orphan.path for orphan in splits.orphans} | {Path(str(splits.classes))}
-    if splits.classes:  # Roboflow writes its file into the folder of each split
-        used |= {path for path in inventory.texts if path.name == Path(splits.classes).name}
+    used |= {orphan.path for orphan in splits.orphans} | {Path(str(splits.classes_from))}
+    if splits.classes_from:  # Roboflow writes its file into the folder of each split
+        used |= {path for path in inventory.texts if path.name == Path(splits.classes_from).name}
     left = [path for path in inventory.files if path not in used]
     rasters = _by_folder(inventory, [path for path in inventory.rasters if path not in used])
-    texts = _by_folder(inventory, [path for path in left if _says_something(inventory, path)])
+    told = (path for path in left if not path.stem.lower().startswith(PLAIN))
+    texts = _by_folder(
+        inventory, [p for p in told if p.suffix.lower() in {*LISTING_FILES, *REASONS}]
+    )
     notes = [
         f"not used: {first_of(list(map(_shown, groups.items())), SHOWN)}"
         for groups in (rasters, texts)
@@ -59,12 +70,6 @@ def tell(splits: Splits, inventory: Inventory) -> Splits:
     notes += list(_other_masks(splits, inventory, rasters))
     unused = [_shown(group) for group in _by_folder(inventory, left).items()]
     return replace(splits, notes=[*splits.notes, *notes], unused=unused)
-
-
-def _says_something(inventory: Inventory, path: Path) -> bool:
-    return path.suffix.lower() in (
-        ".json", ".xml", ".yaml", ".yml", ".txt", ".csv"
-    ) and not path.stem.lower().startswith(PLAIN)  # fmt: skip
 
 
 def _by_folder(inventory: Inventory, paths: Sequence[Path]) -> dict[tuple[str, str], list[Path]]:
@@ -77,9 +82,14 @@ def _by_folder(inventory: Inventory, paths: Sequence[Path]) -> dict[tuple[str, s
 
 
 def _shown(group: tuple[tuple[str, str], list[Path]]) -> str:
+    """The files of a group, and why they are of no use, where that is known."""
     (folder, suffix), paths = group
     place = "" if folder == "." else f"{folder}/"
-    return f"{place}{paths[0].name}" if len(paths) == 1 else f"{len(paths)} {place}*{suffix}"
+    name = f"{place}{paths[0].name}" if len(paths) == 1 else f"{len(paths)} {place}*{suffix}"
+    reason = REASONS.get(suffix)
+    if suffix == ".csv" and VIA_COLUMN in paths[0].read_bytes()[:1000]:
+        reason = "save VIA's annotations as JSON"
+    return f"{name} ({reason})" if reason else name
 
 
 def _other_masks(
@@ -94,8 +104,10 @@ def _other_masks(
         folder = Path(os.path.commonpath([path.parent for path in images]))
         side = Side(folder, images)
         for (place, _), paths in rasters.items():
-            other = Side(inventory.root / place, paths)
-            if other.where != folder and 2 * len(paths) >= len(images) and _fits(side, other):
+            other = Group(inventory.root / place, paths)
+            is_other = other.where != folder and 2 * len(paths) >= len(images)
+            is_other &= split_of(Path(place) / ".") in (None, split)
+            if is_other and fit(side, other) and other.kind == MASK:
                 kind = " ".join(without_split(part) for part in Path(place).parts)
                 found[kind].setdefault(other.where, (split, side, other))
     for sides in found.values():
@@ -104,12 +116,3 @@ def _other_masks(
             f"{next(iter(sides))} holds masks of these pictures too, {count} in all, which are not "
             f"used; to take them: python check_data.py {flags_of(inventory.root, sides.values())}"
         )
-
-
-def _fits(images: Side, masks: Side) -> bool:
-    try:
-        both = sum(bool(image and mask) for image, mask in match_names(images, masks).values())
-    except InputError:
-        return False
-    kinds = {kind_of(path) for path in evenly(masks.files, 3)} if both else set()
-    return both >= ENOUGH * min(len(images.files), len(masks.files)) and kinds == {MASK}

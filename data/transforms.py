@@ -89,16 +89,16 @@ def resize_target(target: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(target, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def pad_image(
-    image: np.ndarray, padding: tuple[int, int, int, int], colour: tuple[int, ...]
+def pad(
+    pixels: np.ndarray,
+    padding: tuple[int, int, int, int],
+    colour: int | tuple[int, ...] = IGNORE_INDEX,
 ) -> np.ndarray:
-    """One colour around RGB (H, W, 3) uint8; padding is (top, bottom, left, right) pixels."""
-    return cv2.copyMakeBorder(image, *padding, cv2.BORDER_CONSTANT, value=colour)
+    """A colour around RGB (H, W, 3), or ignored pixels around class ids (H, W), both uint8.
 
-
-def pad_target(target: np.ndarray, padding: tuple[int, int, int, int]) -> np.ndarray:
-    """Ignored pixels around class ids (H, W) uint8."""
-    return cv2.copyMakeBorder(target, *padding, cv2.BORDER_CONSTANT, value=IGNORE_INDEX)
+    padding: (top, bottom, left, right) pixels.
+    """
+    return cv2.copyMakeBorder(pixels, *padding, cv2.BORDER_CONSTANT, value=colour)
 
 
 class Window(NamedTuple):
@@ -121,12 +121,12 @@ class Window(NamedTuple):
 
     def of_image(self, image: np.ndarray, colour: tuple[int, ...]) -> np.ndarray:
         """(height, width, 3) of RGB (H, W, 3) uint8."""
-        return pad_image(*self.cut(image), colour)
+        return pad(*self.cut(image), colour)
 
     def of_target(self, target: np.ndarray) -> np.ndarray:
         """(height, width) of class ids (H, W) uint8; what is skipped or beyond is ignored."""
         part, padding = self.cut(target)
-        part = pad_target(np.ascontiguousarray(part), padding)
+        part = pad(np.ascontiguousarray(part), padding)
         part[: self.skip_top] = IGNORE_INDEX
         part[:, : self.skip_left] = IGNORE_INDEX
         return part
@@ -152,13 +152,13 @@ def fit_image(image: np.ndarray, resize: Resize) -> np.ndarray:
     """RGB (H, W, 3) uint8 of any size -> the network's size."""
     size = image.shape[:2]
     content = resize_image(image, resize.content_size(size))
-    return pad_image(content, resize.padding(size), mean_colour(resize.input_format))
+    return pad(content, resize.padding(size), mean_colour(resize.input_format))
 
 
 def fit_target(target: np.ndarray, resize: Resize) -> np.ndarray:
     """Class ids (H, W) uint8 -> those of the fitted picture, 255 in its padding."""
     size = target.shape
-    return pad_target(resize_target(target, resize.content_size(size)), resize.padding(size))
+    return pad(resize_target(target, resize.content_size(size)), resize.padding(size))
 
 
 def eval_transform(image: np.ndarray, resize: Resize) -> Tensor:

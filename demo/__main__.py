@@ -32,9 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.pretrain:
         pretrain(WEIGHTS, select_device(args.device), args.workers)
         return
-    parser.refuse_given(
-        args, ("--device", "--workers"), "has no effect without --pretrain; add that"
-    )
+    parser.refuse_without(args, "--pretrain", ("--device", "--workers"))
     draw_data(FOLDER)
     draw_video(FOLDER / "walkers.mp4")
     print(f"drew pictures, masks and a video into {FOLDER}")

@@ -37,14 +37,13 @@ def read_config(
     found = {name: lookup(values, place) for name, place in SETTINGS.items()}
     try:
         config = replace(config, **{name: v for name, v in found.items() if v is not None})
-        check_config(config)
+        _check(config)
         found["windows"], found["scales"] = _windows(values), _scales(values)
-        protocol = replace(protocol, **found["windows"], **found["scales"])
-        check_protocol(protocol)
     except (ValueError, TypeError) as error:
         raise InputError(
             f"{path}: {error}; put the published file there, or remove this one"
         ) from error
+    protocol = replace(protocol, **found["windows"], **found["scales"])
     return config, protocol, [name for name, value in found.items() if not value]
 
 
@@ -94,15 +93,14 @@ def lookup(values: object, place: str) -> object:
     return values
 
 
-def check_config(config: Mask2FormerConfig) -> None:
+def _check(config: Mask2FormerConfig) -> None:
     """Raise ValueError if a setting is impossible."""
-    for name in sorted(SETTINGS.keys() - {"interaction_indexes"}):
+    for name in SETTINGS.keys() - {"interaction_indexes"}:
         value = getattr(config, name)
-        if not _is_count(value):
-            raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1")
         width = config.embed_dim * (config.deform_ratio if name == "deform_num_heads" else 1)
-        if not name.endswith("points") and int(width) % value:
-            raise ValueError(f"{name} is {value}, expected a divisor of {int(width)}")
+        is_divisor = _is_count(value) and int(width) % value == 0
+        if not (_is_count(value) if name.endswith("points") else is_divisor):
+            raise ValueError(f"{name} is {value!r}, expected a divisor of {int(width)}")
     starts = [first for first, _ in config.interaction_indexes]
     stops = [last + 1 for _, last in config.interaction_indexes]
     groups = zip(starts, stops, strict=True)
@@ -111,17 +109,6 @@ def check_config(config: Mask2FormerConfig) -> None:
             f"interaction_indexes are {config.interaction_indexes}, expected the first and last "
             f"blocks of groups that follow each other, from 0 to {config.depth - 1}"
         )
-
-
-def check_protocol(protocol: Protocol) -> None:
-    """Raise ValueError if windows or scales are impossible."""
-    counts = [protocol.resize.short, protocol.resize.long, protocol.resize.multiple]
-    if protocol.crop is not None:
-        counts += [protocol.crop, protocol.stride]
-    if not all(map(_is_count, counts)) or (protocol.crop and protocol.stride > protocol.crop):
-        raise ValueError(f"its windows or scales are impossible: {protocol}")
-    if not all(isinstance(ratio, int | float) and 0 < ratio <= 10 for ratio in protocol.ratios):
-        raise ValueError(f"its img_ratios are {protocol.ratios}, expected numbers between 0 and 10")
 
 
 def _is_count(value: object) -> bool:
@@ -134,7 +121,9 @@ def _windows(values: dict[str, object]) -> dict[str, object]:
     match lookup(test, "mode"), lookup(test, "crop_size"), lookup(test, "stride"):
         case "whole", _, _:
             return {"crop": None, "stride": None}
-        case "slide", [crop, width], [stride, step] if (crop, stride) == (width, step):
+        case "slide", [int(crop), width], [int(stride), step] if (
+            crop == width >= stride == step > 0
+        ):
             return {"crop": crop, "stride": stride}
         case "slide", crop, stride:
             raise ValueError(f"its windows are {crop} every {stride}, expected squares")
@@ -145,15 +134,18 @@ def _scales(values: dict[str, object]) -> dict[str, object]:
     """Protocol's resize, ratios and flip from the test pipeline; empty if it has none."""
     pipeline = lookup(values, "data.test.pipeline") or lookup(values, "test_pipeline")
     views = _step(pipeline, "MultiScaleFlipAug")
-    match lookup(views, "img_scale"):
-        case [int() as long, int() as short]:
-            rounding = _step(lookup(views, "transforms"), "ResizeToMultiple")
-            multiple = 1 if rounding is None else rounding.get("size_divisor", 32)
-            resize = ShortSide(min(long, short), max(long, short), multiple)
-        case _:
-            return {}
+    sides = lookup(views, "img_scale")
+    if not isinstance(sides, list):
+        return {}
+    rounding = _step(lookup(views, "transforms"), "ResizeToMultiple")
+    multiple = 1 if rounding is None else rounding.get("size_divisor", 32)
     ratios = lookup(views, "img_ratios") or 1.0
     ratios = tuple(ratios) if isinstance(ratios, list) else (ratios,)
+    if len(sides) != 2 or not all(map(_is_count, [*sides, multiple])):
+        raise ValueError(f"its img_scale is {sides} in steps of {multiple}, expected two sides")
+    if not all(isinstance(ratio, int | float) and 0 < ratio <= 10 for ratio in ratios):
+        raise ValueError(f"its img_ratios are {ratios}, expected numbers between 0 and 10")
+    resize = ShortSide(min(sides), max(sides), multiple)
     return {"resize": resize, "ratios": ratios, "flip": lookup(views, "flip") is True}
 
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from config import PredictorOptions
 from inference.onnx_metadata import HOW_TO_EXPORT, read_description
-from inference.protocol import Protocol
 from utils import InputError
 
 EXPORTED = (".onnx", ".pt2")  # what export.py writes
@@ -61,28 +60,14 @@ class OnnxModel(nn.Module):
             for values in (expects.mean, expects.std)
         )
 
-    def check_size(self, protocol: Protocol) -> None:
-        """Raise InputError where a file of one size would be shown other sizes."""
-        if self.size is None:
-            return
-        shown = {
-            (protocol.crop, protocol.crop) if protocol.crop else getattr(resize, "image_size", None)
-            for resize, _ in protocol.passes()
-        }
-        if shown != {self.size}:
-            raise InputError(self._only_its_size("leave out --imgsz, --mode, --tile and --scales"))
-
-    def _only_its_size(self, remedy: str) -> str:
-        height, width = self.size
-        return (
-            f"{self.path} takes {width} x {height} pixels only; {remedy}, or export it with "
-            "--dynamic"
-        )
-
     def forward(self, images: Tensor) -> Tensor:
         """Normalised windows (B, 3, H, W) -> logits (B, K, H, W) float32."""
         if self.size not in (None, tuple(images.shape[-2:])):
-            raise InputError(self._only_its_size("a picture is too small for such a window"))
+            height, width = self.size
+            raise InputError(
+                f"{self.path} takes {width} x {height} pixels only; leave out --imgsz, --mode, "
+                "--tile and --scales, or export it with --dynamic"
+            )
         pixels = (images * self.std + self.mean).round().cpu()
         parts = pixels.split(1 if self._one_by_one else len(pixels))
         return torch.cat([self._logits(part.numpy()) for part in parts]).to(images.device)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from common.tensor_files import check_state, hub_file, load_published
-from config import BACKBONES, HEADS, ModelConfig
+from config import BACKBONES, ModelConfig
 from data.labels.classes import ADE20K, VOC2012, Classes
 from inference.protocol import NO_LIMIT, Protocol, ShortSide
-from model import LinearHead
+from model import HEADS, LinearHead
 from utils import InputError
 
 BASE_URL = "https://dl.fbaipublicfiles.com/dinov2"
@@ -65,7 +65,7 @@ class OfficialHead:
     @property
     def channels(self) -> int:
         """Of the features: all blocks that the head reads."""
-        return HEADS[self.kind] * BACKBONES[self.backbone].embed_dim
+        return HEADS[self.kind][1] * BACKBONES[self.backbone].embed_dim
 
     @property
     def protocol(self) -> Protocol:

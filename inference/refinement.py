@@ -24,7 +24,7 @@ MAX_SCORES = 2**24  # classes x pixels that are filtered at a time; 64 MB
 def refined_strips(
     view_logits: Sequence[ViewLogits], image: np.ndarray
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Yield (rows, probabilities (K, rows, W)) of one picture, as inference.windows.strips does.
+    """Yield (rows, probabilities (K, rows, W)) of one picture, as windows.row_strips does.
 
     image: RGB (H, W, 3) uint8.
     """

@@ -146,7 +146,7 @@ def _forward(model: nn.Module, windows: Tensor, device: torch.device) -> Tensor:
     return logits
 
 
-def strips(
+def row_strips(
     view_logits: Sequence[ViewLogits], as_probabilities: bool
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield (rows, scores (K, rows, W)) of one picture from top to bottom.
@@ -166,7 +166,7 @@ def strips(
 def mean_scores(
     view_logits: Sequence[ViewLogits], top: int, bottom: int, as_probabilities: bool
 ) -> Tensor:
-    """Scores (K, bottom - top, W), see strips."""
+    """Scores (K, bottom - top, W), see row_strips."""
     first, *others = view_logits
     scores = first.rows(top, bottom)
     if others or as_probabilities:

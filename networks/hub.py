@@ -3,11 +3,9 @@
 import difflib
 import os
 import re
-import sys
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -23,8 +21,6 @@ from networks.weights import (
     read_weights,
 )
 from utils import InputError
-
-DINOV3_PACKAGES = "torchmetrics lightning_utilities termcolor"  # imported by DINOv3's hubconf.py
 
 
 def load_from_hub(name: str, num_blocks: int, hub_repo: str | None, weights: str) -> nn.Module:
@@ -78,9 +74,8 @@ def load_from_hub(name: str, num_blocks: int, hub_repo: str | None, weights: str
 def _load_entry(hub_repo: str, name: str, pretrained: bool) -> nn.Module:
     """Call the entry; whatever goes wrong becomes an InputError."""
     local = Path(hub_repo).is_dir()
-    if Path(hub_repo).is_file() or (
-        not local and not re.fullmatch(r"[\w-]+/[\w.-]+(:[\w./-]+)?", hub_repo)
-    ):
+    is_address = re.fullmatch(r"[\w-]+/[\w.-]+(:[\w./-]+)?", hub_repo)
+    if not local and (Path(hub_repo).is_file() or not is_address):
         raise InputError(f"--hub-repo {hub_repo}: no such folder, and not a GitHub owner/name:ref")
     # xFormers changes nothing here but refuses to run on a CPU; the official code asks this.
     os.environ.setdefault("XFORMERS_DISABLED", "1")
@@ -91,51 +86,38 @@ def _load_entry(hub_repo: str, name: str, pretrained: bool) -> nn.Module:
             return torch.hub.load(hub_repo, name, pretrained=pretrained, verbose=False, **source)
     except InputError:
         raise
-    except ConnectionError as error:
-        raise InputError(str(error)) from error
-    except ImportError as error:
-        advice = _import_advice(error, hub_repo, name)
-        raise InputError(f"--hub-repo {hub_repo} cannot be imported ({error}); {advice}") from error
-    except FileNotFoundError as error:
-        raise InputError(f"--hub-repo {hub_repo}: {error.filename} is missing") from error
-    except OSError as error:
-        raise _not_fetched(hub_repo, name, error) from error
-    except Exception as error:  # a cut or foreign file of weights fails in many ways
-        if "no internet connection" in str(error):
-            raise _not_fetched(hub_repo, name, error) from error
-        if "Cannot find callable" in str(error):
-            raise InputError(f"--hub-repo {hub_repo} does not offer the backbone {name}") from error
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
-        if not pretrained or name not in config.BACKBONES:
-            raise InputError(
-                f"--hub-repo {hub_repo}: entry {name} failed ({reason}); docs/backbones.md shows "
-                "what an entry needs"
-            ) from error
-        raise InputError(
+    except Exception as error:  # of the network, the folder's code, a cut or foreign file
+        raise InputError(_failure(error, hub_repo, name, pretrained)) from error
+
+
+def _failure(error: Exception, hub_repo: str, name: str, pretrained: bool) -> str:
+    """Why an entry could not be loaded, and what to do."""
+    known = config.BACKBONES.get(name)
+    reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
+    is_missing = isinstance(error, FileNotFoundError)
+    if isinstance(error, ImportError):
+        return (
+            f"--hub-repo {hub_repo} cannot be imported ({error}); install what it needs, and give "
+            "its modules other names than those of this repository (docs/backbones.md)"
+        )
+    if (isinstance(error, OSError) and not is_missing) or "no internet" in str(error):
+        has_own = known and known.hub_repo in (config.THIS_REPO, config.DINOV2_REPO)
+        code = ". for this repository's own code" if has_own else "DIR, a clone of the code"
+        return (
+            f"cannot fetch {hub_repo}{'' if known else ' (no folder here)'} or its weights "
+            f"({error}); without a network pass --hub-repo {code}, and --weights FILE for the "
+            "weights (docs/offline.md)"
+        )
+    if "Cannot find callable" in str(error):
+        return f"--hub-repo {hub_repo} does not offer the backbone {name}"
+    if pretrained and known and not is_missing:
+        return (
             f"the weights of {name} cannot be loaded ({reason}); delete their file in "
             f"{torch.hub.get_dir()}/checkpoints, so that it is fetched again"
-        ) from error
-
-
-def _import_advice(error: ImportError, hub_repo: str, name: str) -> str:
-    """What to do about a module that an entry's file cannot import."""
-    module = (error.name or "").partition(".")[0]
-    own = Path(hub_repo, module), Path(hub_repo, f"{module}.py")
-    if module in sys.modules and any(path.exists() for path in own):
-        return f"rename the folder's module {module}, as another of that name is loaded already"
-    if not isinstance(error, ModuleNotFoundError):
-        return "docs/backbones.md shows what an entry needs"
-    return f"pip install {DINOV3_PACKAGES if name.startswith('dinov3_') else module}"
-
-
-def _not_fetched(hub_repo: str, name: str, error: Exception) -> InputError:
-    known = config.BACKBONES.get(name)
-    has_own = known and known.hub_repo in (config.THIS_REPO, config.DINOV2_REPO)
-    code = ". for this repository's own code" if has_own else "DIR, a clone of the code"
-    return InputError(
-        f"cannot fetch {hub_repo}{'' if known else ' (no folder here)'} or its weights ({error}); "
-        f"without a network pass --hub-repo {code}, and --weights FILE for the weights "
-        "(docs/offline.md)"
+        )
+    return (
+        f"--hub-repo {hub_repo}: entry {name} failed ({reason}); docs/backbones.md shows what an "
+        "entry needs"
     )
 
 
@@ -145,11 +127,8 @@ def _complete(backbone: nn.Module, name: str, weights: str) -> None:
     if isinstance(patch_size, tuple | list) and len(set(patch_size)) == 1:
         patch_size = patch_size[0]
     n_blocks = getattr(backbone, "n_blocks", None) or len(getattr(backbone, "blocks", ()))
-    sizes = {
-        "patch_size": patch_size,
-        "embed_dim": getattr(backbone, "embed_dim", None),
-        "n_blocks (or blocks)": n_blocks,
-    }
+    embed_dim = getattr(backbone, "embed_dim", None)
+    sizes = {"patch_size": patch_size, "embed_dim": embed_dim, "n_blocks (or blocks)": n_blocks}
     for attribute, value in sizes.items():
         if type(value) is not int or value < 1:
             raise InputError(
@@ -160,8 +139,13 @@ def _complete(backbone: nn.Module, name: str, weights: str) -> None:
     if SAT493M in Path(weights).name:
         print(f"{name}: pictures are normalised by the mean and std of SAT-493M")
         mean, std = config.SAT493M_MEAN, config.SAT493M_STD
-    mean, std = _floats(getattr(backbone, "mean", mean)), _floats(getattr(backbone, "std", std))
-    if not are_mean_and_std(mean, std):
+    mean, std = getattr(backbone, "mean", mean), getattr(backbone, "std", std)
+    try:
+        mean, std = (tuple(float(value) for value in values) for values in (mean, std))
+        are_plausible = are_mean_and_std(mean, std)
+    except (TypeError, ValueError):
+        are_plausible = False
+    if not are_plausible:
         raise InputError(
             f"{name}: the model's mean and std must be three numbers each, for RGB 0..1; they are "
             f"{mean} and {std}"
@@ -183,14 +167,6 @@ def _complete(backbone: nn.Module, name: str, weights: str) -> None:
     for augmentation in ("shift_coords", "jitter_coords", "rescale_coords"):
         if hasattr(rope, augmentation):
             setattr(rope, augmentation, None)
-
-
-def _floats(values: Any) -> tuple[float, ...]:
-    """The numbers of a sequence or tensor; empty where it holds something else."""
-    try:
-        return tuple(float(value) for value in values)
-    except (TypeError, ValueError):
-        return ()
 
 
 @torch.no_grad()

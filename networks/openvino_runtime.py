@@ -4,19 +4,21 @@ OpenVINO is an optional dependency: `pip install openvino`.
 """
 
 import logging
+import math
 import sys
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib.util import find_spec
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from networks.positions import constant_positions
+from networks.positions import traceable_positions
 from utils import InputError
 
 KEPT_SIZES = 4  # compiled models; each holds a copy of the weights
@@ -45,7 +47,7 @@ def pays() -> bool:
 class OpenVinoBackbone:
     """Calls like the backbone: images (B, 3, H, W) float32 to a tuple of one map (B, L*D, h, w).
 
-    It compiles one model per input size (H, W), and compares it with torch on its first image.
+    It compiles one model for each input size (H, W), and compares it with torch.
 
     Args:
         backbone: frozen, on the CPU, in float32. Its forward gives a tuple of L maps (B, D, h, w).
@@ -73,41 +75,33 @@ class OpenVinoBackbone:
             raise InputError(f"--runtime openvino computes in float32 or bfloat16, not {dtype}")
         self.backbone = backbone
         self.dtype = dtype
-        self._is_optional = is_optional
-        self._failed = False
-        self._after = after
-        self._seen: Counter[tuple[int, int]] = Counter()
         self.compile_seconds = 0.0
-        self._compiled: dict[tuple[int, int], Infer] = {}  # the one used last comes last
+        self._is_optional = is_optional
+        self._after: float = after
+        self._seen: Counter[tuple[int, int]] = Counter()
+        self._compiled = lru_cache(KEPT_SIZES)(self._compile)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
         size = tuple(images.shape[-2:])
-        if self._failed or self._seen[size] < self._after:
-            self._seen[size] += len(images)
-            return self._by_torch(images)
-        infer = self._compiled.pop(size, None)
-        if infer is None:
-            if len(self._compiled) == KEPT_SIZES:
-                self._compiled.pop(next(iter(self._compiled)))
+        if self._seen[size] >= self._after:
             try:
-                infer = self._compile(size, images[:1])
+                infer = self._compiled(size)
+                features = [torch.from_numpy(infer(image[None].numpy())) for image in images]
+                return (torch.cat(features),)
             except InputError as error:
                 if not self._is_optional:
                     raise
                 print(f"going on in torch: {error}", file=sys.stderr)
-                self._failed = True
-                return self._by_torch(images)
-        self._compiled[size] = infer
-        return (torch.cat([torch.from_numpy(infer(image[None].numpy())) for image in images]),)
-
-    def _by_torch(self, images: Tensor) -> tuple[Tensor, ...]:
+                self._after = math.inf
+        self._seen[size] += len(images)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             return tuple(maps.float() for maps in self.backbone(images))
 
-    def _compile(self, size: tuple[int, int], image: Tensor) -> Infer:
+    def _compile(self, size: tuple[int, int]) -> Infer:
         started = time.perf_counter()
         infer = compile_backbone(self.backbone, size, self.dtype)
+        image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
         expected = torch.cat(self.backbone(image), dim=1)
         found = torch.from_numpy(infer(image.numpy()))
         distance = ((found - expected).norm() / expected.norm()).item()
@@ -138,7 +132,7 @@ def compile_backbone(backbone: nn.Module, size: tuple[int, int], dtype: torch.dt
     from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 
     try:
-        with constant_positions(backbone, size), quiet():
+        with traceable_positions(backbone, size), quiet():
             program = torch.export.export(_Maps(backbone).eval(), (torch.zeros(1, 3, *size),))
             # The frontend itself, not convert_model, which reports its use over the network.
             frontend = FrontEndManager().load_by_framework("pytorch")

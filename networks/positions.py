@@ -7,6 +7,7 @@ vit.py calls torch's own function, which is faster and equally exact.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -33,20 +34,30 @@ def resized_positions(backbone: nn.Module, tokens: Tensor, width: int, height: i
     return torch.cat([table[:, :1], resized[None]], dim=1).to(tokens.dtype)
 
 
-@contextmanager
-def constant_positions(backbone: nn.Module, image_size: tuple[int, int]) -> Iterator[None]:
-    """The position embedding of one size (H, W) is a constant within the with-block.
+def has_dinov2_positions(backbone: nn.Module) -> bool:
+    return hasattr(backbone, "interpolate_pos_encoding") and hasattr(backbone, "pos_embed")
 
-    A backbone without a position table, or with another way to resize it, is left as it is.
+
+@contextmanager
+def traceable_positions(
+    backbone: nn.Module, image_size: tuple[int, int] | None = None
+) -> Iterator[None]:
+    """Within the block, the position embedding is a constant: that of image_size (H, W).
+
+    image_size: padded to whole patches; None for plain arithmetic of any size. Other backbones than
+    DINOv2's are left as they are.
     """
-    if not hasattr(backbone, "interpolate_pos_encoding"):
+    if not has_dinov2_positions(backbone):
         yield
         return
-    height, width = image_size
-    patches = (height // backbone.patch_size) * (width // backbone.patch_size)
-    tokens = backbone.pos_embed.new_empty(1, 1 + patches, backbone.embed_dim)
-    constant = backbone.interpolate_pos_encoding(tokens, width, height).detach().clone()
-    backbone.interpolate_pos_encoding = lambda x, w, h: constant
+    if image_size is None:
+        backbone.interpolate_pos_encoding = partial(resized_positions, backbone)
+    else:
+        rows, columns = (-(-side // backbone.patch_size) for side in image_size)
+        tokens = backbone.pos_embed.new_empty(1, 1 + rows * columns, backbone.embed_dim)
+        height, width = rows * backbone.patch_size, columns * backbone.patch_size
+        constant = backbone.interpolate_pos_encoding(tokens, width, height).detach().clone()
+        backbone.interpolate_pos_encoding = lambda x, w, h: constant
     try:
         yield
     finally:

@@ -25,17 +25,14 @@ KEPT_BYTES = 64 * 2**20  # of matrices for the sizes that were used last
 Taps = list[tuple[Tensor, Tensor]]
 
 
-def center_padding(size: int, multiple: int) -> tuple[int, int]:
-    """Pixels before and after that bring size up to a multiple; the odd one goes after."""
-    padding = -size % multiple
-    return padding // 2, padding - padding // 2
-
-
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
-    """(B, C, H, W) padded with zeros, the mean colour of normalised images, on all four sides."""
-    top, bottom = center_padding(images.shape[-2], multiple)
-    left, right = center_padding(images.shape[-1], multiple)
-    return F.pad(images, (left, right, top, bottom))
+    """(B, C, H, W) padded with zeros, the mean colour of normalised images, on all four sides.
+
+    The odd pixel goes after.
+    """
+    rows, columns = (-side % multiple for side in images.shape[-2:])
+    top, left = rows // 2, columns // 2
+    return F.pad(images, (left, columns - left, top, rows - top))
 
 
 def _taps(in_size: int, out_size: int) -> Taps:

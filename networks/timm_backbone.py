@@ -23,7 +23,6 @@ from networks.weights import (
     SAT493M,
     FileOfWeights,
     check_depth,
-    from_hugging_face,
     init_random_weights,
     load_weights,
     print_licence,
@@ -70,7 +69,7 @@ def load_from_timm(name: str, num_blocks: int, weights: str) -> nn.Module:
     unused = _check_fits(model_name)
     path = weights
     if weights == "pretrained":
-        path = from_hugging_face(name, cfg.hf_hub_id, cfg.hf_hub_filename or WEIGHTS_FILE)
+        path = _from_hugging_face(name, cfg.hf_hub_id, cfg.hf_hub_filename or WEIGHTS_FILE)
     model = _create(model_name)
     check_depth(name, len(model.blocks), num_blocks)
     file = None if weights == "none" else _converted(read_weights(path, model.state_dict()), model)
@@ -200,27 +199,41 @@ def _feature_maps(
 # -- weights ---------------------------------------------------------------------------------------
 
 
+def _from_hugging_face(name: str, repository: str | None, file: str) -> str:
+    """The path of a published file, downloaded if the Hugging Face hub's cache lacks it."""
+    import huggingface_hub as hub
+
+    if not repository:
+        raise InputError(f"{name} has no published weights; pass --weights FILE, or none")
+    cached = hub.try_to_load_from_cache(repository, file)
+    if isinstance(cached, str):
+        return cached
+    try:
+        # Fails at once without a network, where a download tries for 50 s.
+        hub.get_hf_file_metadata(hub.hf_hub_url(repository, file))
+        return hub.hf_hub_download(repository, file)
+    except Exception as error:  # of the network, the hub, the account or the disk
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
+        raise InputError(
+            f"the weights of {name} cannot be fetched ({reason}); fetch {file} from "
+            f"https://huggingface.co/{repository} elsewhere and pass --weights FILE"
+        ) from error
+
+
 def _converted(file: FileOfWeights, model: nn.Module) -> FileOfWeights:
     """A file's tensors by timm's names, from those of the original code too."""
     state, expected = file.tensors, model.state_dict().keys()
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is None:
         return file
-    # timm knows some original files by the prefix of their names.
-    converted, problem = {}, ""
-    for source in (state, file.content):
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):  # it may print a line for each block
-                found = convert(dict(source), model)
-        except Exception as error:  # foreign tensors fail in many ways
-            problem = " ".join(f"{type(error).__name__} {error}".split())[:200]
-        else:
+    converted: dict[str, Tensor] = {}
+    for source in (state, file.content):  # timm knows some original files by their prefix
+        # It may print a line for each block, and foreign tensors fail in many ways.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
+            found = convert(dict(source), model)
             converted = max(converted, found, key=lambda names: len(expected & names.keys()))
     if not converted:
-        raise InputError(
-            f"{file.path} does not fit this backbone: {file.found}; timm cannot convert them "
-            f"({problem})"
-        )
+        return file
     bias = state.get("blocks.0.attn.qkv.bias")
     is_kept = any(name.startswith("blocks.0.attn.q") and "bias" in name for name in converted)
     if bias is not None and bias.any() and not is_kept:

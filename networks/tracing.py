@@ -1,10 +1,6 @@
 """A model as torch.export sees it: from a picture to logits at its size, for one size or any."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from inspect import signature
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +8,9 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.func import functional_call
 
-from networks.positions import constant_positions, resized_positions
 from networks.resampling import unpadding_weights
-from utils import InputError
 
 LARGEST_GRID, LARGEST_BATCH = 512, 1024  # patches along a side and pictures, in dynamic files
-DEFERRED = "prefer_deferred_runtime_asserts_over_guards"
 
 
 class PictureModel(nn.Module):
@@ -97,40 +90,6 @@ class Float16Weights(nn.Module):
         return functional_call(self.model, weights, (images,))
 
 
-def whole_patches(model: nn.Module, image_size: tuple[int, int]) -> tuple[int, int]:
-    """(H, W) rounded up to multiples of the model's patch size."""
-    patch = model.input_format.patch_size
-    height, width = (-(-side // patch) * patch for side in image_size)
-    return height, width
-
-
-def has_dinov2_positions(backbone: nn.Module) -> bool:
-    return hasattr(backbone, "interpolate_pos_encoding") and hasattr(backbone, "pos_embed")
-
-
-@contextmanager
-def traceable_positions(
-    model: nn.Module, image_size: tuple[int, int], dynamic: bool
-) -> Iterator[None]:
-    """Position embedding as a constant, or as plain arithmetic of the size, while exporting.
-
-    Other backbones than DINOv2's are traced as they are, for one size.
-    """
-    backbone = model.backbone
-    if not has_dinov2_positions(backbone):
-        yield
-        return
-    if not dynamic:
-        with constant_positions(backbone, whole_patches(model, image_size)):
-            yield
-        return
-    backbone.interpolate_pos_encoding = partial(resized_positions, backbone)
-    try:
-        yield
-    finally:
-        del backbone.interpolate_pos_encoding  # the class's own shows again
-
-
 def traced(wrapped: nn.Module, image_size: tuple[int, int], patch: int | None) -> ExportedProgram:
     """A PictureModel's graph for one picture of image_size (H, W).
 
@@ -138,8 +97,6 @@ def traced(wrapped: nn.Module, image_size: tuple[int, int], patch: int | None) -
     """
     if patch is None:
         return torch.export.export(wrapped, (torch.zeros(1, 3, *image_size),))
-    if DEFERRED not in signature(torch.export.export).parameters:
-        raise InputError("--dynamic needs torch 2.9 or newer: update it, or export for one --imgsz")
     height, width = (
         torch.export.Dim(name, min=patch + 1, max=LARGEST_GRID * patch)
         for name in ("height", "width")
@@ -152,5 +109,6 @@ def traced(wrapped: nn.Module, image_size: tuple[int, int], patch: int | None) -
         wrapped,
         (torch.zeros(2, 3, *sides),),
         dynamic_shapes={"images": {0: batch, 2: height, 3: width}},
-        **{DEFERRED: True},  # checks that hold for all sizes, which the exporter cannot prove
+        # Checks that hold for all sizes, which the exporter cannot prove.
+        prefer_deferred_runtime_asserts_over_guards=True,
     )

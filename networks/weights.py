@@ -1,27 +1,65 @@
-"""Weights of backbones: random, from files, from the Hugging Face hub; and their fingerprint."""
+"""Weights of backbones: random, or from files in the layouts of several libraries; fingerprints."""
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.checkpoints import short
-from common.tensor_files import load_tensors
-from networks.weight_layouts import OWN_NAMES, find_layout, named_tensors, official_tensors
+from common.tensor_files import check_state, load_tensors
 from utils import InputError
 
+# The patterns that turn each library's names of tensors of DINOv2 and DINOv3 into official ones.
+# They are applied in order, until the backbone has a tensor of that name.
+LAYOUTS = {
+    "the official code's, in chunks": ((r"^blocks\.\d+\.(?=\d+\.)", "blocks."),),
+    "those of Hugging Face transformers": (
+        (r"^embeddings\.(cls_token|mask_token|register_tokens)$", r"\1"),
+        (r"^embeddings\.position_embeddings$", "pos_embed"),
+        (r"^embeddings\.patch_embeddings\.(projection\.)?", "patch_embed.proj."),
+        (r"^(encoder\.|model\.)?layer\.(?=\d+\.)", "blocks."),
+        (r"^layernorm\.", "norm."),
+        (r"\.attention\.attention\.(q|k|v)(uery|ey|alue)\.", r".attn.\1."),  # before version 5
+        (r"\.attention\.(q|k|v)_proj\.", r".attn.\1."),
+        (r"\.attention\.(output\.dense|o_proj)\.", ".attn.proj."),
+        (r"\.layer_scale(\d)\.lambda1$", r".ls\1.gamma"),
+        (r"\.mlp\.weights_in\.", ".mlp.w12."),
+        (r"\.mlp\.weights_out\.", ".mlp.w3."),
+        (r"\.mlp\.gate_proj\.", ".mlp.w1."),
+    ),
+    "those of timm": (
+        (r"^reg_token$", "register_tokens"),
+        (r"\.gamma_(\d)$", r".ls\1.gamma"),
+        (r"\.attn\.(q|v)_bias$", r".attn.\1.bias"),
+        (r"\.mlp\.fc1_g\.", ".mlp.w1."),
+        (r"\.mlp\.fc1_x\.", ".mlp.w2."),
+        (r"\.mlp\.fc1\.", ".mlp.w12."),
+        (r"\.mlp\.fc2\.", ".mlp.w3."),
+    ),
+}
+# In transformers too; the official names depend on whether there is a gate_proj.
+GATED = ((r"\.mlp\.up_proj\.", ".mlp.w2."), (r"\.mlp\.down_proj\.", ".mlp.w3."))
+PLAIN = ((r"\.mlp\.up_proj\.", ".mlp.fc1."), (r"\.mlp\.down_proj\.", ".mlp.fc2."))
+# Official layers, and the layers whose rows they join.
+JOINED = {".attn.qkv.": (".attn.q.", ".attn.k.", ".attn.v."), ".mlp.w12.": (".mlp.w1.", ".mlp.w2.")}
+PREFERRED = {"teacher", "ema"}  # averaged weights, which DINO's trainings and timm's evaluate
 # In files only: a classifier, and a norm of DINOv3's pretraining.
 NOT_BACKBONE = ("head.", "local_cls_norm.")
-# Of DINOv3's official code, computed when the network is built; other libraries do not save them.
-COMPUTED = ("rope_embed.periods", "attn.qkv.bias_mask")
+# No feature depends on the mask token. The others are computed when DINOv3's network is built.
+NOT_IN_FILES = ("mask_token", "rope_embed.periods", "attn.qkv.bias_mask")
 HEADS_LAYERS = ("conv_seg.weight", "classify.weight")  # the last ones of heads
+MAX_NAME = 200  # characters
 SAT493M = "sat493m"  # in the names of DINOv3's weights that were trained on satellite images
 FREE_LICENCES = ("apache-2.0", "mit", "bsd-3-clause")
+
+Rules = Collection[tuple[str, str]]
 
 
 def init_random_weights(backbone: nn.Module) -> None:
@@ -53,29 +91,40 @@ class FileOfWeights:
 
 
 def read_weights(path: str | Path, expected: Mapping[str, Tensor]) -> FileOfWeights:
-    """The tensors of a backbone from a file in a known layout, see weight_layouts.py.
-
-    They may stand below any prefix, as in a larger model's or a training's file, a fine-tuned
-    checkpoint of this project, or a teacher of DINOv2's training.
+    """The tensors of a backbone from a file in one of LAYOUTS, below any prefix, in nested dicts.
 
     path: a file of tensors, or the index (.json) of several.
     expected: the backbone's tensors.
     """
     content = _read(Path(path))
-    tensors = named_tensors(content)
-    title, prefix, count = find_layout(path, tensors, expected)
-    is_known = count >= len(expected) / 10
-    if not is_known:
+    tensors = _named_tensors(content)
+    rules = GATED if any(".mlp.gate_proj." in name for name in tensors) else PLAIN
+    rules += tuple(rule for layout in LAYOUTS.values() for rule in layout)
+    own = {*expected, *(_renamed(name, rules) for name in expected)}
+    wanted = set(own)
+    for joined, parts in JOINED.items():
+        wanted |= {name.replace(joined, part) for name in own for part in parts}
+    official = partial(_renamed, rules=rules, known=expected)
+    prefix, count = _find_prefix(
+        path, tensors, lambda name: official(name) in wanted, len(expected) / 2
+    )
+    if count < len(expected) / 10:
         if any(name.endswith(HEADS_LAYERS) for name in tensors):
             raise InputError(
                 f"{path} holds a segmentation head without its backbone; a head is run by --model "
                 "FILE, and --weights takes a backbone's file"
             )
-        title, prefix = OWN_NAMES, ""
-    state = official_tensors(tensors, title, prefix, expected)
-    found = f"its names are {title if is_known else 'of no known layout'}"
-    found += f" below {short(prefix)}" if prefix else ""
-    state = {k: v for k, v in state.items() if k in expected or not k.startswith(NOT_BACKBONE)}
+        found = "its names are of no known layout"
+    else:
+        inner = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        found = f"its names are {_layout(inner.keys() - expected)}"
+        found += f" below {prefix}" if prefix else ""
+        tensors = {official(name): value for name, value in inner.items()}
+        for joined, parts in JOINED.items():
+            if not any(f"{parts[0]}weight" in name for name in own):
+                _join(tensors, joined, parts)
+        _fit_tokens(tensors, expected)
+    state = {k: v for k, v in tensors.items() if k in expected or not k.startswith(NOT_BACKBONE)}
     return FileOfWeights(str(path), state, found, content)
 
 
@@ -97,62 +146,117 @@ def _read(path: Path) -> dict:
     return content
 
 
-def from_hugging_face(name: str, repository: str | None, file: str) -> str:
-    """The path of a published file, downloaded if the Hugging Face hub's cache lacks it.
+def _named_tensors(content: Mapping) -> dict[str, Tensor]:
+    """All tensors of nested dicts, by their keys joined with dots; other values are left out.
 
-    name: of the backbone, for errors. Without a network this fails at once.
+    So are tensors without plain numbers, which might be larger than the file, and names that no
+    library gives.
     """
-    import huggingface_hub as hub
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()  # a hostile file may hold one dict many times
 
-    if not repository:
-        raise InputError(f"{name} has no published weights; pass --weights FILE, or none")
-    cached = hub.try_to_load_from_cache(repository, file)
-    if isinstance(cached, str):
-        return cached
-    try:
-        # One try; a download tries for 50 s.
-        hub.get_hf_file_metadata(hub.hf_hub_url(repository, file))
-        return hub.hf_hub_download(repository, file)
-    except Exception as error:  # of the network, the hub, the account or the disk
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:160]
-        page = f"https://huggingface.co/{repository}"
-        advice = f"fetch {file} from {page} elsewhere and pass --weights FILE"
-        if type(error).__name__ == "GatedRepoError":
-            advice = f"ask for access on {page}, then run `hf auth login`"
-        raise InputError(f"the weights of {name} cannot be fetched ({reason}); {advice}") from error
+    def visit(values: Mapping, prefix: str) -> None:
+        seen.add(id(values))
+        for key, value in values.items():
+            name = f"{prefix}{key}" if isinstance(key, str) else ""
+            if not name.isprintable() or not 0 < len(name) <= MAX_NAME:
+                continue
+            if isinstance(value, Mapping) and id(value) not in seen and len(seen) < 100:
+                visit(value, f"{name}.")
+            elif isinstance(value, Tensor) and _has_plain_numbers(value):
+                found[name] = value
+
+    visit(content, "")
+    return found
+
+
+def _has_plain_numbers(value: Tensor) -> bool:
+    is_plain = value.layout == torch.strided and not value.is_meta
+    return is_plain and value.nbytes <= value.untyped_storage().nbytes()
+
+
+def _renamed(name: str, rules: Rules, known: Collection[str] = ()) -> str:
+    for pattern, official in rules:
+        if name in known:
+            break
+        name = re.sub(pattern, official, name)
+    return name
+
+
+def _layout(names: Collection[str]) -> str:
+    """Whose names these are, those of the backbone left out."""
+    for title, rules in LAYOUTS.items():
+        if any(_renamed(name, rules) != name for name in names):
+            return title
+    return "this backbone's own"
+
+
+def _find_prefix(
+    path: object, names: Collection[str], fits: Callable[[str], bool], enough: float
+) -> tuple[str, int]:
+    """The prefix below which most names fit a backbone, and how many.
+
+    Equal votes go to PREFERRED, then to the shortest prefix. Raises InputError where enough names
+    fit below two prefixes alike.
+    """
+    votes: Counter[str] = Counter()
+    for name in names:
+        for end in (0, *(dot.end() for dot in re.finditer(r"\.", name))):
+            votes[name[:end]] += fits(name[end:])
+    most = max(votes.values(), default=0)
+    best = sorted(prefix for prefix, count in votes.items() if count == most)
+    best = [p for p in best if PREFERRED & set(re.split(r"[._]", p))] or best
+    others = [prefix for prefix in best if not prefix.startswith(best[0])]
+    if most > enough and others:
+        raise InputError(
+            f"{path} holds several backbones that fit, below {best[0]} and {others[0]}; save the "
+            "tensors of one of them"
+        )
+    return best[0] if best else "", most
+
+
+def _join(state: dict[str, Tensor], joined: str, parts: tuple[str, ...]) -> None:
+    """Replace the parts of layers by one tensor; keys without a bias get zeros.
+
+    Such a bias adds the same to all scores of a query, which the softmax ignores.
+    """
+    for first in [name for name in state if parts[0] in name]:
+        names = [first.replace(parts[0], part) for part in parts]
+        if first.endswith(".bias") and names[1] not in state and ".attn." in joined:
+            state[names[1]] = torch.zeros_like(state[first])
+        found = [state.get(name) for name in names]
+        if all(p is not None and p.ndim and p.shape == found[0].shape for p in found):
+            state[first.replace(parts[0], joined)] = torch.cat(found)
+            for name in names:
+                del state[name]
+
+
+def _fit_tokens(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Give tokens and positions the names and shapes that they have in the backbone."""
+    if "register_tokens" in state.keys() - expected and "pos_embed" not in state:
+        state["storage_tokens"] = state.pop("register_tokens")  # DINOv3 has rotary positions
+    for name in ("pos_embed", "mask_token"):
+        value, like = state.get(name), expected.get(name)
+        if value is None or like is None:
+            continue
+        if name == "mask_token" and value.numel() == like.numel():
+            state[name] = value.reshape(like.shape)
+        elif value.shape == like[:, 1:].shape:
+            # timm's class token holds its row of the position table.
+            state[name] = F.pad(value, (0, 0, 1, 0))
 
 
 def load_weights(backbone: nn.Module, file: FileOfWeights) -> None:
-    """Load all tensors of a backbone; only what no feature depends on may be missing."""
+    """Load all tensors of a backbone; only NOT_IN_FILES may be missing."""
     expected = backbone.state_dict()
-    state = dict(file.tensors)
-    for name, value in expected.items():
-        if name == "mask_token":  # of the pretraining; timm's files lack it
-            state.setdefault(name, torch.zeros_like(value))
-        elif name.endswith(COMPUTED):
-            state.setdefault(name, value)
-    if problem := _differences(state, expected):
-        shard = re.search(r"-\d+-of-\d+\.", file.path)
-        advice = "the index (.json) beside it" if shard else "a file of its architecture"
-        raise InputError(
-            f"{file.path} does not fit this backbone: {file.found}; {problem}; pass {advice}"
-        )
+    state = {name: value for name, value in expected.items() if name.endswith(NOT_IN_FILES)}
+    state |= file.tensors
+    is_part = re.search(r"-\d+-of-\d+\.", file.path)
+    advice = "the index (.json) beside it" if is_part else "a file of its architecture"
+    check_state(
+        state, expected, f"{file.path} does not fit this backbone, {file.found}; pass {advice}"
+    )
     backbone.load_state_dict(state, strict=True)
-
-
-def _differences(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
-    """How the names and shapes of a file's tensors differ from the model's; empty if not at all."""
-    missing, unknown = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected)
-    parts = []
-    if missing:
-        parts.append(f"{len(missing)} of {len(expected)} tensors are missing, first {missing[0]}")
-    if unknown:
-        parts.append(f"{len(unknown)} are unknown, first {short(unknown[0])}")
-    if not parts:
-        shapes = {name: (tuple(found[name].shape), tuple(v.shape)) for name, v in expected.items()}
-        others = [(name, *pair) for name, pair in shapes.items() if pair[0] != pair[1]]
-        parts += ["{} is {}, expected {}".format(*other) for other in others[:1]]
-    return "; ".join(parts)
 
 
 def check_depth(name: str, n_blocks: int, num_blocks: int) -> None:

@@ -23,7 +23,7 @@ from data.labels.classes import BACKGROUND_NAMES, Classes, colour_table, is_back
 from results.polygons import Part, Tracing, trace
 from utils import InputError, remove_leftovers, temporary_path, write_atomically
 
-FILES = {  # of each kind: what is written for a picture, and where a copy of the picture goes
+FORMATS = {  # of each kind: what is written for a picture, and where a copy of the picture goes
     "labelme": ("labelme/{}.json", "labelme/{}"),
     "coco": (".coco/{}.json", "coco/images/{}"),  # joined in the end
     "yolo": ("yolo/images/{}.txt", "yolo/images/{}"),  # labels/ in place of the last images/
@@ -37,7 +37,7 @@ OFF_GRID = 0.01  # pixels
 
 def annotation_files(folder: Path, name: Path, kinds: Iterable[str]) -> dict[str, Path]:
     """The files of one picture by those kinds that are data sets; name: without extension."""
-    names = {kind: FILES[kind][0].format(name.as_posix()) for kind in kinds if kind in FILES}
+    names = {kind: FORMATS[kind][0].format(name.as_posix()) for kind in kinds if kind in FORMATS}
     if "yolo" in names:
         names["yolo"] = "/labels/".join(names["yolo"].rsplit("/images/", 1))
     return {kind: folder / text for kind, text in names.items()}
@@ -56,17 +56,17 @@ def check_new(folder: Path, names: Iterable[Path], kinds: Collection[str]) -> No
 
 
 class AnnotationFiles:
-    """Writes data sets of some kinds of FILES into a folder; other kinds are passed over."""
+    """Writes data sets of some kinds of FORMATS into a folder; other kinds are passed over."""
 
     def __init__(self, folder: Path, classes: Classes, kinds: Collection[str], tracing: Tracing):
         self.folder, self.classes, self.tracing = folder, classes, tracing
-        self.kinds = [kind for kind in FILES if kind in kinds]
+        self.kinds = [kind for kind in FORMATS if kind in kinds]
         shown = [k for k, name in enumerate(classes.names) if not is_background(name)]
         self._numbers = {k: number for number, k in enumerate(shown)}  # of YOLO; COCO's plus one
         self._counts = np.zeros(3, np.int64)  # parts, parts left out, ignored pixels
-        odd = [name for name in classes.names if ":" in name or name.startswith("#")]
-        if "dataset" in kinds and odd:
-            raise InputError(f"--save dataset: its labelmap.txt cannot hold the name {odd[0]}")
+        for name in classes.names if "dataset" in kinds else ():
+            if ":" in name or name.startswith("#"):
+                raise InputError(f"--save dataset: its labelmap.txt cannot hold the name {name}")
 
     def add(self, path: Path, name: Path, labels: np.ndarray) -> None:
         """Write the files of a picture; labels: (H, W) uint8 as it is upright."""
@@ -74,8 +74,12 @@ class AnnotationFiles:
             return
         files = annotation_files(self.folder, name, self.kinds)
         picture = f"{name.as_posix()}{path.suffix}"
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read again ({error.strerror})") from error
         for kind in self.kinds:
-            write_atomically(self.folder / FILES[kind][1].format(picture), path.read_bytes())
+            write_atomically(self.folder / FORMATS[kind][1].format(picture), content)
         if "dataset" in files:
             write_mask(files.pop("dataset"), labels, self.classes.palette)
         if files:
@@ -126,11 +130,9 @@ class AnnotationFiles:
         num_parts, left_out, ignored = sum(gathered(self._counts))
         if not (is_main() and self.kinds and names):
             return
-        there = {
-            kind: [n for n in names if annotation_files(self.folder, n, [kind])[kind].is_file()]
-            for kind in self.kinds
-        }
-        for name, text in self._joint_files(there).items():
+        files = {name: annotation_files(self.folder, name, self.kinds).values() for name in names}
+        done = [name for name in names if all(path.is_file() for path in files[name])]
+        for name, text in self._joint_files(done).items():
             write_atomically(self.folder / name, text.encode())
         if set(self.kinds) & set(POLYGONS):
             print(
@@ -145,7 +147,8 @@ class AnnotationFiles:
         for kind in self.kinds if zipped else ():
             print(_pack(self.folder / kind))
 
-    def _joint_files(self, there: dict[str, list[Path]]) -> dict[str, str]:
+    def _joint_files(self, done: list[Path]) -> dict[str, str]:
+        """What a data set has once, by its name below the folder; done: names of pictures."""
         names, palette = self.classes.names, self.classes.palette
         shown = [names[k] for k in self._numbers]
         content = {"names": [*names], "VIS_LABEL_MAP": [[*colour] for colour in palette]}
@@ -155,17 +158,17 @@ class AnnotationFiles:
             content["ignore_classes"] = [BACKGROUND_NAMES[0]]
         text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
         files = {f"{kind}/dataset.yaml": text for kind in self.kinds if kind in POLYGONS}
-        if "yolo" in there:  # which wants a folder to validate on too; ours splits one off
+        if "yolo" in self.kinds:  # which wants a folder to validate on too; ours splits one off
             content = {"path": ".", "train": "images", "names": dict(enumerate(shown))}
             files["yolo/data.yaml"] = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
-        if "coco" in there:
-            files[COCO_FILE] = json.dumps(self._joined(there["coco"], shown))
-        if "dataset" in there:
+        if "coco" in self.kinds:
+            files[COCO_FILE] = json.dumps(self._joined(done, shown))
+        if "dataset" in self.kinds:
             colours = colour_table(palette)[[*range(len(names)), IGNORE_INDEX]].tolist()
             listed = zip((*names, IGNORE_LABEL), colours, strict=True)
             lines = [f"{name}:{r},{g},{b}::\n" for name, (r, g, b) in listed]
             files["dataset/labelmap.txt"] = "# label:color_rgb:parts:actions\n" + "".join(lines)
-            listed = "".join(f"{name.as_posix()}\n" for name in there["dataset"])
+            listed = "".join(f"{name.as_posix()}\n" for name in done)
             files["dataset/ImageSets/Segmentation/default.txt"] = listed
         return files
 

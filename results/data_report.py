@@ -4,6 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,10 @@ def write_report(data: SegmentationData, show: Show) -> None:
     keep_scans(data.scans)
     write_atomically(folder / "report.json", json.dumps(facts, indent=1).encode())
     print(data)
-    print("\n".join([*_split_lines(data), *_class_table(facts), *_value_table(facts)]))
+    for split in _used_splits(data):
+        for pair in data.splits.pairs_of(split)[:1]:
+            print(f"  {split} begins with {pair.image} + {pair.mask}; report.json lists all")
+    print("\n".join([*_class_table(facts), *_value_table(facts)]))
     panels = [
         panel
         for split, count in SHEET_PAIRS.items()
@@ -53,12 +57,11 @@ def write_report(data: SegmentationData, show: Show) -> None:
 
 def describe(data: SegmentationData) -> dict:
     """The report as plain data."""
-    splits = _used_splits(data)
-    scanned = list(data.scans.items())
+    splits, scanned = _used_splits(data), data.scans.items()
     pixels = {split: data.pixels(split) for split in splits}
     return {
         "layout": data.splits.layout,
-        "classes_from": str(data.splits.classes) if data.splits.classes else None,
+        "classes_from": str(data.splits.classes_from) if data.splits.classes_from else None,
         "masks_hold": data.encoding.name,
         "decisions": data.splits.decisions,
         "unused": data.splits.unused,
@@ -77,8 +80,7 @@ def describe(data: SegmentationData) -> dict:
         "lossy_masks": [str(pair.mask) for pair, scan in scanned if scan.lossy],
         "identical_in_both_splits": [
             list(map(str, twins))
-            for k, one in enumerate(SPLIT_NAMES)
-            for other in SPLIT_NAMES[k + 1 :]
+            for one, other in combinations(SPLIT_NAMES, 2)
             for twins in identical_images(data, one, other)
         ],
         "problems": data.problems,
@@ -103,27 +105,16 @@ def _mask_values(data: SegmentationData) -> list[dict]:
             key = (class_id, scan.is_colour, value)
             pixels[key] += scan.values[value]
             masks[key] += 1
+    names = {UNKNOWN: "no class", IGNORE_INDEX: "ignored"} | dict(enumerate(data.classes.names))
     rows = []
     for class_id, is_colour, value in sorted(pixels, key=lambda key: (key[1], key[2])):
         key = (class_id, is_colour, value)
         row = {"value": list(colour_of(value)) if is_colour else value}
-        row |= {"becomes": _class_name(data, class_id), "pixels": pixels[key], "masks": masks[key]}
+        row |= {"becomes": names[class_id], "pixels": pixels[key], "masks": masks[key]}
         if class_id == UNKNOWN and is_colour and data.encoding.colours:
             _, row["nearest"], row["off_by"] = data.encoding.nearest_colour(value)
         rows.append(row)
     return rows
-
-
-def _class_name(data: SegmentationData, class_id: int) -> str:
-    special = {UNKNOWN: "no class", IGNORE_INDEX: "ignored"}
-    return special.get(class_id) or data.classes.names[class_id]
-
-
-def _split_lines(data: SegmentationData) -> Iterable[str]:
-    """The first pair of each split."""
-    for split in _used_splits(data):
-        for pair in data.splits.pairs_of(split)[:1]:
-            yield f"  {split} begins with {pair.image} + {pair.mask}; report.json lists all"
 
 
 def _class_table(facts: dict) -> Iterable[str]:
@@ -183,8 +174,11 @@ def _panels_of_pair(
     for panel in (colours, blended):
         panel[ids == UNKNOWN] = UNKNOWN_COLOUR
     note = "magenta: no class" if (ids == UNKNOWN).any() else scan.kind
-    captions = (f"{split}: {pair.image.name}", f"{pair.mask.name} ({note})", "overlay")
-    return list(zip((image, colours, blended), captions, strict=True))
+    return [
+        (image, f"{split}: {pair.image.name}"),
+        (colours, f"{pair.mask.name} ({note})"),
+        (blended, "overlay"),
+    ]
 
 
 def _write_sheet(name: str, panels: Sequence[tuple[np.ndarray, str]], columns: int) -> None:
@@ -237,8 +231,8 @@ def write_augment_sheet(data: SegmentationData, augment: Augment) -> None:
     panels = []
     for i, pair in enumerate(usable[: SHEET_PAIRS["train"]]):
         image, target = read_pair(pair, data.encoding)
-        for draw in range(i, i + VARIATIONS * len(usable), len(usable)):
-            varied, labels = augment(image, target, draw)
+        for index in range(i, i + VARIATIONS * len(usable), len(usable)):
+            varied, labels = augment(image, target, index)
             blended = overlay(varied, labels, data.classes)
             panels += [(varied, pair.image.name), (blended, "hatched pixels are ignored")]
     _write_sheet("augment.png", panels, columns=2 * VARIATIONS)

@@ -18,6 +18,7 @@ from results.legend import (
     text_size,
 )
 
+LINE_WIDTH = 1 / 400  # of contours, as part of the shorter side
 MANY_CLASSES = 8  # with more, colours look alike and class names are written into the picture
 LABEL_GRID = 256  # pixels; the long side of the small map on which places for names are searched
 SHEET_TEXT = 14  # pixels; height of a caption on a contact sheet
@@ -42,7 +43,7 @@ def overlay(
         alpha: opacity of the colours, 0..1; 0 draws only the contours.
     """
     labels = np.uint8(labels)
-    line = max(1, round(min(labels.shape) / 400))  # pixels
+    line = max(1, round(LINE_WIDTH * min(labels.shape)))  # pixels
     colours = class_colours(labels, classes)
     drawn = cv2.addWeighted(colours, alpha, image, 1 - alpha, 0)
     edges = cv2.morphologyEx(labels, cv2.MORPH_GRADIENT, np.ones((2 * line + 1,) * 2, np.uint8))

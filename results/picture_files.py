@@ -27,13 +27,21 @@ from data.images import (
 from data.labels.classes import Classes
 from data.numbers import ValueRange
 from inference.windows import Prediction
-from results.annotation_files import annotation_files
+from results.annotation_files import annotation_files, check_new
 from results.overlays import contact_sheet, overlay
-from results.tables import NAMES, RECORD, RESULTS_CSV, ResultsTable, picture_key
+from results.tables import (
+    NAMES,
+    RECORD,
+    RESULTS_CSV,
+    ResultsTable,
+    earlier_names,
+    keep_names,
+    picture_key,
+)
 from utils import InputError, printable, write_atomically
 from video.source import is_film
 
-ENDINGS = {
+PICTURE_ENDINGS = {
     "overlay": "_overlay.jpg",
     "mask": "_mask.png",
     "side-by-side": "_side_by_side.jpg",
@@ -52,9 +60,8 @@ def find_pictures(sources: Sequence[str] | None) -> dict[Path, Path]:
     if not sources:
         raise InputError("--input is missing; give folders, pictures or patterns")
     found = {}
-    for source in sources:
-        for path, below in _expand(source):
-            found.setdefault(os.path.abspath(path), (path, below))  # once, even if named twice
+    for path, below in chain(*map(_expand, sources)):
+        found.setdefault(os.path.abspath(path), (path, below))  # once, even if named twice
     return dict(found.values())
 
 
@@ -90,6 +97,17 @@ def _matches(pattern: Path) -> tuple[Path, list[Path]]:
     return root, list(dict.fromkeys(paths))
 
 
+def names_of_results(
+    pictures: Mapping[Path, Path], folder: Path, kinds: Collection[str]
+) -> dict[Path, Path]:
+    """See output_names; they are kept in the folder for later starts."""
+    earlier = earlier_names(folder)
+    names = output_names(pictures, folder, earlier)
+    _check_no_input_is_lost(names, folder, kinds)
+    keep_names(folder, names, earlier)
+    return names
+
+
 def output_names(
     pictures: Mapping[Path, Path], folder: Path, earlier: Mapping[str, str]
 ) -> dict[Path, Path]:
@@ -100,32 +118,25 @@ def output_names(
     their own pictures take again. Names of other files in the folder are never taken.
     """
     stems = Counter(_folded(below.with_suffix("")) for below in pictures.values())
-    names, used = {}, {earlier[key] for path in pictures if (key := picture_key(path)) in earlier}
-    used = {name.casefold() for name in used}
+    names, owners = {}, {name.casefold(): key for key, name in earlier.items()}
     for path, below in pictures.items():
-        plain, long = below.with_suffix(""), below.with_name(below.name.replace(".", "_"))
+        key, plain = picture_key(path), below.with_suffix("")
+        long = below.with_name(below.name.replace(".", "_"))
         usual = long if stems[_folded(plain)] > 1 else plain
-        candidates = chain([usual], (_numbered(usual, number) for number in count(2)))
-        free = (n for n in candidates if _folded(n) not in used and not _is_taken(folder / n))
-        own = _own_name((plain, long), earlier.get(picture_key(path), ""))
-        names[path] = own or next(free)
-        used.add(_folded(names[path]))
+        for form in (plain, long):
+            if re.fullmatch(re.escape(_folded(form)) + r"(_\d+)?", earlier.get(key, "").casefold()):
+                usual = form
+        numbered = (usual.with_name(f"{usual.name}_{number}") for number in count(2))
+        for name in chain([usual], numbered):
+            owner = owners.get(_folded(name))
+            if owner == key or not (owner or _is_taken(folder / name)):
+                break
+        names[path], owners[_folded(name)] = name, key
     return names
 
 
-def _own_name(usual: Iterable[Path], earlier: str) -> Path | None:
-    """The path of an earlier result; None if its name, read from a file, is of another picture."""
-    number = re.search(r"_(\d{1,9})$", earlier)
-    names = [*usual, *(_numbered(name, int(number[1])) for name in usual if number)]
-    return next((name for name in names if printable(name.as_posix()) == earlier), None)
-
-
 def _is_taken(target: Path) -> bool:
-    return any(map(os.path.lexists, result_paths(target, ENDINGS).values()))
-
-
-def _numbered(name: Path, number: int) -> Path:
-    return name.with_name(f"{name.name}_{number}")
+    return any(map(os.path.lexists, result_paths(target, PICTURE_ENDINGS).values()))
 
 
 def _folded(name: Path) -> str:
@@ -134,35 +145,40 @@ def _folded(name: Path) -> str:
 
 def result_paths(target: Path, kinds: Iterable[str]) -> dict[str, Path]:
     """The files of one picture by kind; target: path without extension."""
-    endings = {kind: ENDINGS[kind] for kind in kinds if kind in ENDINGS}
+    endings = {kind: PICTURE_ENDINGS[kind] for kind in kinds if kind in PICTURE_ENDINGS}
     return {kind: target.with_name(target.name + ending) for kind, ending in endings.items()}
 
 
-def _all_paths(folder: Path, name: Path, kinds: Collection[str]) -> list[Path]:
-    files = result_paths(folder / name, kinds) | annotation_files(folder, name, kinds)
-    return list(files.values())
+def _all_paths(folder: Path, name: Path, kinds: Collection[str]) -> Iterable[Path]:
+    return (result_paths(folder / name, kinds) | annotation_files(folder, name, kinds)).values()
 
 
-def still_to_do(
+def begin(
     names: Mapping[Path, Path], table: ResultsTable, folder: Path, kinds: Collection[str]
 ) -> list[Path]:
-    """The pictures without a row in the table, or whose files are missing or out of date."""
+    """The pictures without a row in the table, or whose files are missing or out of date.
 
-    def is_done(picture: Path, name: Path) -> bool:
-        files = _all_paths(folder, name, kinds)
-        return picture in table and all(table.is_current(file, picture) for file in files)
+    Begins the table, unless an annotation file would be replaced, which raises InputError.
+    """
 
-    return [picture for picture, name in names.items() if not is_done(picture, name)]
+    todo = [
+        picture
+        for picture, name in names.items()
+        if picture not in table
+        or not all(table.is_current(file, picture) for file in _all_paths(folder, name, kinds))
+    ]
+    check_new(folder, [names[picture] for picture in todo], kinds)
+    table.begin()
+    return todo
 
 
-def check_no_input_is_lost(
+def _check_no_input_is_lost(
     names: Mapping[Path, Path], folder: Path, kinds: Collection[str]
 ) -> None:
     """Raise InputError if a file that is going to be written would overwrite an input picture."""
     inputs = {path.resolve() for path in names}
-    written = [path for name in names.values() for path in _all_paths(folder, name, kinds)]
-    written += [folder / name for name in (RESULTS_CSV, RECORD, NAMES, CONTACT_SHEET)]
-    for path in written:
+    joint = [folder / name for name in (RESULTS_CSV, RECORD, NAMES, CONTACT_SHEET)]
+    for path in chain(joint, *(_all_paths(folder, name, kinds) for name in names.values())):
         if path.resolve() in inputs:
             raise InputError(
                 f"{path} is an input and would be overwritten; choose another --out-dir"
@@ -178,7 +194,7 @@ def read_pictures(
     paths: Iterable[Path],
     batch_size: int,
     problems: dict[Path, str],
-    value_range: ValueRange | None = None,
+    value_range: ValueRange | None,
 ) -> Iterator[list[tuple[Path, np.ndarray]]]:
     """Yield batches of (path, RGB picture); add unreadable pictures to `problems`.
 
@@ -206,26 +222,19 @@ def _read(path: Path, value_range: ValueRange | None) -> np.ndarray:
         raise
     if max(image.shape) > MAX_SIDE:
         raise InputError(f"{path}: wider or higher than {MAX_SIDE} pixels; cut it into tiles")
-    if note := range_note(path, value_range):
-        print(f"{path}: {note}", file=sys.stderr)
+    notes = [note] if (note := range_note(path, value_range)) else []
     if (count := num_frames(path)) > 1:
-        others = {".gif": "; infer_video.py takes all", ".png": "; infer_video.py takes all"}
-        print(
-            f"{path}: only the first of its {count} frames or pages is segmented"
-            f"{others.get(path.suffix.lower(), '')}",
-            file=sys.stderr,
-        )
+        others = "; infer_video.py takes all" if path.suffix.lower() in (".gif", ".png") else ""
+        notes.append(f"only the first of its {count} frames or pages is segmented{others}")
+    for note in notes:
+        print(f"{path}: {note}", file=sys.stderr)
     return image
 
 
 def save_prediction(
-    target: Path,
-    image: np.ndarray,
-    prediction: Prediction,
-    classes: Classes,
-    kinds: Collection[str],
-    alpha: float,
-) -> None:
+    target: Path, image: np.ndarray, prediction: Prediction, classes: Classes,
+    kinds: Collection[str], alpha: float,
+) -> None:  # fmt: skip
     """Write the wanted kinds of result of an RGB picture; target: path without extension."""
     paths = result_paths(target, kinds)
     if {"overlay", "side-by-side"} & paths.keys():
@@ -267,10 +276,7 @@ def write_contact_sheet(folder: Path, table: ResultsTable, names: Mapping[Path, 
 
 
 def _thumbnail(path: Path) -> np.ndarray:
-    """A JPEG as RGB, decoded at a fraction of its size if it is large; white if it is damaged."""
-    try:
-        with Image.open(path) as image:
-            image.draft("RGB", THUMBNAIL)
-            return np.array(image.convert("RGB"))
-    except Exception:  # damaged files fail in many ways
-        return np.full((*THUMBNAIL[::-1], 3), 255, np.uint8)
+    """One of our JPEGs as RGB, decoded at a fraction of its size if it is large."""
+    with Image.open(path) as image:
+        image.draft("RGB", THUMBNAIL)
+        return np.array(image.convert("RGB"))

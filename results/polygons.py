@@ -12,25 +12,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-EAST, SOUTH, WEST, NORTH, NOWHERE = 0, 2, 4, 6, 8  # headings clockwise; odd ones are diagonal
-HEADINGS = np.array([[5, 6, 7], [4, 8, 0], [3, 2, 1]])  # by the step's y + 1 and x + 1
-# Where a walk with the outside on its right leaves each side of a pixel, from its top left corner.
-LEAVES = {EAST: (1, 0), SOUTH: (1, 1), WEST: (0, 1), NORTH: (0, 0)}
-
-
-def _corners(arrival: int, departure: int) -> list[tuple[int, int]]:
-    """The corners that a border's outline passes at a pixel that it enters and leaves so."""
-    if NOWHERE in (arrival, departure):  # the border is this pixel alone
-        return [LEAVES[side] for side in (EAST, NORTH, WEST, SOUTH)]
-    # What lies outside, turning from where the walk came from to where it goes.
-    swept = [(arrival + 3 - k) % 8 for k in range((arrival + 3 - departure) % 8)]
-    return [LEAVES[side] for side in swept if side in LEAVES]
-
-
-COUNTS = np.array([[len(_corners(a, d)) for d in range(9)] for a in range(9)])
-CORNERS = np.array(
-    [[(_corners(a, d) + 4 * [(0, 0)])[:4] for d in range(9)] for a in range(9)], np.int32
-)
+# Of a step, by its y and x (-1 is the last entry): eighths of a turn, clockwise from east.
+HEADINGS = np.array([[0, 0, 4], [2, 1, 3], [6, 7, 5]])
+CORNERS = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])  # of a pixel, clockwise
 
 
 @dataclass(frozen=True)
@@ -64,7 +48,7 @@ def trace(labels: np.ndarray, ids: Iterable[int], tracing: Tracing) -> tuple[lis
             mask[y : y + height, x : x + width], cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE,
             offset=(x, y),
         )  # fmt: skip
-        rings = _outlines([border.reshape(-1, 2) for border in borders])
+        rings = [_outline(border[::-1, 0]) for border in borders]
         areas = [int(cv2.contourArea(ring)) for ring in rings]
         parents = family.reshape(-1, 4)[:, 3]
         for outer in np.flatnonzero(parents < 0):
@@ -79,22 +63,21 @@ def trace(labels: np.ndarray, ids: Iterable[int], tracing: Tracing) -> tuple[lis
     return parts, left_out
 
 
-def _outlines(borders: list[np.ndarray]) -> list[np.ndarray]:
-    """Rings (n, 2) int32 around or within borders, which are chains of neighbouring pixels."""
-    pixels = np.concatenate(borders)
-    ends = np.cumsum([len(border) for border in borders])
-    starts = np.concatenate([[0], ends[:-1]])
-    following, before = np.arange(1, len(pixels) + 1), np.arange(-1, len(pixels) - 1)
-    following[ends - 1], before[starts] = starts, ends - 1
-    step = pixels[following] - pixels
-    departure = HEADINGS[step[:, 1] + 1, step[:, 0] + 1]
-    arrival = departure[before]
-    counts = COUNTS[arrival, departure]
-    last = np.cumsum(counts)
-    which = np.repeat(np.arange(len(pixels)), counts)
-    place = np.arange(last[-1]) - np.repeat(last - counts, counts)
-    points = pixels[which] + CORNERS[arrival[which], departure[which], place]
-    return np.split(points, last[ends[:-1] - 1])
+def _outline(border: np.ndarray) -> np.ndarray:
+    """The ring (n, 2) around pixels on a walk that has the outside on its left."""
+    if len(border) == 1:
+        return border + CORNERS
+    step = np.roll(border, -1, axis=0) - border
+    leaving = HEADINGS[step[:, 1], step[:, 0]]
+    coming = np.roll(leaving, 1)
+    turn = (leaving - coming + 3) % 8 - 3  # from -3, sharply left, to 4, back again
+    bends = (turn != 0) | (leaving % 2 == 1)  # the others are on a straight side
+    border, coming, turn = border[bends], coming[bends], turn[bends]
+    # A walk that comes with heading h is at corner h // 2, and leaves at (h + 3) // 2.
+    passed = (coming + turn + 3) // 2 - coming // 2
+    corners = coming // 2 + np.minimum([[1], [2], [3], [4]], passed)
+    ring = (border + CORNERS[corners % 4]).swapaxes(0, 1).reshape(-1, 2)
+    return ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)]
 
 
 def _simplified(ring: np.ndarray, tolerance: float) -> np.ndarray:
@@ -110,9 +93,9 @@ def _simplified(ring: np.ndarray, tolerance: float) -> np.ndarray:
 def _joined(ring: np.ndarray, *holes: np.ndarray) -> np.ndarray:
     """One ring of an outline and its holes, from left to right, by level cuts to their left."""
     ring = ring.astype(np.float64)
-    for hole in sorted(holes, key=lambda hole: tuple(hole[:, 0].min(keepdims=True))):
-        first = np.lexsort((hole[:, 1], hole[:, 0]))[0]
-        (x, y), turned = hole[first], np.roll(hole, -first, axis=0)
+    for hole in sorted(holes, key=lambda hole: hole[:, 0].min()):
+        turned = np.roll(hole, -hole[:, 0].argmin(), axis=0)
+        x, y = turned[0]
         end = np.roll(ring, -1, axis=0)
         crossed = (np.minimum(ring, end)[:, 1] <= y) & (y < np.maximum(ring, end)[:, 1])
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -4,8 +4,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor
-
 from data.labels.classes import Classes
 from metrics import Scores
 from results.plots import draw_confusion
@@ -33,12 +31,17 @@ def write_scores(
     scores: of ConfusionMatrix.compute, its `matrix`, and `boundary_iou` (K,) of BoundaryIoU.
     paper_miou: percent, as published for this data set's validation images.
     """
-    matrix = scores["matrix"]
-    write_atomically(folder / "results.csv", _results_csv(scores, classes).encode())
-    write_atomically(folder / "confusion.csv", _confusion_csv(matrix.matrix, classes).encode())
-    write_atomically(folder / "confusion.png", draw_confusion(matrix.matrix, classes.names))
-    means = ", ".join(f"{name}: {value:.4f}" for name, value in means_of(scores).items())
-    lines = [score_table(classes.names, scores), means]
+    matrix, means = scores["matrix"].matrix, means_of(scores)
+    columns = [scores[name].tolist() for name in COLUMNS]
+    rows = [("class", *COLUMNS), *zip(classes.names, *columns, strict=True)]
+    rows += [(name, value, *[""] * (len(COLUMNS) - 1)) for name, value in means.items()]
+    write_atomically(folder / "results.csv", csv_text(rows).encode())
+    rows = [("target \\ prediction", *classes.names)]  # pixels
+    rows += [(name, *row) for name, row in zip(classes.names, matrix.tolist(), strict=True)]
+    write_atomically(folder / "confusion.csv", csv_text(rows).encode())
+    write_atomically(folder / "confusion.png", draw_confusion(matrix, classes.names))
+    lines = [score_table(classes.names, scores)]
+    lines.append(", ".join(f"{name}: {value:.4f}" for name, value in means.items()))
     if paper_miou is not None:
         lines.append(f"mIoU measured {100 * scores['miou']:.1f} %, in the paper {paper_miou} %")
     return "\n".join([*lines, f"results in {folder}"])
@@ -51,21 +54,6 @@ def means_of(scores: Scores) -> dict[str, float]:
         "pixel accuracy": scores["pixel_acc"],
         "mean boundary IoU": scores["boundary_iou"].nanmean().item(),
     }
-
-
-def _results_csv(scores: Scores, classes: Classes) -> str:
-    columns = [scores[name].tolist() for name in COLUMNS]
-    empty = [""] * (len(COLUMNS) - 1)
-    rows = [("class", *COLUMNS), *zip(classes.names, *columns, strict=True)]
-    return csv_text([*rows, *((name, value, *empty) for name, value in means_of(scores).items())])
-
-
-def _confusion_csv(matrix: Tensor, classes: Classes) -> str:
-    """Pixel counts, targets in rows, predictions in columns."""
-    rows = zip(classes.names, matrix.tolist(), strict=True)
-    return csv_text(
-        [("target \\ prediction", *classes.names), *((name, *row) for name, row in rows)]
-    )
 
 
 def score_table(names: Sequence[str], scores: Scores) -> str:

@@ -3,9 +3,10 @@
 import csv
 import io
 import json
+import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -73,8 +74,8 @@ class ResultsTable:
     not. record: what the results depend on; written to results.json unless an equal one is there.
     Files older than results.json are therefore of other settings: see `is_current`.
 
-    With several processes, the main process creates the file and holds the kept rows. The others
-    hold only their own rows until `finish`, and add none before the file exists.
+    With several processes, the main process writes the file and holds the kept rows. The others
+    hold only their own rows until `finish`, and add none before it has called `begin`.
 
     rows: by `picture_key`.
     """
@@ -84,23 +85,26 @@ class ResultsTable:
         names = [*classes.names, "ignored"]
         self._header = ["picture", "result", "width", "height", "mean_confidence", *names]
         self._num_classes = classes.num_classes
+        self._record, self._difference = record, self._difference_of(record)
         self.rows = {}
-        if distributed.is_main():
-            difference = self._difference(record)
-            if keep and self.path.exists():
-                self.rows = self._read(difference)
-            self._write(self.rows.values())  # before the record: never old rows and a new record
-            self._start = changed(self.path)  # by the clock of the results' file system
-            if difference is not None:
-                write_atomically(self.record_path, record.to_json().encode())
-            self._settings_since = changed(self.record_path)
+        if distributed.is_main() and keep and self.path.exists():
+            self.rows = self._read(self._difference)
+        self._start, self._settings_since = math.inf, changed(self.record_path)
 
-    def _difference(self, record: JobRecord) -> str | None:
+    def _difference_of(self, record: JobRecord) -> str | None:
         """How the record of an earlier run differs; None where it does not."""
         with suppress(OSError, ValueError):
             earlier = JobRecord.from_json(self.record_path.read_text(encoding="utf-8"))
             return record.difference(earlier)
         return "settings that results.json does not tell"
+
+    def begin(self) -> None:
+        """Write the kept rows. The main process calls it."""
+        self._write(self.rows.values())  # before the record: never old rows and a new record
+        self._start = changed(self.path)  # by the clock of the results' file system
+        if self._difference is not None:
+            write_atomically(self.record_path, self._record.to_json().encode())
+        self._settings_since = changed(self.record_path)
 
     def _read(self, difference: str | None) -> dict[str, list[str]]:
         """The rows of an earlier run, unless its record differs."""
@@ -156,18 +160,26 @@ class FrameTable:
     """A CSV file with one row per frame: number, time, class fractions, source.
 
     It gets its name when the with-block ends, after Ctrl-C or an InputError with the whole rows so
-    far; after any other exception none is left. source: the same text in all rows.
+    far; after any other exception, or without a frame, none is left and an older one stays.
+    source: the same text in all rows.
     """
 
     def __init__(self, path: Path, classes: Classes, source: str):
-        self.path, self._classes, self._source = path, classes, source
+        self.path, self._classes, self._source, self._is_empty = path, classes, source, True
         self._part = temporary_path(path)
 
-    def __enter__(self) -> "FrameTable":
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
         try:
-            self._file = self._part.open("w", newline="", encoding="utf-8")
+            yield
         except OSError as error:
-            raise self._refusal(error) from error
+            raise InputError(
+                f"{self.path} cannot be written ({error.strerror}); make room there"
+            ) from error
+
+    def __enter__(self) -> "FrameTable":
+        with self._refusing():
+            self._file = self._part.open("w", newline="", encoding="utf-8")
         self._write(["frame", "time_s", *self._classes.names, "ignored", "source"])
         return self
 
@@ -175,40 +187,26 @@ class FrameTable:
         fractions = class_fractions(labels, self._classes.num_classes)
         numbers = [f"{value:.6f}" for value in (seconds, *fractions)]
         self._write([number, *numbers, self._source])
+        self._is_empty = False
 
     def _write(self, row: Sequence) -> None:
-        try:
+        with self._refusing():
             self._file.write(csv_text([row]))
-        except OSError as error:
-            raise self._refusal(error) from error
 
     def __exit__(self, kind: type[BaseException] | None, *_) -> None:
         try:
-            if kind is None:
+            with self._refusing() if kind is None else suppress(OSError):  # of a full disk
                 self._file.close()
-                os.replace(self._part, self.path)
-            elif issubclass(kind, KeyboardInterrupt | InputError):
-                with suppress(OSError):  # of a full disk
-                    self._file.close()
-                self._keep_whole_rows()
-        except OSError as error:
-            if kind is None:
-                raise self._refusal(error) from error
+                if kind is None and not self._is_empty:
+                    os.replace(self._part, self.path)
+            if kind and not self._is_empty and issubclass(kind, KeyboardInterrupt | InputError):
+                with suppress(OSError):
+                    if length := self._part.read_bytes().rfind(b"\n") + 1:  # of the whole rows
+                        os.truncate(self._part, length)
+                        os.replace(self._part, self.path)
         finally:
             with suppress(OSError):
-                self._file.close()
-            with suppress(OSError):
                 self._part.unlink(missing_ok=True)
-
-    def _keep_whole_rows(self) -> None:
-        rows = self._part.read_bytes()
-        length = rows.rfind(b"\n") + 1
-        if length:
-            os.truncate(self._part, length)
-            os.replace(self._part, self.path)
-
-    def _refusal(self, error: OSError) -> InputError:
-        return InputError(f"{self.path} cannot be written ({error.strerror}); make room there")
 
 
 def source_of(path: Path) -> str | None:

@@ -19,7 +19,7 @@ from utils import MAX_NAME_BYTES, InputError, public_name
 from video.reader import VideoReader
 from video.writer import VideoWriter, origin_of
 
-ENDINGS = {
+VIDEO_ENDINGS = {
     "overlay": ".mp4",
     "mask": "_mask.mp4",
     "side-by-side": "_side_by_side.mp4",
@@ -48,25 +48,25 @@ def result_stem(source: str, is_live: bool = False) -> str:
 
 
 def result_paths(folder: Path, reader: VideoReader) -> dict[str, Path]:
-    """Where all kinds of results of a source lie; raises InputError if they are of another one.
+    """Where all kinds of results of a source lie.
 
     What is recorded of a live source gets a name that nothing has.
     """
     stem = result_stem(reader.source, reader.is_live)
     names = (stem if number == 1 else f"{stem}_{number}" for number in count(1))
     for name in names:
-        paths = {kind: folder / f"{name}{ending}" for kind, ending in ENDINGS.items()}
+        paths = {kind: folder / f"{name}{ending}" for kind, ending in VIDEO_ENDINGS.items()}
         free = not any(path.exists() or is_being_written(path) for path in paths.values())
         if free or not reader.is_live:
-            break
-    for path in paths.values():
-        check_no_other_video(path, reader)
-    return paths
+            return paths
 
 
-def check_no_other_video(path: Path, reader: VideoReader) -> None:
-    """Raise InputError if a result would replace that of another video of the same name."""
-    if is_being_written(path):
+def check_no_other_video(path: Path, reader: VideoReader, opened: bool) -> None:
+    """Raise InputError if a result would replace that of another video of the same name.
+
+    opened: whether this start writes it, too.
+    """
+    if is_being_written(path, by_others=opened):
         raise InputError(
             f"{path} is being written by another start: wait for its end, or choose another "
             "--out-dir"
@@ -79,9 +79,12 @@ def check_no_other_video(path: Path, reader: VideoReader) -> None:
         )
 
 
-def is_being_written(path: Path) -> bool:
-    """Whether a job that runs has opened a result of that name; see utils.temporary_path."""
-    return any(path.parent.glob(f".{escape(path.name)}.*.part*"))
+def is_being_written(path: Path, by_others: bool = False) -> bool:
+    """Whether a job that runs has opened a result of that name; see utils.temporary_path.
+
+    by_others: another one than this job, which has opened it.
+    """
+    return len(list(path.parent.glob(f".{escape(path.name)}.*.part*"))) > by_others
 
 
 def draw_frame(
@@ -119,7 +122,8 @@ class VideoResults:
         crf: int,
         codec: str,
     ):
-        self.paths = {k: p for k, p in result_paths(folder, reader).items() if k in kinds}
+        paths = result_paths(folder, reader)
+        self.paths = {kind: path for kind, path in paths.items() if kind in kinds}
         self.num_frames, self.changes, self._last = 0, 0.0, None
         self._classes, self._stack, self._films, self._table = classes, ExitStack(), {}, None
         with self._stack as stack:  # closes the files that are open if the next one fails
@@ -131,6 +135,8 @@ class VideoResults:
                 if kind != "csv":
                     writer = VideoWriter(self.paths[kind], reader, crf=crf, codec=codec)
                     self._films[kind] = stack.enter_context(writer)
+            for kind, path in paths.items():  # now that other starts see what is opened here
+                check_no_other_video(path, reader, kind in kinds)
             self._stack = stack.pop_all()
 
     def __enter__(self) -> "VideoResults":

@@ -1,10 +1,12 @@
 """infer_video.py on cameras and addresses: nothing leaks, and what is lost is told."""
 
+import itertools
 import os
 import time
+from pathlib import Path
 
 import pytest
-from helpers.cameras import camera, film_server
+from helpers.cameras import camera, film_server, server
 from helpers.stubs import StubPredictor, fails
 from helpers.videos import grey_frames, make_video, noise_frames, read
 from PIL import Image
@@ -69,6 +71,21 @@ def test_a_connection_that_breaks_keeps_the_film_and_is_told(
     (film,) = films(in_tmp)
     assert 15 < len(read(film)[1]) < 40
     assert_no_secret(results(in_tmp), message)
+
+
+def test_sound_whose_own_connection_breaks_is_told(stub, in_tmp, capsys):
+    data = make_video(
+        in_tmp / "in.mp4", noise_frames(40), sound="aac", options={"movflags": "+faststart"}
+    ).read_bytes()
+    answers = itertools.count(1)
+
+    def send(write):  # pictures are read by the first connection
+        write(data if next(answers) != 2 else data[: len(data) // 2])
+
+    with server(send, {"Content-Length": str(len(data))}, reset=False) as host:
+        message = fails(capsys, infer_video.main, "--input", f"http://{host}/in.mp4")
+    assert "in.mp4: connection lost: its sound stops at 1." in message
+    assert len(read(films(in_tmp)[0])[1]) == 40
 
 
 def test_a_film_at_an_address_is_whole_and_keeps_its_sound(stub, in_tmp, capsys):
@@ -145,6 +162,15 @@ def test_the_public_name_of_a_source(address, name):
     assert "S3cret" not in without_secrets(text)
 
 
+@pytest.mark.parametrize(("said", "shown"), [
+    (f"{Path('http://u:S3cret@h/x?token=T0KEN')}: no such file", "http:/h/x: no such file"),
+    ("unexpected 'http://u:S3cret@h/x?a=1'; which flag", "unexpected 'http://h/x'; which flag"),
+    ("C:/data/a@2x#b?c: no such file", "C:/data/a@2x#b?c: no such file"),
+])  # fmt: skip
+def test_addresses_in_a_text_lose_their_secrets_alone(said, shown):
+    assert without_secrets(said) == shown
+
+
 @pytest.mark.parametrize("letter", ["v", "視"])
 def test_long_names_are_cut_to_what_fits(stub, in_tmp, letter):
     name = letter * (250 // len(letter.encode()))
@@ -154,14 +180,31 @@ def test_long_names_are_cut_to_what_fits(stub, in_tmp, letter):
     assert all(path.name.startswith(letter * 70) for path in films(in_tmp))
 
 
-def test_what_another_start_writes_is_left_alone(stub, in_tmp, capsys):
+@pytest.mark.parametrize("at_once", [False, True])
+def test_what_another_start_writes_is_left_alone(stub, in_tmp, capsys, monkeypatch, at_once):
     path = make_video(in_tmp / "in.mp4", grey_frames(3))
+    with video_files.VideoReader(path) as reader:
+        if at_once:  # both have looked before either of them opens its files
+            seen = video_files.result_paths(results(in_tmp), reader)
+            monkeypatch.setattr(video_files, "result_paths", lambda *_: seen)
+        arguments = results(in_tmp), reader, stub.classes, ["overlay"], 18, "libx264"
+        with video_files.VideoResults(*arguments):
+            message = fails(capsys, infer_video.main, "--input", path, "--save", "csv")
+    assert "in.mp4 is being written by another start" in message
+
+
+def test_a_start_that_ends_before_its_first_frame_replaces_nothing(stub, in_tmp):
+    path = make_video(in_tmp / "in.mp4", grey_frames(3))
+    infer_video.main(["--input", str(path), "--save", "overlay,csv"])
+    before = (results(in_tmp) / "in.csv").read_text()
     with (
         video_files.VideoReader(path) as reader,
-        video_files.VideoResults(results(in_tmp), reader, stub.classes, ["overlay"], 18, "libx264"),
+        video_files.VideoResults(
+            results(in_tmp), reader, stub.classes, ["overlay", "csv"], 18, "libx264"
+        ),
     ):
-        message = fails(capsys, infer_video.main, "--input", path, "--save", "csv")
-    assert "in.mp4 is being written by another start" in message
+        pass
+    assert (results(in_tmp) / "in.csv").read_text() == before
 
 
 @pytest.mark.parametrize(("name", "words"), [

@@ -59,12 +59,6 @@ def test_strips_cover_each_pixel_once_within_their_memory(strip_bytes, monkeypat
     assert (seen == 1).all()
 
 
-def test_resizing_keeps_the_type():
-    grid = torch.randn(1, 2, 2, 3)
-    for dtype in (torch.float32, torch.float64, torch.float32):
-        assert upsample(grid.to(dtype), (25, 42), output_stride=14).dtype == dtype
-
-
 def test_training_learns_and_leaves_the_backbone_bit_identical():
     model = small_model()
     before = {k: v.clone() for k, v in model.backbone.state_dict().items()}
@@ -96,13 +90,6 @@ def test_mixed_precision_trains_to_about_the_same_loss():
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run():
-    model = small_model()
-    nn.init.constant_(model.head.conv_seg.weight, math.inf)
-    with pytest.raises(NotFinite, match="the loss became"):
-        train(model)
-
-
 def test_the_step_of_a_loss_that_is_not_finite_is_known():
     poisoned = list(batches(40))
     poisoned[33][0].fill_(math.nan)
@@ -124,15 +111,6 @@ def test_accumulated_batches_make_the_step_of_one_large_batch():
         train(model, loader, optimizer, accumulate=accumulate)
         weights.append(model.head.conv_seg.weight.detach())
     torch.testing.assert_close(*weights)
-
-
-def test_gradients_are_clipped():
-    model = small_model()
-    before = model.head.conv_seg.weight.detach().clone()
-    optimizer = torch.optim.SGD(model.head.parameters(), 1.0)
-    train(model, list(batches(1)), optimizer, clip_grad=1e-3)
-    moved = (model.head.conv_seg.weight - before).norm().item()
-    assert 0 < moved <= 1.001e-3
 
 
 def test_totals_go_on_where_another_stopped():

@@ -115,12 +115,14 @@ def test_rows_of_a_killed_run_are_those_of_all_processes(tmp_path, monkeypatch):
     names = [Path(name) for name in "abcd"]
     ones = Prediction(np.ones((4, 5), np.uint8), np.ones((4, 5), np.float32), None)
     main = ResultsTable(tmp_path, PERSON, False, RECORD)
+    main.begin()
     with monkeypatch.context() as patch:
         patch.setattr(distributed, "is_main", lambda: False)
         other = ResultsTable(tmp_path, PERSON, False, RECORD)
     for table, name in zip((main, other, other, main), names, strict=True):
         table.add(name, name, ones)
     again = ResultsTable(tmp_path, PERSON, True, RECORD)
+    again.begin()
     assert all(name in again for name in names)
     again.finish(least_confident_first=True)  # all are equally sure, so by name
     assert [row[1] for row in again.rows.values()] == ["a", "b", "c", "d"]

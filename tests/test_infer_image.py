@@ -3,23 +3,22 @@
 import csv
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers.basics import REPO, draw_pair
+from helpers.basics import REPO, save_pictures
 from helpers.stubs import StubPredictor, fails
 from helpers.videos import grey_frames, make_video
 from PIL import Image
 
 import infer_image
-from common.job_record import JobRecord
 from data.images import read_image, read_mask
-from results import picture_files
-from results.picture_files import _thumbnail, find_pictures, output_names, write_contact_sheet
-from results.tables import ResultsTable
+from results.picture_files import find_pictures, output_names
 from utils import InputError
 
 
@@ -33,13 +32,8 @@ def stub(monkeypatch) -> StubPredictor:
 @pytest.fixture
 def photos(in_tmp):
     """photos/a.png, photos/b.jpg, photos/sub/c.png of different brightness."""
-    folder = in_tmp / "photos"
-    for i, (name, size) in enumerate(
-        [("a.png", (70, 50)), ("b.jpg", (33, 47)), ("sub/c.png", (90, 13))]
-    ):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(draw_pair(i, *size)[0]).save(folder / name)
-    return folder
+    sizes = {"a.png": (70, 50), "b.jpg": (33, 47), "sub/c.png": (90, 13)}
+    return save_pictures(in_tmp / "photos", sizes)
 
 
 def run(*argv):
@@ -105,43 +99,6 @@ def test_the_contact_sheet_shows_every_overlay(stub, photos, in_tmp):
     assert not (in_tmp / "outputs" / "masks" / "contact_sheet.jpg").exists()
 
 
-def test_the_contact_sheet_reads_one_overlay_at_a_time_and_small(in_tmp, monkeypatch):
-    read, shapes = [], []
-
-    def thumbnail(path):
-        read.append(path)
-        return _thumbnail(path)
-
-    def sheet(pictures, captions):
-        for picture in pictures:
-            shapes.append(picture.shape)
-            assert len(read) == len(shapes)
-        return np.zeros((9, 9, 3), np.uint8)
-
-    monkeypatch.setattr(picture_files, "_thumbnail", thumbnail)
-    monkeypatch.setattr(picture_files, "contact_sheet", sheet)
-    rows = ResultsTable(in_tmp, StubPredictor.classes, False, JobRecord({}))
-    for name in "ab":
-        Image.new("RGB", (1800, 1400)).save(in_tmp / f"{name}_overlay.jpg")
-        rows.rows[name] = [f"{name}.png", name, "", "", "0.5"]
-    assert write_contact_sheet(in_tmp, rows, {}) == []
-    assert shapes == [(700, 900, 3)] * 2
-
-
-def test_the_page(stub, photos, in_tmp):
-    (photos / "empty.png").write_bytes(b"")
-    with pytest.raises(SystemExit):
-        run("--input", photos)
-    page = (results(in_tmp) / "index.html").read_text(encoding="utf-8")
-    assert "Complete" in page
-    assert "3 of 4 pictures segmented" in page
-    assert "empty.png: " in page
-    assert len(list((results(in_tmp) / "page").rglob("*.js"))) == 3
-    with pytest.raises(SystemExit):
-        run("--input", photos, "--no-page", "--out-dir", "plain")
-    assert not {"index.html", "page"} & {p.name for p in (in_tmp / "outputs" / "plain").iterdir()}
-
-
 def test_files_of_other_settings_are_neither_shown_nor_kept(stub, photos, in_tmp):
     """An overlay and a mask in one folder may be of two models."""
     page = results(in_tmp) / "index.html"
@@ -172,6 +129,8 @@ def test_a_job_without_a_page_leaves_no_page_of_other_results(stub, photos, in_t
     run("--input", photos, "--no-page", "--min-confidence", "0.9")
     page = results(in_tmp) / "index.html"
     assert not page.exists()
+    run("--input", photos, "--no-page", "--out-dir", "plain")
+    assert not (in_tmp / "outputs" / "plain" / "page").exists()
     run("--input", photos / "a.png", "--min-confidence", "0.9", "--skip-existing")
     assert "3 of 3 pictures segmented" in page.read_text()
     assert "3 of them, segmented with --no-page, are in results.csv alone" in page.read_text()
@@ -185,9 +144,8 @@ def test_files_patterns_and_several_inputs(stub, photos, in_tmp):
 
 
 def test_one_name_in_two_folders_or_formats_gives_two_results(stub, in_tmp):
-    for name in ("x/a.png", "y/a.png", "x/b.png", "x/b.jpg", "x/b_jpg.png", "x/B.PNG"):
-        (in_tmp / name).parent.mkdir(exist_ok=True)
-        Image.fromarray(draw_pair(0, 20, 20)[0]).save(in_tmp / name)
+    names = ("x/a.png", "y/a.png", "x/b.png", "x/b.jpg", "x/b_jpg.png", "x/B.PNG")
+    save_pictures(in_tmp, dict.fromkeys(names, (20, 20)))
     run("--input", "x", "y")
     assert len(overlays(in_tmp)) == 6
     names = output_names(find_pictures(["x", "y"]), in_tmp, {}).values()
@@ -242,22 +200,14 @@ def test_an_animated_picture_says_what_was_taken(stub, photos, in_tmp, capsys):
 def test_bad_pictures_are_listed_and_the_others_done(stub, photos, in_tmp, capsys):
     (photos / "empty.png").write_bytes(b"")
     (photos / "0cut.png").write_bytes((photos / "a.png").read_bytes()[:200])
-    (photos / "wide.png").write_bytes(b"")
     Image.new("L", (40_000, 1)).save(photos / "wide.png")
     message = fails(capsys, infer_image.main, "--input", photos)
     assert [name in message for name in ("empty.png", "0cut.png", "wide.png")] == [True] * 3
     assert len(message.splitlines()) == 3
     assert len(overlays(in_tmp)) == len(table(in_tmp)) == 3
-
-
-def test_an_input_is_never_overwritten(stub, photos, in_tmp, capsys):
-    run("--input", photos)
-    folder = results(in_tmp)
-    Image.open(photos / "a.png").save(folder / "a.png")
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    message = fails(capsys, infer_image.main, "--input", folder)
-    assert "contact_sheet.jpg is an input and would be overwritten" in message
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    page = (results(in_tmp) / "index.html").read_text(encoding="utf-8")
+    assert all(words in page for words in ("Complete", "3 of 6 pictures segmented", "empty.png: "))
+    assert len(list((results(in_tmp) / "page").rglob("*.js"))) == 3
 
 
 def test_wrong_inputs_are_one_line(stub, photos, in_tmp, capsys):
@@ -269,15 +219,18 @@ def test_wrong_inputs_are_one_line(stub, photos, in_tmp, capsys):
     assert "--input is missing" in said()
     assert "no such file or folder" in said("--input", "photos/gone.png")
     assert "no pictures in it" in said("--input", "photos/*.tif")
+    stub.model = SimpleNamespace(gives_labels=True)
+    refusal = said("--input", photos, "--save", "overlay,probabilities", "--model", "a.onnx")
+    assert "--save probabilities: a.onnx gives class ids alone" in refusal
+    shutil.rmtree(in_tmp / "outputs")
     (in_tmp / "outputs").write_text("a file in place of the folder")
     assert "cannot make this folder" in said("--input", photos)
 
 
 @pytest.mark.parametrize("pattern", ["runs/*/images", "runs/*", "runs/**", "trip [2024]/*.png"])
 def test_patterns_of_folders_and_brackets_of_one_that_exists(stub, in_tmp, pattern):
-    for name in ("runs/r1/images/a.png", "runs/r2/images/b.png", "trip [2024]/c.png"):
-        (in_tmp / name).parent.mkdir(parents=True)
-        Image.fromarray(draw_pair(0, 20, 20)[0]).save(in_tmp / name)
+    names = ("runs/r1/images/a.png", "runs/r2/images/b.png", "trip [2024]/c.png")
+    save_pictures(in_tmp, dict.fromkeys(names, (20, 20)))
     run("--input", pattern)
     expected = ["r1/images/a", "r2/images/b"] if pattern.startswith("runs") else ["c"]
     assert overlays(in_tmp) == [f"{name}_overlay.jpg" for name in expected]

@@ -28,8 +28,6 @@ import train
 from common.parser import number
 from predictor import PredictorOptions, load_predictor
 from utils import InputError
-from video.reader import VideoReader
-from video.writer import VideoWriter
 
 
 @pytest.fixture
@@ -132,15 +130,6 @@ def test_resuming_with_other_data_is_refused_before_features_are_computed(
     assert "no such checkpoint" in fails(capsys, train.main, *argv, "--resume", "gone/last.pth")
 
 
-def test_a_bad_output_folder_is_told_before_data_is_read(data_dir, in_tmp, capsys, monkeypatch):
-    monkeypatch.delattr(train, "load_data")
-    (in_tmp / "outputs").mkdir()
-    (in_tmp / "outputs/file").touch()
-    argv = ["--data", data_dir, *TINY, "--out-dir"]
-    assert "give a name below outputs/" in fails(capsys, train.main, *argv, "../elsewhere")
-    assert "cannot make this folder" in fails(capsys, train.main, *argv, "file")
-
-
 @pytest.mark.parametrize("split", ["train", "valid"])
 def test_a_split_without_a_labelled_pixel_is_refused(data_dir, in_tmp, capsys, split):
     for path in (data_dir / f"{split}_masks").iterdir():
@@ -208,43 +197,6 @@ def test_batches_and_single_pictures_give_the_same_masks(checkpoint, pictures):
         assert np.mean(one == three) > 0.999
 
 
-def test_one_bad_picture_is_reported_and_the_rest_done(checkpoint, pictures, capsys):
-    (pictures / "broken.png").write_bytes((pictures / "a.png").read_bytes()[:60])
-    (pictures / "notes.txt").write_text("no picture")
-    argv = ["--input", pictures, "--model", checkpoint]
-    message = fails(capsys, infer_image.main, *argv)
-    assert "broken.png" in message
-    assert len(message.splitlines()) == 1
-    assert len(list((checkpoint.parent / "inference_results_image").rglob("*_overlay.jpg"))) == 3
-
-
-def test_two_inputs_of_one_stem_both_come_out(checkpoint, pictures):
-    shutil.copy(pictures / "b.jpg", pictures / "a.jpg")
-    infer_image.main(["--input", str(pictures), "--model", str(checkpoint)])
-    results = checkpoint.parent / "inference_results_image"
-    assert (results / "a_png_overlay.jpg").is_file()
-    assert (results / "a_jpg_overlay.jpg").is_file()
-
-
-def test_a_single_picture_as_input(checkpoint, pictures):
-    infer_image.main(["--input", str(pictures / "b.jpg"), "--model", str(checkpoint)])
-    assert (checkpoint.parent / "inference_results_image" / "b_overlay.jpg").is_file()
-
-
-def test_a_video_keeps_frames_rate_and_size(checkpoint, tmp_path, capsys):
-    source = tmp_path / "my.clip.v2.mp4"
-    with VideoWriter(source, fps=29.97) as writer:
-        for i in range(7):
-            writer.write(draw_pair(i, 66, 48)[0])
-    infer_video.main(["--input", str(source), "--model", str(checkpoint), "--batch", "3"])
-    result = checkpoint.parent / "inference_results_video" / "my.clip.v2.mp4"
-    with VideoReader(source) as before, VideoReader(result) as after:
-        assert after.fps == before.fps
-        assert [f.time for f in after] == [f.time for f in before]
-        assert (after.width, after.height) == (66, 48)
-    assert "7 frames" in capsys.readouterr().out
-
-
 def test_bad_input_to_training_is_one_line(data_dir, in_tmp, capsys):
     def said(*more):
         return fails(capsys, train.main, "--data", data_dir, *TINY, "--epochs", "1", *more)
@@ -261,42 +213,29 @@ def test_bad_input_to_training_is_one_line(data_dir, in_tmp, capsys):
     assert "no pictures in it" in said("--data", "empty")
 
 
-def spoil(data_dir, kind):
-    image = data_dir / "train_images" / "2.png"
-    mask = data_dir / "train_masks" / "2.png"
-    if kind == "no mask":
-        mask.unlink()
-    elif kind == "no image":
-        image.unlink()
-    elif kind == "cut image":
-        image.write_bytes(image.read_bytes()[:-200])
-    elif kind == "cut mask":
-        mask.write_bytes(mask.read_bytes()[:-30])
-    elif kind == "size":
-        pixels = np.asarray(Image.open(mask))
-        Image.fromarray(pixels[:, 1:]).save(mask)
-    elif kind == "transposed":
-        Image.fromarray(np.asarray(Image.open(mask)).T.copy()).save(mask)
-    elif kind == "label":
-        pixels = np.asarray(Image.open(mask)).copy()
-        pixels[0, :3] = 2
-        Image.fromarray(pixels).save(mask)
+def change_pixels(path, change):
+    Image.fromarray(np.ascontiguousarray(change(np.array(Image.open(path))))).save(path)
+
+
+def label_two(pixels):
+    pixels[0, :3] = 2
+    return pixels
 
 
 @pytest.mark.parametrize(
-    ("kind", "words"),
+    ("kind", "spoil", "words"),
     [
-        ("no mask", "no mask of this name in"),
-        ("no image", "no image of this name in"),
-        ("cut image", "not a readable picture"),
-        ("cut mask", "not a readable picture"),
-        ("size", "but its image 2.png has 70x56"),
-        ("transposed", "has 70x56; turn it by 90 degrees"),
-        ("label", r"value 2 (3 pixels) belongs to no class"),
+        ("masks", lambda path: path.unlink(), "no mask of this name in"),
+        ("images", lambda path: path.unlink(), "no image of this name in"),
+        ("images", lambda p: p.write_bytes(p.read_bytes()[:-200]), "not a readable picture"),
+        ("masks", lambda p: p.write_bytes(p.read_bytes()[:-30]), "not a readable picture"),
+        ("masks", lambda p: change_pixels(p, lambda a: a[:, 1:]), "but its image 2.png has 70x56"),
+        ("masks", lambda p: change_pixels(p, np.transpose), "has 70x56; turn it by 90 degrees"),
+        ("masks", lambda p: change_pixels(p, label_two), "value 2 (3 pixels) belongs to no class"),
     ],
 )
-def test_bad_files_stop_training_before_it_starts(data_dir, in_tmp, capsys, kind, words):
-    spoil(data_dir, kind)
+def test_bad_files_stop_training_before_it_starts(data_dir, in_tmp, capsys, kind, spoil, words):
+    spoil(data_dir / f"train_{kind}" / "2.png")
     (data_dir / "dataset.yaml").write_text("ALL_CLASSES: [background, box]\n")
     message = fails(capsys, train.main, "--data", data_dir, *TINY)
     assert words in message
@@ -420,28 +359,12 @@ def test_flags_without_effect_are_refused(capsys, script, argv, words):
     assert words in fails(capsys, script.main, *argv)
 
 
-def test_epochs_of_a_schedule_without_the_schedule_are_refused(in_tmp, capsys):
-    message = fails(capsys, train.main, "--data", "nowhere", "--scheduler-epochs", "5")
-    assert "--scheduler-epochs has no effect without --scheduler" in message
-    parse = train.get_args_parser().parse_args
-    assert train.optimizer_settings(parse(["--scheduler"])).milestones == [30]
-    assert train.optimizer_settings(
-        parse(["--scheduler", "--scheduler-epochs", "5", "9"])
-    ).milestones == [5, 9]
-
-
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
 def test_every_script_says_the_projects_version(script, capsys):
     with pytest.raises(SystemExit) as stop:
         script.main(["--version"])
     assert stop.value.code == 0
     assert capsys.readouterr().out.split()[-1] == config.VERSION
-
-
-def test_ratios_are_ratios():
-    parse = infer_image.get_args_parser().parse_args
-    assert parse(["--scales", "2"]).scales == [2.0]
-    assert parse(["--scales", "1", "1.32"]).scales == [1.0, 1.32]
 
 
 def test_image_size_is_width_height_or_one_number():
@@ -451,16 +374,6 @@ def test_image_size_is_width_height_or_one_number():
     for bad in (["0"], ["1", "2", "3"], ["-4", "5"]):
         with pytest.raises(SystemExit):
             parse(["--imgsz", *bad])
-
-
-def test_the_articles_commands_parse():
-    train_flags = train.get_args_parser().parse_args
-    train_flags("--lr 0.001 --batch 20 --imgsz 640 640 --epochs 65 --scheduler "
-                "--scheduler-epochs 50".split())  # fmt: skip
-    train_flags("--epochs 20 --imgsz 640 640 --out-dir fine_tuning --batch 2 --fine-tune".split())
-    model_flags = "--imgsz 640 640 --model outputs/best_model_iou.pth".split()
-    infer_image.get_args_parser().parse_args(["--input", "input/images", *model_flags])
-    infer_video.get_args_parser().parse_args(["--input", "video.mp4", *model_flags])
 
 
 def test_penn_fudan_trains(in_tmp, capsys):

@@ -92,7 +92,7 @@ def test_a_cache_that_cannot_be_written_ends_no_run(in_tmp, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["\\evil", "C:evil", "C:\\evil", "\\\\host\\evil", "a\\..\\..\\b", "/x"]
+    "name", ["\\evil", "C:evil", "C:\\evil", "\\\\host\\evil", "a\\..\\..\\b", "/x", "../x"]
 )
 def test_names_that_lead_out_of_outputs_on_any_system_are_refused(in_tmp, name):
     with pytest.raises(InputError, match="give a name below outputs/"):

@@ -6,23 +6,20 @@ from pathlib import Path
 
 from common.memory import out_of_memory
 from engine import NotFinite
-from training.run_folder import Diverged, RunFolder
+from training.run_folder import RunFolder
 from utils import InputError
 
 REMEDY = "train again with a lower --lr, --clip-grad 1 or --warmup 1"
 
 
 @contextmanager
-def explained(run: RunFolder, too_large: str) -> Iterator[None]:
-    """Turn errors of a run that a user can mend into an InputError.
-
-    too_large: what to do when memory does not suffice.
-    """
+def explained(run: RunFolder, batch: int, grad_accum: int) -> Iterator[None]:
+    """Turn errors of a run that a user can mend into an InputError."""
     last = run.folder / "last.pth"
     try:
-        with out_of_memory(too_large):
+        with out_of_memory(_smaller(batch, grad_accum, *run.checkpoint.image_size)):
             yield
-    except (NotFinite, Diverged) as error:
+    except NotFinite as error:
         saved = _saved(last, can_resume=False)
         raise InputError(f"epoch {run.epoch}: {error}; {REMEDY}. {saved}") from error
     except (InputError, OSError) as error:  # a picture, the disk, memory, a pipe
@@ -37,9 +34,8 @@ def explained(run: RunFolder, too_large: str) -> Iterator[None]:
         ) from error
 
 
-def smaller(batch: int, grad_accum: int, image_size: tuple[int, int]) -> str:
+def _smaller(batch: int, grad_accum: int, height: int, width: int) -> str:
     """What to do when a batch of that many pictures per process does not fit into memory."""
-    height, width = image_size
     change = "--amp"
     if batch > 1:
         change = f"--batch {batch // 2} --grad-accum {2 * grad_accum}"

@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from itertools import chain, islice
@@ -32,7 +31,7 @@ from training.feature_store import FileStore, MemoryStore, TensorSpec
 from training.run_info import record_job
 from utils import InputError, progress, write_atomically
 
-VERSION = 2  # of the files' format; part of the key
+FORMAT_VERSION = 2  # of the files' format; part of the key
 TIMED = 20  # pictures from which on the time that they take is told beforehand
 FOLDER = OUTPUTS / "features"
 
@@ -40,28 +39,16 @@ FOLDER = OUTPUTS / "features"
 Extract = Callable[[Tensor, torch.dtype], Tensor]
 
 
-@dataclass(frozen=True)
-class FeatureSettings:
-    """Settings that decide the features, besides pictures, their size and the weights.
-
-    blocks: how many of the backbone's last blocks are read.
-    """
-
-    backbone: str
-    blocks: int
-    augment: str
-    seed: int
-
-
 def with_features(
     model: SegmentationModel,
     loaders: tuple[DataLoader, DataLoader],
     views: int,
-    settings: FeatureSettings,
+    settings: dict,
 ) -> tuple[DataLoader, DataLoader]:
     """The loaders for training and validation, with features of the frozen backbone for images.
 
     views: of the training pictures; 0: only the features of validation, the same in each epoch.
+    settings: what decides the features besides pictures, their size and the weights.
     """
     if views:
         return cached_loaders(model, loaders, views, settings)
@@ -72,7 +59,7 @@ def cached_loaders(
     model: SegmentationModel,
     loaders: tuple[DataLoader, DataLoader],
     views: int,
-    settings: FeatureSettings,
+    settings: dict,
     root: Path = FOLDER,
 ) -> tuple[DataLoader, DataLoader]:
     """build_loaders' loaders for training and validation, with features in place of images.
@@ -142,7 +129,7 @@ def _feature_shape(model: SegmentationModel, image_size: tuple[int, int]) -> tup
 def _record(
     model: SegmentationModel,
     loaders: tuple[DataLoader, DataLoader],
-    settings: FeatureSettings,
+    settings: dict,
 ) -> JobRecord:
     """All that decides what the features and targets are.
 
@@ -150,7 +137,7 @@ def _record(
     """
     train, valid = (loader.dataset for loader in loaders)
     more = {
-        "version": VERSION,
+        "version": FORMAT_VERSION,
         "image_size": list(train.resize.image_size),
         "keep_ratio": train.resize.keep_ratio,
         "mean": list(train.resize.input_format.mean),
@@ -162,7 +149,7 @@ def _record(
         # Two digits: kernels differ in the last ones, from machine to machine.
         "probe": [f"{value:.2g}" for value in _probe(model)[:32, 1, 2].tolist()],
     }
-    return record_job(asdict(settings) | more, fingerprint(model.backbone), train, valid)
+    return record_job(settings | more, fingerprint(model.backbone), train, valid)
 
 
 def _open_folder(folder: Path, record: JobRecord, stores: Sequence[FileStore]) -> None:

@@ -1,6 +1,7 @@
 """Whether the disk or the memory has room for cached features."""
 
 import shutil
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -9,10 +10,11 @@ import psutil
 
 from common.distributed import world_size
 from training.cached_dataset import CachedView
-from utils import InputError
+from utils import DAY, InputError
 
 DISK_FRACTION = 0.9  # of the free space
 MEMORY_FRACTION = 0.5
+UNUSED_DAYS = 14  # after which features are deleted
 MEMORY_FRACTION_UNASKED = 0.25  # without --cache-features
 CGROUP = Path("/sys/fs/cgroup")  # holds the memory limit of a container
 
@@ -50,10 +52,23 @@ def stay_in_memory(views: Sequence[CachedView], missing: Sequence[list[int]], fo
     else:
         found = f"{len(views) - 1} view{'s' if len(views) > 2 else ''}"
         print(f"features: {found} of {len(views[0])} pictures found in {folder}")
-    others = sum(allocated_bytes(other) for other in root.glob("*") if other != folder)
-    if others:
-        print(f"features: {others / 1e9:.1f} GB of other settings in {root}; safe to delete")
+    others = [other for other in root.glob("*") if other != folder]
+    delete_unused(others)
+    if used := sum(map(allocated_bytes, others)):
+        print(
+            f"features: {used / 1e9:.1f} GB of other settings in {root}, deleted once no run has "
+            f"used them for {UNUSED_DAYS} days; safe to delete now"
+        )
     return disk > disk_room
+
+
+def delete_unused(folders: Sequence[Path]) -> None:
+    """Delete those whose about.json, which each run that uses them writes, is UNUSED_DAYS old."""
+    for folder in folders:
+        with suppress(OSError):  # another run deletes it at this moment, or it is none of ours
+            age = time.time() - (folder / "about.json").stat().st_mtime
+            if age > UNUSED_DAYS * DAY:
+                shutil.rmtree(folder)
 
 
 def free_disk(folder: Path) -> int:

@@ -20,6 +20,7 @@ from data.labels.classes import Classes
 from data.numbers import ValueRange
 from data.transforms import Resize
 from datasets import PREVIEWED, preview_batch
+from engine import NotFinite
 from model import SegmentationModel
 from results.history import CURVES, Row, Watch, history_row
 from results.plots import draw_curve, draw_preview
@@ -27,28 +28,6 @@ from results.tables import csv_text
 from utils import write_atomically
 
 SECONDS_PER_DRAWING = 60.0  # of the curves, which take as long as a short epoch
-FILES = {
-    "best_model_iou.pth": "checkpoint of the best validation {watched}",
-    "best_model_loss.pth": "checkpoint of the lowest validation loss",
-    "final_model.pth": "checkpoint of the last epoch",
-    "last.pth": "what --resume continues from",
-    "history.csv": "scores of each epoch",
-    "loss.png": "curve",
-    "accuracy.png": "curve",
-    "miou.png": "curve",
-    "results.csv": "final scores of each class",
-    "confusion.csv": "final confusion matrix in pixels",
-    "confusion.png": "the same as a picture",
-    "run.json": "command, versions, seed, device, final scores",
-    "valid_preds": "validation pictures, targets, predictions, by epoch",
-    "index.html": "page of this run, for a browser",
-    "page": "pictures of index.html",
-    "tensorboard": "tensorboard --logdir",
-}
-
-
-class Diverged(Exception):
-    """Weights or a validation loss that are not finite."""
 
 
 @dataclass
@@ -88,7 +67,7 @@ class RunFolder:
         """Print the scores of one more epoch; write history, curves and improved checkpoints.
 
         lr: at the start of the epoch. train, valid: the scores that train_one_epoch and evaluate
-        returned. trained: the model's trained weights. Raises Diverged if they are not finite.
+        returned. trained: the model's trained weights. Raises NotFinite if they are not finite.
         """
         check_finite(valid["loss"], trained)
         row = history_row(self.epoch, lr, train, valid, self.checkpoint.classes)
@@ -177,18 +156,9 @@ class RunFolder:
             ).save(self.folder / name)  # fmt: skip
 
     def summary(self) -> str:
-        """The best epoch, and a line for every file of the run."""
         best = self.best()
         score = f"{self.watch.title} {self.watch.text(best)}"
-        lines = [f"best {score} in epoch {best['epoch']}; in {self.folder}:"]
-        for name, what in FILES.items():
-            what = what.format(watched=self.watch.title)
-            path = self.folder / name
-            if path.is_dir():
-                lines.append(f"  {name + '/':<20} {len(list(path.iterdir())):>6} files  {what}")
-            elif path.is_file():
-                lines.append(f"  {name:<20} {path.stat().st_size / 1024:>9.1f} KB  {what}")
-        return "\n".join(lines)
+        return f"best {score} in epoch {best['epoch']}; files in {self.folder} (docs/results.md)"
 
 
 def describe_model(
@@ -226,15 +196,15 @@ def describe_model(
 
 
 def check_finite(loss: float, weights: dict[str, Tensor]) -> None:
-    """Raise Diverged unless the validation loss and all weights are finite.
+    """Raise NotFinite unless the validation loss and all weights are finite.
 
     Training stops at a loss that is not finite, but the step before may have spoilt the weights.
     """
     if not math.isfinite(loss):
-        raise Diverged(f"the validation loss became {loss}")
+        raise NotFinite(f"the validation loss became {loss}")
     broken = [name for name, value in weights.items() if not value.isfinite().all()]
     if broken:
-        raise Diverged(f"{broken[0]} is no longer finite")
+        raise NotFinite(f"{broken[0]} is no longer finite")
 
 
 def collapse_warning(names: Sequence[str], scores: dict) -> str | None:

@@ -1,11 +1,8 @@
-"""Finish MP4 files: the index goes to the front, a cut file ends with its last whole fragment."""
+"""Finish MP4 files: the index goes to the front, a file that was cut off is kept if it plays."""
 
 import io
-import os
-import struct
-from itertools import pairwise
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
 
 import av
 
@@ -30,34 +27,6 @@ class FilmFile(io.FileIO):
         return len(data)
 
 
-class Box(NamedTuple):
-    name: bytes
-    start: int  # bytes from the beginning of the file
-    size: int  # bytes, header included
-
-
-def top_level_boxes(file: BinaryIO) -> list[Box]:
-    """The whole boxes of a file in order, without the last one of a cut file.
-
-    Source: ISO/IEC 14496-12, section 4.2.
-    """
-    end = file.seek(0, os.SEEK_END)
-    boxes, start = [], 0
-    while start + 8 <= end:
-        file.seek(start)
-        header = file.read(16)
-        size, name = struct.unpack(">I4s", header[:8])
-        if size == 1 and len(header) == 16:
-            size = struct.unpack(">Q", header[8:])[0]
-        elif size == 0:
-            size = end - start
-        if size < 8 or start + size > end:
-            break
-        boxes.append(Box(name, start, size))
-        start += size
-    return boxes
-
-
 def move_index_to_front(source: Path, target: Path, options: dict[str, str]) -> None:
     """Copy an MP4 with its index first, so that it plays while it loads. options: the muxer's."""
     options = options | {"movflags": "+faststart"}
@@ -73,17 +42,8 @@ def move_index_to_front(source: Path, target: Path, options: dict[str, str]) -> 
                 output.mux(packet)
 
 
-def cut_to_whole_fragments(path: Path) -> bool:
-    """Cut a fragmented MP4 after its last whole fragment; returns whether it has one.
-
-    Such a file plays up to there, although its writer could not finish it.
-    """
-    with path.open("r+b") as file:
-        boxes = top_level_boxes(file)
-        ends = [
-            after.start + after.size
-            for box, after in pairwise(boxes)
-            if (box.name, after.name) == (b"moof", b"mdat")
-        ]
-        file.truncate(ends[-1] if ends else 0)
-    return bool(ends)
+def plays(path: Path) -> bool:
+    """Whether a fragmented MP4 that its writer could not finish has pictures."""
+    with suppress(av.FFmpegError, IndexError), av.open(str(path)) as film:
+        return any(packet.size for packet in film.demux(video=0))
+    return False

@@ -1,7 +1,8 @@
 """Read the frames of a video: exact times, upright, true colours."""
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -13,9 +14,9 @@ import numpy as np
 from utils import InputError, public_name
 from video.pictures import ToRGB
 from video.source import (
+    CLOSED,
     Packets,
     is_live,
-    is_webcam,
     open_source,
     origin,
     seek,
@@ -24,8 +25,6 @@ from video.source import (
     video_stream,
 )
 from video.times import FrameTimes
-
-MAX_UNTIMED = 64  # frames that wait for the first one with a time
 
 
 class Frame(NamedTuple):
@@ -63,15 +62,15 @@ class VideoReader:
         self._container = open_source(self.source)
         self._stream = video_stream(self._container, self.source)
         self._stream.thread_type = "AUTO"
-        self.is_live = is_live(self.source, self._container)
-        self.origin = origin(self.source, self._container, self.is_live)
+        self.is_live = is_live(self._container)
+        self.origin = origin(self.source, self._container)
         self._packets = Packets(self._container, self._stream)
         self._times = FrameTimes(self._container, self._stream, self._packets, self.is_live)
         self.fps, self.time_base = self._times.fps, self._times.base
         self.has_audio = not self.is_live and sound_stream(self._container) is not None
         self._set_clip(exact(start), None if duration is None else exact(duration))
         self._num_damaged = self._num_packets = self._num_decoded = self._num_before_key = 0
-        self._has_key, self._last_end, self._at_end = False, Fraction(0), False
+        self._has_key = self._at_end = False
         self._frames = self._read_clip()
         self._next = next(self._frames, None)
         if self._next is None:
@@ -99,16 +98,16 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[Frame]:
         while self._next is not None:
-            frame, time = self._next
+            frame, begin, end = self._next
             num_sizes = len(self._to_rgb.sizes)
             image = self._to_rgb(frame)
             if len(self._to_rgb.sizes) > num_sizes:
-                when = f"{float(time - self.start_time):.1f} s"
+                when = f"{float(begin - self.start_time):.1f} s"
                 self._tell(
                     f"has pictures of {frame.width} x {frame.height} from {when} on, which "
                     f"are fitted into {self.width} x {self.height}"
                 )
-            yield Frame(image, time - self.start_time, self._last_end - time)
+            yield Frame(image, begin - self.start_time, end - begin)
             self._next = next(self._frames, None)
         self.finished = True
         self._report_damage()
@@ -119,6 +118,7 @@ class VideoReader:
     def _set_clip(self, start: Fraction, duration: Fraction | None) -> None:
         streams = [s for s in (self._stream, sound_stream(self._container)) if s is not None]
         starts = [s.start_time * s.time_base for s in streams if s.start_time is not None]
+        starts = [0] if self._times.is_counted else starts
         # Sound may begin before 0, with samples that only fill its decoder's buffers.
         self.start_time = max(Fraction(0), min(starts, default=0)) + start
         known = duration is not None and not self.is_live  # a live clip begins with its first frame
@@ -133,42 +133,14 @@ class VideoReader:
             seconds = min(end, self.end_time or end) - self.start_time
             self.num_frames = max(1, round(seconds * self.fps))
 
-    def _read_clip(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-        """Yield the decoded frames of the clip with their times in seconds of the source."""
-        for frame, time in self._timed(self._decode()):
-            if self.end_time is not None and time >= self.end_time:
+    def _read_clip(self) -> Iterator[tuple[av.VideoFrame, Fraction, Fraction]]:
+        """Yield the frames of the clip with begin and end in seconds of the source."""
+        for frame, begin, end in self._times.timed(self._decode()):
+            if self.end_time is not None and begin >= self.end_time:
                 return
-            self._last_end = time + self._times.length(frame)
-            if time >= self.start_time or not self.is_trimmed:
-                yield frame, time
+            if begin >= self.start_time or not self.is_trimmed:
+                yield frame, begin, end
         self._at_end = True
-
-    def _timed(self, frames: Iterator[av.VideoFrame]) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-        """Yield frames with their times in seconds of the source.
-
-        Frames before the first one with a time are counted back from it by the frame rate.
-        """
-        untimed, waits = [], True
-        for frame in frames:
-            time = self._times.of(frame)
-            if waits and time is None and len(untimed) < MAX_UNTIMED:
-                untimed.append(frame)
-                continue
-            if waits:
-                yield from self._counted_back(untimed, time)
-                waits = False
-            yield frame, self._last_end if time is None else time
-        if waits:
-            yield from self._counted_back(untimed, None)
-
-    def _counted_back(
-        self, frames: Sequence[av.VideoFrame], end: Fraction | None
-    ) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-        """Frames that end at `end`; from 0 on if that is None."""
-        step = 1 / self.fps if end is None else min(1 / self.fps, max(end, 0) / (len(frames) or 1))
-        begin = 0 if end is None else end - step * len(frames)
-        for number, frame in enumerate(frames):
-            yield frame, begin + step * number
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         for packet in chain(self._times.packets, [None]):  # None: flush
@@ -193,8 +165,8 @@ class VideoReader:
         if lost > 0 and not self.is_trimmed and not self.is_live:
             notes.append(f"the first {lost} pictures are lost, as their key frame is missing")
         end = self._stated_end if self._at_end else None
-        if end is not None and end - self._last_end > 3 / self.fps:
-            stop, end = float(self._last_end), float(end)
+        if end is not None and end - self._times.end > 3 / self.fps:
+            stop, end = float(self._times.end), float(end)
             notes.append(f"the pictures stop at {stop:.1f} of {end:.1f} s")
             self._note_lost_connection()
         elif self.is_live or (self._stated_end is None and self._packets.error):
@@ -203,9 +175,9 @@ class VideoReader:
             self._tell(f"is cut short or damaged: {', '.join(notes)}")
 
     def _note_lost_connection(self) -> None:
-        if self._at_end and ("://" in self.source or is_webcam(self.source)):
-            why = self._packets.error or "the other side closed it"
-            seconds = float(self._last_end - self.start_time)
+        if self._at_end and not os.path.isfile(self.source):
+            why = self._packets.error or CLOSED
+            seconds = float(self._times.end - self.start_time)
             self.lost = f"connection lost after {seconds:.1f} s ({why})"
 
 

@@ -1,5 +1,6 @@
 """Copy the sound of a video into an MP4, or encode it as AAC where MP4 cannot hold it."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,7 +11,7 @@ from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
 
 from video.reader import VideoReader
-from video.source import Packets, open_source, seek, sound_stream
+from video.source import CLOSED, Packets, open_source, seek, sound_stream
 from video.times import JUMP
 
 MP4_SOUND = ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac")  # copied, others become AAC
@@ -78,11 +79,15 @@ class SoundTrack:
         self._tell_of_loss((last_pts or 0) * base)
 
     def _tell_of_loss(self, end: Fraction) -> None:
-        source = self._source
+        source, reader, why = self._source, self._reader, self._read.error
         stated = ((source.duration or 0) + (source.start_time or 0)) * source.time_base
-        if self._read.error and end < stated - 1:
-            where = f"{float(end):.1f} of {float(stated):.1f} s ({self._read.error})"
-            print(f"{self._reader.name}: its sound stops at {where}", file=sys.stderr)
+        if end >= stated - 1:
+            return
+        where = f"its sound stops at {float(end):.1f} of {float(stated):.1f} s"
+        if not os.path.isfile(reader.source):
+            reader.lost = reader.lost or f"connection lost: {where} ({why or CLOSED})"
+        elif why:
+            print(f"{reader.name}: {where} ({why})", file=sys.stderr)
 
     def _copy(self) -> Iterator[av.Packet]:
         packets = self._clip()

@@ -1,4 +1,4 @@
-"""Open a video source, find its streams, tell whether it is live; works on packets, not frames."""
+"""Open a video source, find its streams, tell whether it is live; packets, not frames."""
 
 import os
 import sys
@@ -16,6 +16,7 @@ from utils import InputError, printable, public_name
 WEBCAMS = {"linux": ("/dev/video{}", "v4l2"), "darwin": ("{}", "avfoundation")}
 OPENING, SILENCE = 15.0, 30.0  # seconds to wait for an address to answer, and for its next picture
 PLAYLISTS = ("hls", "dash", "rtsp", "sdp")  # their size is not that of the film
+CLOSED = "the other side closed it"  # why a connection ended that gave no error
 COVER = 0x400  # disposition flag of a cover picture in an audio file
 
 
@@ -32,9 +33,9 @@ def open_source(source: str) -> InputContainer:
         name, options["timeout"] = source, (OPENING, SILENCE)
         remedy = "check the address, and that something answers there"
     elif not os.path.isfile(source):
-        found = "is a folder" if os.path.isdir(source) else "does not exist"
-        if found != "is a folder" and os.path.exists(source):
-            found = "is a pipe or a device, which cannot be read twice"
+        found = "is a pipe or a device, which cannot be read twice"
+        if os.path.isdir(source) or not os.path.exists(source):
+            found = "is a folder" if os.path.isdir(source) else "does not exist"
         raise InputError(f"{source} {found}; give a video file, a webcam's number or an address")
     try:
         # Where time begins anew, FFmpeg would add the 26 hours after which a counter overflows.
@@ -57,9 +58,9 @@ def reason(error: Exception) -> str:
     return error.strerror or type(error).__name__
 
 
-def is_live(source: str, container: InputContainer) -> bool:
+def is_live(container: InputContainer) -> bool:
     """Whether a source cannot be read again: it has neither a length nor a size."""
-    return not os.path.isfile(source) and not container.duration and not num_bytes(container)
+    return not container.duration and not num_bytes(container)
 
 
 def num_bytes(container: InputContainer) -> int | None:
@@ -68,16 +69,14 @@ def num_bytes(container: InputContainer) -> int | None:
     return container.size if of_media and container.size > 0 else None
 
 
-def origin(source: str, container: InputContainer, live: bool) -> str:
+def origin(source: str, container: InputContainer) -> str:
     """What is written into results: name and size of their source, which tell two sources apart."""
-    if live:
-        return f"recorded from {printable(public_name(source))}"
-    is_file = os.path.isfile(source)
-    name = printable(Path(source).name if is_file else public_name(source))
-    size = os.path.getsize(source) if is_file else num_bytes(container)
-    if size is None:
-        return f"made of {name}, {container.duration / av.time_base} s"
-    return f"made of {name}, {size} bytes"
+    name = printable(Path(source).name if os.path.isfile(source) else public_name(source))
+    if is_live(container):
+        return f"recorded from {name}"
+    size = num_bytes(container)
+    length = f"{size} bytes" if size else f"{container.duration / av.time_base} s"
+    return f"made of {name}, {length}"
 
 
 def video_stream(container: InputContainer, source: str) -> av.VideoStream:

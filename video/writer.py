@@ -13,7 +13,7 @@ import numpy as np
 from common.signals import delayed_signals
 from utils import InputError, temporary_path, without_secrets
 from video.codecs import CRF_CODECS, DEFAULT_CODEC, QUIET, usable_codec
-from video.mp4 import FilmFile, cut_to_whole_fragments, move_index_to_front
+from video.mp4 import FilmFile, move_index_to_front, plays
 from video.pictures import BT709, EXACT, usual_matrix
 from video.reader import VideoReader
 from video.sound import SoundTrack
@@ -52,8 +52,9 @@ class VideoWriter:
         self._reader, self._crf, self._codec = reader, crf, usable_codec(codec)
         self._fps = reader.fps if fps is None else Fraction(fps).limit_denominator(1001)
         self._time_base = reader.time_base if reader else 1 / self._fps
+        ticks = self._time_base.denominator  # of the time at which the film begins
+        self._timescale = {"movie_timescale": str(ticks * max(1, 1000 // ticks))}
         self._container = self._stream = self._sound = self._last_tick = self._file = None
-        self._timescale: dict[str, str] = {}
         self._end = None  # seconds; None while the file has no frame
         self._check_path()
 
@@ -89,7 +90,7 @@ class VideoWriter:
         duration = duration or 1 / self._fps
         with self._explained():
             if self._stream is None:
-                self._start(*image.shape[:2], time)
+                self._start(*image.shape[:2])
             assert image.shape == self._shape, f"{image.shape} in a video of {self._shape}"
             self._encode(self._to_yuv(image, time, duration))
             self._end = time + duration
@@ -103,9 +104,8 @@ class VideoWriter:
             )
         if os.path.isdir(self.path):
             raise InputError(f"{self.path} is a folder; give the name of a video file")
-        source = Path(self._reader.source) if self._reader else None
         with suppress(OSError):  # one of them does not exist
-            if source and self.path.samefile(source):
+            if self._reader and self.path.samefile(self._reader.source):
                 raise InputError(f"{self.path} is the input itself; write to another name")
         self._part, self._moved = temporary_path(self.path, ".mp4"), temporary_path(self.path)
         with self._explained():
@@ -125,10 +125,10 @@ class VideoWriter:
                 f"{self.path} cannot be written ({error.strerror}); {remedy}"
             ) from error
 
-    def _start(self, height: int, width: int, time: Fraction) -> None:
-        """Open the file for frames of height x width pixels, the first one at `time`."""
+    def _start(self, height: int, width: int) -> None:
+        """Open the file for frames of height x width pixels, with sound if that is possible."""
         self._shape = (height, width, 3)
-        self._open(height, width, time)
+        self._open(height, width)
         if self._reader and self._reader.has_audio:
             try:
                 self._sound = SoundTrack(self._reader, self._container)
@@ -137,16 +137,12 @@ class VideoWriter:
                 why = without_secrets(str(error))
                 print(f"{self._reader.name}: its sound is left out ({why})", file=sys.stderr)
                 self._sound = None
-                self._open(height, width, time)  # reopen: a stream cannot be removed
+                self._open(height, width)  # reopen: a stream cannot be removed
 
-    def _open(self, height: int, width: int, time: Fraction) -> None:
+    def _open(self, height: int, width: int) -> None:
         # Fragments, so that a film that is cut off can be played; the end makes a usual MP4 of it.
         # delay_moov writes the header after the first packets, which say when the streams begin.
-        options = {"movflags": "+hybrid_fragmented+delay_moov"}
-        if (time * 1000).denominator > 1:  # MP4 counts the first time in milliseconds
-            ticks = self._time_base.denominator
-            self._timescale["movie_timescale"] = str(ticks * max(1, 1000 // ticks))
-        options |= self._timescale
+        options = {"movflags": "+hybrid_fragmented+delay_moov"} | self._timescale
         self._file.seek(0)
         self._file.truncate()
         self._container = av.open(self._file, "w", format="mp4", container_options=options)
@@ -223,7 +219,7 @@ class VideoWriter:
             self._container.close()
         with suppress(OSError):
             self._file.close()
-            if cut_to_whole_fragments(self._part):
+            if plays(self._part):
                 os.replace(self._part, self.path)
                 return "; what was written so far is kept there"
         return ""

@@ -1,4 +1,4 @@
-"""Shapes drawn by annotation tools, read as data sets: COCO, labelme, YOLO, Label Studio.
+"""Shapes drawn by annotation tools: COCO, labelme, YOLO, Label Studio, VIA, CVAT.
 
 It knows nothing of how masks are stored or decoded, of networks or devices.
 """

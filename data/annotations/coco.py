@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data.annotations.dataset import AnnotationSet, PictureIndex, as_id, split_of
+from data.annotations.dataset import AnnotationSet, as_id
 from data.annotations.shapes import Annotation, Shape, polygon
-from data.labels.class_checks import class_name
+from data.labels.class_entries import class_name
 from utils import InputError
 
 Size = tuple[int, int]  # (H, W)
@@ -31,77 +31,51 @@ def is_coco(content: object) -> bool:
     return "segments_info" not in first
 
 
-def read_coco(root: Path, files: Mapping[Path, dict], pictures: PictureIndex) -> AnnotationSet:
+def read_coco(found: AnnotationSet, files: Mapping[Path, dict]) -> None:
     """The pictures of COCO files.
 
     COCO's own folder has several files of the same pictures, of which instances_* has all classes:
     a file whose pictures are all in such files is left out.
     """
-    files = dict(sorted(files.items(), key=lambda item: not _is_first_choice(item[0])))
-    found = AnnotationSet(f"COCO ({next(iter(files)).relative_to(root)})")
-    for path, content in files.items():
+    for path, content in sorted(files.items(), key=lambda item: not _is_first_choice(item[0])):
         try:
-            _read_file(found, path, content, pictures)
+            _read_file(found, path, content)
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise InputError(f"{path}: not a COCO file (near {error})") from error
-    return found
 
 
 def _is_first_choice(path: Path) -> bool:
     return path.name.startswith("instances_")
 
 
-def _read_file(found: AnnotationSet, path: Path, content: dict, pictures: PictureIndex) -> None:
-    images, unmatched = _pictures_of(path, content["images"], pictures)
-    others = {found.files.get(picture) for picture in images.values()}
+def _read_file(found: AnnotationSet, path: Path, content: dict) -> None:
+    names = _by_id(path, "images", [(i["id"], i["file_name"]) for i in content["images"]])
+    sizes = {as_id(image["id"]): _size(image) for image in content["images"]}
+    unmatched = len(found.unmatched)
+    pictures = {k: found.find(path, [str(n)], entry=f"image {k}: ") for k, n in names.items()}
+    others = {found.files.get(picture[0]) for picture in pictures.values() if picture}
     if others and not _is_first_choice(path) and all(o and _is_first_choice(o) for o in others):
+        del found.unmatched[unmatched:]
         found.notes.append(f"{path} is left out: {min(others).name} lists its pictures too")
         return
-    found.unmatched += unmatched
-    shapes = _shapes_of_images(found, path, content)
-    for image in content["images"]:
-        image_id = as_id(image["id"])
-        if (picture := images.get(image_id)) is None:
-            continue
-        split = pictures.split_of(picture, path.relative_to(pictures.root))
-        size, parts = _size(image), shapes[image_id]
-        found.add(Annotation(picture, path, split, size, parts, small_on_top=True))
-
-
-def _pictures_of(
-    path: Path, images: list[dict], pictures: PictureIndex
-) -> tuple[dict[str, Path], list[tuple[Path, str]]]:
-    """{id: picture} of the images in a file, and what those lack that are not found."""
-    found, unmatched = {}, []
-    split = split_of(path.relative_to(pictures.root))
-    for image_id, name in _by_id(
-        path, "images", [(i["id"], i["file_name"]) for i in images]
-    ).items():
-        try:
-            found[image_id] = pictures.named(str(name), path.parent, split)
-        except ValueError as error:
-            unmatched.append((path, f"image {image_id}: {error}"))
-    return found, unmatched
-
-
-def _shapes_of_images(found: AnnotationSet, path: Path, content: dict) -> dict[str, list[Shape]]:
-    """{id of an image: its shapes}; what cannot be drawn becomes a problem."""
-    categories = sorted(content["categories"], key=lambda category: int(as_id(category["id"])))
-    names = _by_id(path, "categories", [(c["id"], class_name(c["name"])) for c in categories])
-    found.add_labels(names.values())
-    sizes = {as_id(image["id"]): _size(image) for image in content["images"]}
-    shapes: dict[str, list[Shape]] = defaultdict(list)
+    listed = sorted(content["categories"], key=lambda category: int(as_id(category["id"])))
+    labels = _by_id(path, "categories", [(c["id"], class_name(c["name"])) for c in listed])
+    found.add_labels(labels.values())
+    entries: dict[str, list[tuple[str, tuple]]] = defaultdict(list)
     for annotation in content["annotations"]:
-        image_id, category_id = as_id(annotation["image_id"]), as_id(annotation["category_id"])
-        try:
-            if image_id not in sizes:
-                raise ValueError(f"no image {image_id} in the file")
-            if category_id not in names:
-                raise ValueError(f"no category {category_id} in the file")
-            shapes[image_id] += list(_shapes(names[category_id], annotation, sizes[image_id]))
-        except (ValueError, TypeError, OverflowError) as error:
-            found.problems.append((path, f"annotation {annotation.get('id')}: {error}"))
-    return shapes
+        name, image_id = f"annotation {annotation.get('id')}", as_id(annotation["image_id"])
+        label = labels.get(category := as_id(annotation["category_id"]))
+        if image_id not in names:
+            found.problems.append((path, f"{name}: no image {image_id} in the file"))
+        elif label is None:
+            found.problems.append((path, f"{name}: no category {category} in the file"))
+        else:
+            entries[image_id].append((name, (label, annotation, sizes[image_id])))
+    for image_id, picture in pictures.items():
+        shapes = found.shapes(path, entries[image_id], _shapes)
+        if picture:
+            size = sizes[image_id]
+            found.add(Annotation(picture[0], path, picture[1], size, shapes, small_on_top=True))
 
 
 def _by_id(path: Path, what: str, items: list[tuple]) -> dict[str, str]:
@@ -126,11 +100,9 @@ def _size(image: Mapping) -> Size | None:
     return height, width
 
 
-def _shapes(label: str, annotation: Mapping, size: Size | None) -> Iterator[Shape]:
-    """The parts of an annotation; raises ValueError where it has none that can be drawn.
-
-    size: (H, W) of its image.
-    """
+def _shapes(entry: tuple[str, Mapping, Size | None]) -> Iterator[Shape]:
+    """The parts of (label, annotation, (H, W) of its image); ValueError if it has none to draw."""
+    label, annotation, size = entry
     segmentation = annotation.get("segmentation")
     if not segmentation:
         raise ValueError("no segmentation, a box alone; export instance masks or polygons")

@@ -4,26 +4,34 @@ Overlaps: shapes are drawn by z_order, then in the order of the file. Background
 covers. Boxes and ellipses are filled, polylines are 10 pixels wide; points are left out.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from data.annotations.dataset import AnnotationSet, PictureIndex, split_of
-from data.annotations.labelme import LINE_WIDTH
-from data.annotations.shapes import Annotation, Shape, ellipse, polygon, rectangle, ring_of
-from data.labels.class_checks import class_name
+from data.annotations.dataset import AnnotationSet
+from data.annotations.shapes import (
+    LINE_WIDTH,
+    Annotation,
+    Shape,
+    ellipse,
+    line,
+    polygon,
+    rectangle,
+)
+from data.labels.class_entries import class_name
 from utils import InputError
 
+VOC_BOXES = "Pascal VOC boxes"
 HEAD = 4096  # bytes in which the outermost element begins
-DRAWN = {  # kinds that are not exact regions, and how they are drawn
-    "box": "filled rectangles",
-    "polyline": f"lines of {LINE_WIDTH} pixels",
-}
-LEFT_OUT = ("points", "skeleton", "cuboid", "tag")
+LEFT_OUT = "left out"
+TOLD = {  # kinds that are not exact regions, and what becomes of them
+    "box": "drawn as filled rectangles",
+    "polyline": f"drawn as lines of {LINE_WIDTH} pixels",
+} | dict.fromkeys(("points", "skeleton", "cuboid", "tag"), LEFT_OUT)
 
 
 class _Builder(ElementTree.TreeBuilder):
@@ -33,96 +41,80 @@ class _Builder(ElementTree.TreeBuilder):
         raise ValueError("a DOCTYPE, which CVAT does not write; remove it")
 
 
-def load_cvat(paths: Sequence[Path]) -> dict[Path, Element]:
-    """The XML files of CVAT among these, parsed; raises InputError for those of videos."""
-    found = {}
-    for path in paths:
-        with path.open("rb") as file:
-            if b"<annotations" not in file.read(HEAD):
-                continue
-        try:
-            parser = ElementTree.XMLParser(target=_Builder())
-            top = ElementTree.parse(path, parser).getroot()
-        except (ElementTree.ParseError, ValueError, LookupError) as error:
-            raise InputError(f"{path}: not a readable XML file ({error})") from error
-        if top.find("track") is not None:
-            raise InputError(
-                f"{path}: tracks of a video, whose frames are not here; export the task from CVAT "
-                "as 'CVAT for images 1.1' with its images"
-            )
-        if top.find("image") is not None:
-            found[path] = top
-    return found
-
-
-def read_cvat(root: Path, files: Mapping[Path, Element], pictures: PictureIndex) -> AnnotationSet:
-    """The pictures of CVAT's files; the split is told by their `subset`, files and folders."""
-    found = AnnotationSet(f"CVAT XML ({next(iter(files)).relative_to(root)})")
-    kinds: Counter[str] = Counter()
-    for path, top in files.items():
-        for image in top.iter("image"):
-            _read_image(found, path, image, pictures, kinds)
-    found.add_labels(sorted({s.label for a in found.annotations for s in a.shapes}))
-    for kind, count in kinds.items():
-        what = f"drawn as {DRAWN[kind]}" if kind in DRAWN else "left out"
-        found.notes.append(f"{count} shapes of the kind {kind} are {what}")
-    return found
-
-
-def _read_image(
-    found: AnnotationSet,
-    path: Path,
-    image: Element,
-    pictures: PictureIndex,
-    kinds: Counter[str],
-) -> None:
-    statements = path.relative_to(pictures.root), Path(image.get("subset") or "")
-    split = next(filter(None, map(split_of, reversed(statements))), None)
+def load_cvat(path: Path) -> Element | str | None:
+    """What an XML file of CVAT holds, or VOC_BOXES, or None; InputError for that of a video."""
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    if b"<annotations" not in head:
+        return VOC_BOXES if b"<annotation" in head else None
     try:
-        picture = pictures.named(image.get("name") or "", path.parent, split)
-    except ValueError as error:
-        found.unmatched.append((path, f"image {image.get('id')}: {error}"))
-        return
-    shapes = []
-    for number, entry in enumerate(image, 1):
-        if entry.tag in LEFT_OUT or entry.tag in DRAWN:
-            kinds[entry.tag] += 1
-        if entry.tag in LEFT_OUT:
+        parser = ElementTree.XMLParser(target=_Builder())
+        top = ElementTree.parse(path, parser).getroot()
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise InputError(f"{path}: not a readable XML file ({error})") from error
+    if top.find("track") is not None:
+        raise InputError(
+            f"{path}: tracks of a video, whose frames are not here; export the task from CVAT as "
+            "'CVAT for images 1.1' with its images"
+        )
+    return top
+
+
+def is_cvat(content: object) -> bool:
+    return isinstance(content, Element) and content.find("image") is not None
+
+
+def read_cvat(found: AnnotationSet, files: Mapping[Path, Element]) -> None:
+    """The pictures of CVAT's files; the split is told by their `subset`, files and folders."""
+    for path, image in (
+        (path, image) for path, top in files.items() for image in top.iter("image")
+    ):
+        statements = path.relative_to(found.root), Path(image.get("subset") or "")
+        entry = f"image {image.get('id')}: "
+        if not (picture := found.find(path, [image.get("name") or ""], *statements, entry=entry)):
             continue
         try:
-            shapes.append((int(entry.get("z_order") or 0), _shape(entry)))
-        except (ValueError, TypeError, KeyError) as error:
-            found.problems.append((path, f"{picture.name}: shape {number} ({entry.tag}): {error}"))
-    ordered = [shape for _, shape in sorted(shapes, key=lambda item: item[0])]
-    try:
-        size = int(image.attrib["height"]), int(image.attrib["width"])
-    except (KeyError, ValueError):
-        size = None
-    split = pictures.split_of(picture, *statements)
-    found.add(Annotation(picture, path, split, size, ordered))
+            size = int(image.attrib["height"]), int(image.attrib["width"])
+        except (KeyError, ValueError):
+            size = None
+        entries = (
+            (f"{picture[0].name}: shape {number} ({entry.tag})", entry)
+            for number, entry in sorted(enumerate(image, 1), key=lambda item: _z_order(item[1]))
+        )
+        shapes = found.shapes(path, entries, partial(_shapes, found, picture[0]))
+        found.add(Annotation(picture[0], path, picture[1], size, shapes))
 
 
-def _shape(entry: Element) -> Shape:
+def _z_order(entry: Element) -> int:
+    order = entry.get("z_order") or "0"
+    return int(order) if order.lstrip("-").isdigit() else 0
+
+
+def _shapes(found: AnnotationSet, image: Path, entry: Element) -> Iterator[Shape]:
     """The shape of an element; raises ValueError or KeyError where it is not whole."""
-    label, kind = class_name(entry.attrib["label"]), entry.tag
+    kind = entry.tag
+    if kind in TOLD:
+        found.seen[f"shapes of the kind {kind} are {TOLD[kind]}"].append(image)
+    if TOLD.get(kind) == LEFT_OUT:
+        return
+    label = class_name(entry.attrib["label"])
     angle = np.deg2rad(float(entry.get("rotation") or 0))
     if kind in ("polygon", "polyline"):
         points = [pair.split(",") for pair in entry.attrib["points"].split(";") if pair.strip()]
-        if kind == "polygon":
-            return polygon(label, points)
-        return Shape(label, (ring_of([*points, points[-1]]),), width=LINE_WIDTH)
-    if kind == "box":
-        return rectangle(label, _numbers(entry, "xtl ytl xbr ybr"), angle)
-    if kind == "ellipse":
+        yield polygon(label, points) if kind == "polygon" else line(label, points)
+    elif kind == "box":
+        yield rectangle(label, _numbers(entry, "xtl ytl xbr ybr"), angle)
+    elif kind == "ellipse":
         cx, cy, rx, ry = _numbers(entry, "cx cy rx ry")
-        return ellipse(label, (cx, cy), (rx, ry), angle)
-    if kind == "mask":
+        yield ellipse(label, (cx, cy), (rx, ry), angle)
+    elif kind == "mask":
         runs = np.array([int(run) for run in entry.attrib["rle"].split(",")])
         left, top, width, height = map(int, _numbers(entry, "left top width height"))
         if runs.min() < 0 or runs.sum() != width * height:
             raise ValueError(f"its runs cover {runs.sum()} pixels, its box has {width * height}")
-        return Shape(label, runs=runs, box=(height, width), corner=(left, top))
-    raise ValueError("a kind of shape that is not known")
+        yield Shape(label, runs=runs, box=(height, width), corner=(left, top))
+    else:
+        raise ValueError("a kind of shape that is not known")
 
 
 def _numbers(entry: Element, names: str) -> list[float]:

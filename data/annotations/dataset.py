@@ -2,32 +2,36 @@
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from data.annotations.shapes import Annotation
+from data.annotations.shapes import Annotation, Shape
 from data.splits import split_of
 from utils import InputError
 
 
 @dataclass
 class AnnotationSet:
-    """What annotation files say of a data set.
+    """What annotation files say of the pictures below a folder.
 
     layout: the format, and an example of a file. files: {picture: the file that annotates it}.
-    labels: in the order of their ids. unmatched:
-    (file, what it lacks) of files without a partner. problems: (file, what is wrong with it).
+    labels: in the order of their ids. unmatched: (file, what it lacks) of files without a partner.
+    problems: (file, what is wrong with it). seen: {what a note says of some: examples}.
     """
 
     layout: str
+    root: Path = Path()
+    pictures: Sequence[Path] = ()
     annotations: list[Annotation] = field(default_factory=list)
     files: dict[Path, Path] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
     unmatched: list[tuple[Path, str]] = field(default_factory=list)
     problems: list[tuple[Path, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    seen: dict[str, list[object]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, annotation: Annotation) -> None:
         """Add a picture's annotation; a second one of the same picture is a problem."""
@@ -41,19 +45,48 @@ class AnnotationSet:
     def add_labels(self, labels: Iterable[str]) -> None:
         self.labels += [label for label in dict.fromkeys(labels) if label not in self.labels]
 
+    def shapes(
+        self, file: Path, entries: Iterable[tuple[str, object]], parse: Callable[..., Iterator]
+    ) -> list[Shape]:
+        """The shapes that `parse` yields of (name, entry); what it cannot read is a problem."""
+        found: list[Shape] = []
+        for name, entry in entries:
+            try:
+                found += list(parse(entry))
+            except Exception as error:  # of a foreign file's numbers and pictures
+                self.problems.append((file, f"{name}: {error}"))
+        return found
 
-class PictureIndex:
-    """Finds pictures below a folder by the names that annotation files give them."""
+    def find(
+        self, file: Path, names: Sequence[str], *statements: Path, entry: str = ""
+    ) -> tuple[Path, str | None] | None:
+        """The picture of the first name that is one's, and its split; None, noted, without any.
 
-    def __init__(self, root: Path, pictures: Sequence[Path]):
-        self.root, self.pictures = root, pictures
-        self._by_name: dict[str, list[Path]] = defaultdict(list)
-        self._by_stem: dict[str, list[Path]] = defaultdict(list)
-        for path in pictures:
-            self._by_name[composed(path.name)].append(path)
-            self._by_stem[composed(path.stem)].append(path)
+        entry: of the file, for messages. statements: paths below the root, the file's by default,
+        and names, that may state the split. Raises InputError where two state different ones.
+        """
+        statements = statements or (file.relative_to(self.root),)
+        split = next(filter(None, map(split_of, reversed(statements))), None)
+        problems = []
+        for name in names:
+            try:
+                image = self._named(name, file.parent, split)
+                return image, self._split_of(image, statements)
+            except ValueError as error:
+                problems.append(error)
+        self.unmatched.append((file, f"{entry}{problems[0] if problems else 'names no picture'}"))
+        return None
 
-    def named(self, name: str, near: Path, split: str | None) -> Path:
+    @cached_property
+    def _by_name(self) -> dict[str, list[Path]]:
+        """Pictures by names with and without extension."""
+        found: dict[str, list[Path]] = defaultdict(list)
+        for path in self.pictures:
+            found[composed(path.name)].append(path)
+            found[composed(path.stem)].append(path)
+        return found
+
+    def _named(self, name: str, near: Path, split: str | None) -> Path:
         """The picture of a name such as "a.jpg" or "val/a.jpg"; ValueError if none or several.
 
         The name only selects among the pictures below the root, so it cannot lead out of it.
@@ -62,27 +95,6 @@ class PictureIndex:
         found = self._by_name.get(composed(parts[-1]), []) if parts else []
         for k in range(2, len(parts) + 1):  # the more folders of the name agree, the better
             found = [p for p in found if p.parts[-k:] == parts[-k:]] or found
-        return self._one(found, name, near, split)
-
-    def split_of(self, image: Path, *statements: Path) -> str | None:
-        """The split of a picture: what annotation files say by their names, and its own folder.
-
-        statements: paths below the root, or names of splits. Raises InputError where two disagree.
-        """
-        folder = image.parent.relative_to(self.root)
-        told = {str(path): split for path in statements if (split := split_of(path))}
-        if own := split_of(folder):
-            told[f"the folder {folder}"] = own
-        if len(set(told.values())) > 1:
-            shown = ", but ".join(f"{place} says {split}" for place, split in told.items())
-            raise InputError(f"{image}: {shown}; rename one of them, so that no split is mixed")
-        return next(iter(told.values()), None)
-
-    def with_stem(self, stem: str, near: Path, split: str | None) -> Path:
-        """The picture of a name without extension; ValueError if there is none or several."""
-        return self._one(self._by_stem.get(composed(stem), []), stem, near, split)
-
-    def _one(self, found: list[Path], name: str, near: Path, split: str | None) -> Path:
         found = [path for path in found if path.parent == near] or found
         if split and len(found) > 1:
             found = [p for p in found if split_of(p.relative_to(self.root)) == split] or found
@@ -92,6 +104,17 @@ class PictureIndex:
             raise ValueError(f"{found[0]} and {found[1]} both have the name of its picture")
         return found[0]
 
+    def _split_of(self, image: Path, statements: Sequence[Path]) -> str | None:
+        """The split of a picture, as statements and its own folder say."""
+        folder = image.parent.relative_to(self.root)
+        told = {str(path): split for path in statements if (split := split_of(path))}
+        if own := split_of(folder):
+            told[f"the folder {folder}"] = own
+        if len(set(told.values())) > 1:
+            shown = ", but ".join(f"{place} says {split}" for place, split in told.items())
+            raise InputError(f"{image}: {shown}; rename one of them, so that no split is mixed")
+        return next(iter(told.values()), None)
+
 
 def composed(names: str) -> str:
     """Names of files in Unicode's composed form; macOS stores letters and their accents apart."""
@@ -100,10 +123,8 @@ def composed(names: str) -> str:
 
 def as_id(value: object) -> str:
     """An id as text; whole numbers are alike in any notation, such as 1, "1", 1.0 and 1e0."""
-    if isinstance(value, str) and not value.strip().isdigit():
-        with suppress(ValueError):
-            value = float(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    text = str(value).strip()
-    return str(int(text)) if text.isdecimal() and len(text) < 20 else text
+    with suppress(ValueError, TypeError, OverflowError):
+        number = float(value)
+        if number.is_integer() and abs(number) < 2**53:
+            return str(int(number))
+    return str(value).strip()

@@ -5,15 +5,15 @@ Overlaps: regions are drawn by falling area, small ones on top. Background: what
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from data.annotations.dataset import AnnotationSet, PictureIndex, composed
-from data.annotations.shapes import Annotation, RegionFile
+from data.annotations.dataset import AnnotationSet, composed
+from data.annotations.shapes import Annotation, Shape
 from data.images import upright_size
-from data.labels.class_checks import class_name
+from data.labels.class_entries import class_name
 from utils import InputError
 
 TASK = re.compile(r"task-(\d+)-annotation-")  # task-7-annotation-12-by-1-tag-Road sign-0.png
@@ -25,107 +25,73 @@ def is_label_studio(content: object) -> bool:
     return isinstance(first, Mapping) and "data" in first and "annotations" in first
 
 
-def read_label_studio(
-    root: Path, files: Mapping[Path, list], pictures: PictureIndex
-) -> AnnotationSet | None:
-    """The pictures of the tasks that are done; None if there are no PNGs of regions."""
+def read_label_studio(found: AnnotationSet, files: Mapping[Path, list]) -> None:
+    """The pictures of the tasks that are done, if there are PNGs of regions."""
     regions: dict[str, list[Path]] = defaultdict(list)  # by task
-    for region in pictures.pictures:
+    for region in found.pictures:
         if match := TASK.match(region.stem):
             regions[match[1]].append(region)
-    if not regions:
-        return None
-    found = AnnotationSet(f"Label Studio ({next(iter(files)).relative_to(root)})")
-    labels: set[str] = set()
-    left_out: dict[str, list[str]] = defaultdict(list)  # by the reason
-    for path, tasks in files.items():
-        for task in tasks:
-            try:
-                labels |= _read_task(found, path, task, regions, pictures, left_out)
-            except (LookupError, TypeError, AttributeError) as error:
-                raise InputError(
-                    f"{path}: not Label Studio's list of tasks (near {error})"
-                ) from error
-    found.add_labels(sorted(labels))
-    for reason, tasks in left_out.items():
-        found.notes.append(f"{len(tasks)} tasks are left out, {reason}, first: {tasks[0]}")
-    return found
+    for path, tasks in files.items() if regions else ():
+        try:
+            for task in tasks:
+                _read_task(found, path, task, regions[str(task["id"])])
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise InputError(f"{path}: not Label Studio's list of tasks (near {error})") from error
 
 
-def _read_task(
-    found: AnnotationSet,
-    path: Path,
-    task: Mapping,
-    regions: Mapping[str, Sequence[Path]],
-    pictures: PictureIndex,
-    left_out: Mapping[str, list[str]],
-) -> set[str]:
-    """Add the picture of a task with its regions, one a file; returns the task's labels."""
-    number = str(task["id"])
-    name = f"task {number} of {path}"
-    try:
-        image = _picture(task, path, pictures)
-    except ValueError as error:
-        found.unmatched.append((path, f"task {number}: {error}"))
-        return set()
-    if not any(not done.get("was_cancelled") for done in task["annotations"]):
-        left_out["as nobody has done them"].append(f"{name} ({image.name})")
-        return set()
+def _read_task(found: AnnotationSet, path: Path, task: Mapping, files: Sequence[Path]) -> None:
+    """Add the picture of a task with its regions, one a file."""
+    name = f"task {task['id']}"
+    if not (picture := found.find(path, list(_names(task)), entry=f"{name}: ")):
+        return
+    image, split = picture
+    if all(done.get("was_cancelled") for done in task["annotations"]):
+        what = "tasks are left out, as nobody has done them"
+        found.seen[what].append(f"{name} of {path} ({image.name})")
+        return
     if image in found.files:
-        left_out["as others have their pictures"].append(name)
-        return set()
-    labels, files = _labels(task), regions.get(number, ())
+        found.seen["tasks are left out, as others have their pictures"].append(f"{name} of {path}")
+        return
+    labels = _labels(task)
+    found.labels = sorted({*found.labels, *labels})
     if labels and not files:
-        found.problems.append(
-            (path, f"task {number} has regions, but no PNG is named task-{number}-")
-        )
+        found.problems.append((path, f"{name} has regions, but no PNG is named task-{task['id']}-"))
     shapes = []
     for file in files:
         stem = composed(re.sub(r"-\d+$", "", file.stem))
-        fitting = [name for name in labels if stem.endswith(f"-{name}")]
+        fitting = [label for label in labels if stem.endswith(f"-{label}")]
         if fitting:
-            shapes.append(RegionFile(max(fitting, key=len), file))
+            shapes.append(Shape(max(fitting, key=len), path=file))
         else:
-            found.problems.append((file, f"no label of task {number} is in its name"))
+            found.problems.append((file, f"no label of {name} is in its name"))
     size = None
     with suppress(InputError):  # a damaged file is a problem when it is drawn
-        size = upright_size(shapes[0].path) if shapes else None
-    split = pictures.split_of(image, path.relative_to(pictures.root))
+        size = upright_size(files[0]) if files else None
     found.add(Annotation(image, path, split, size, shapes, small_on_top=True))
-    return labels
 
 
-def _picture(task: Mapping, path: Path, pictures: PictureIndex) -> Path:
-    """The picture of a task; ValueError if it is not there.
+def _names(task: Mapping) -> Iterator[str]:
+    """What may be the name of a task's picture: its data hold paths or addresses.
 
-    Its data hold paths or addresses; uploads get a prefix of eight digits and a dash.
+    Uploads get a prefix of eight digits and a dash.
     """
-    names = []
     for address in map(str, task["data"].values()):
-        names.append(address)
+        names = [address]
         with suppress(ValueError):  # of a malformed address
             parts = urlsplit(address)
             names += [*parse_qs(parts.query).get("d", []), unquote(parts.path)]
-    problem = None
-    for name in names:
-        folder, _, last = name.rpartition("/")
-        for form in (name, f"{folder}/{re.sub('^[0-9a-f]{8}-', '', last)}"):
-            try:
-                return pictures.named(form, path.parent, None)
-            except ValueError as error:
-                problem = problem or error
-    raise problem or ValueError("it names no picture")
+        for name in names:
+            folder, _, last = name.rpartition("/")
+            yield from (name, f"{folder}/{re.sub('^[0-9a-f]{8}-', '', last)}")
 
 
 def _labels(task: Mapping) -> set[str]:
     """The labels of a task's regions: each result's value lists them under the tool's name."""
-    values = [
-        result.get("value", {}) for done in task["annotations"] for result in done.get("result", [])
-    ]
+    results = [result for done in task["annotations"] for result in done.get("result", [])]
     lists = [
-        value
-        for each in values
-        for key, value in each.items()
-        if key.endswith("labels") and isinstance(value, list)
+        listed
+        for result in results
+        for key, listed in result.get("value", {}).items()
+        if key.endswith("labels") and isinstance(listed, list)
     ]
-    return {class_name(label) for each in lists for label in each if isinstance(label, str)}
+    return {class_name(label) for listed in lists for label in listed if isinstance(label, str)}

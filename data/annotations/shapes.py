@@ -6,7 +6,7 @@ pixels of the border, as OpenCV's findContours gives them: the border belongs to
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from PIL import Image
 
 from utils import InputError
 
+LINE_WIDTH = 10  # pixels, of lines that are drawn as regions
+
 
 @dataclass(frozen=True, eq=False)
 class Shape:
@@ -23,9 +25,10 @@ class Shape:
 
     rings: polygons (n, 2) of x, y in pixels; what an odd number of them encloses is inside.
     border: their points are pixels of the border. width: of the line along an open ring, in pixels;
-    0 fills. runs, in place of rings: lengths of runs of pixels outside and inside in turn, down the
-    columns of the picture, or with box (h, w) along the rows of that. bitmap, in place of rings:
-    (h, w) bool. The first pixel of box and bitmap is at x, y = corner.
+    0 fills. In place of rings: runs, lengths of runs of pixels outside and inside in turn, down the
+    columns of the picture, or with box (h, w) along the rows of that; bitmap (h, w) bool; or path,
+    a picture of the whole size, not 0 inside, which is read when it is drawn. The first pixel of
+    box and bitmap is at x, y = corner.
     """
 
     label: str
@@ -36,6 +39,7 @@ class Shape:
     box: tuple[int, int] | None = None
     bitmap: np.ndarray | None = None
     corner: tuple[int, int] = (0, 0)
+    path: Path | None = None
 
     @cached_property
     def area(self) -> float:
@@ -46,12 +50,33 @@ class Shape:
             return self.bitmap.sum()
         return sum(cv2.contourArea(ring.astype(np.float32)) for ring in self.rings)
 
+    def load(self, size: tuple[int, int]) -> "Shape":
+        """The shape with the bitmap of its path; ValueError if that is not of size (H, W)."""
+        if self.path is None:
+            return self
+        try:
+            with Image.open(self.path) as image:
+                bitmap = np.array(image.convert("L")) > 0
+        except Exception as error:  # damaged files raise errors of many kinds
+            raise ValueError(f"in {self.path}: not a readable picture ({error})") from error
+        if bitmap.shape != size:
+            (h, w), (height, width) = bitmap.shape, size
+            raise ValueError(f"in {self.path}: {w}x{h} pixels, the picture has {width}x{height}")
+        return replace(self, bitmap=bitmap)
+
     def draw(self, mask: np.ndarray, value: int) -> None:
-        """Set the pixels of a mask (H, W) uint8 that are inside to a value."""
+        """Set the pixels of a mask (H, W) uint8 that are inside; ValueError if it lies beyond."""
+        if self.rings:
+            points = np.concatenate(self.rings)
+            if (points.max(axis=0) < 0).any() or (points.min(axis=0) >= mask.shape[::-1]).any():
+                (height, width), place = mask.shape, ", ".join(f"{n:g}" for n in points[0])
+                raise ValueError(f"at {place} is outside the picture of {width}x{height} pixels")
         if self.box is not None:
-            self._draw_bitmap(mask, _bits(self.runs, 0, *self.box), value)
+            bitmap = np.zeros(self.box, bool)
+            _set_runs(bitmap.T, self.runs, True)
+            self._draw_bitmap(mask, bitmap, value)
         elif self.runs is not None:
-            _draw_columns(mask, self.runs, value)
+            _set_runs(mask, self.runs, value)
         elif self.bitmap is not None:
             self._draw_bitmap(mask, self.bitmap, value)
         elif self.width or self.border:
@@ -62,7 +87,6 @@ class Shape:
             else:
                 cv2.fillPoly(mask, points, value)
         else:
-            points = np.concatenate(self.rings)
             low = np.floor(points.min(axis=0)).clip(0, mask.shape[::-1]).astype(int)
             high = np.ceil(points.max(axis=0)).clip(0, mask.shape[::-1]).astype(int)
             box = mask[low[1] : high[1], low[0] : high[0]]
@@ -73,26 +97,6 @@ class Shape:
         cut = bitmap[max(0, -y) :, max(0, -x) :]
         part = mask[max(0, y) :, max(0, x) :][: cut.shape[0], : cut.shape[1]]
         part[cut[: part.shape[0], : part.shape[1]]] = value
-
-
-@dataclass(frozen=True)
-class RegionFile:
-    """A region in a picture of its own, not 0 where it is; read when it is drawn, not kept."""
-
-    label: str
-    path: Path
-
-    def load(self, size: tuple[int, int]) -> Shape:
-        """The region of a picture of size (H, W); raises ValueError if it is of another size."""
-        try:
-            with Image.open(self.path) as image:
-                bitmap = np.array(image.convert("L")) > 0
-        except Exception as error:  # damaged files raise errors of many kinds
-            raise ValueError(f"{self.path}: not a readable picture ({error})") from error
-        if bitmap.shape != size:
-            (h, w), (height, width) = bitmap.shape, size
-            raise ValueError(f"{self.path}: {w}x{h} pixels, the picture has {width}x{height}")
-        return Shape(self.label, bitmap=bitmap)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +112,7 @@ class Annotation:
     file: Path
     split: str | None
     size: tuple[int, int] | None
-    shapes: Sequence[Shape | RegionFile]
+    shapes: Sequence[Shape]
     small_on_top: bool = False
     values: Mapping[str, int] = field(default_factory=dict)
 
@@ -126,24 +130,15 @@ class Annotation:
         """
         mask = np.zeros(size, np.uint8)
         shapes: list[Shape] = []
-        for number, shape in enumerate(self.shapes, 1):
-            try:
-                shapes.append(shape.load(size) if isinstance(shape, RegionFile) else shape)
-            except ValueError as error:
-                raise InputError(f"{self.file}: shape {number} ({shape.label}): {error}") from error
-        if self.small_on_top:
-            shapes.sort(key=lambda shape: -shape.area)
-        for number, shape in enumerate(shapes, 1):
-            if is_outside(shape, size):
-                place = ", ".join(f"{n:g}" for n in shape.rings[0][0])
-                raise InputError(
-                    f"{self.file}: {self.image.name}: a {shape.label} at {place} is outside the "
-                    f"picture of {size[1]}x{size[0]} pixels"
-                )
-            try:
+        try:
+            for shape in self.shapes:
+                shapes.append(shape.load(size))
+            if self.small_on_top:
+                shapes.sort(key=lambda shape: -shape.area)
+            for shape in shapes:
                 shape.draw(mask, self.values[shape.label])
-            except ValueError as error:
-                raise InputError(f"{self.file}: shape {number} ({shape.label}): {error}") from error
+        except ValueError as error:
+            raise InputError(f"{self.file}: {self.image.name}: a {shape.label} {error}") from error
         return mask
 
 
@@ -169,6 +164,13 @@ def ring_of(points: object) -> np.ndarray:
     return ring
 
 
+def line(label: str, points: Sequence) -> Shape:
+    """A line of LINE_WIDTH along [x, y] pairs."""
+    return Shape(
+        label, (ring_of([*points, points[-1]]),), width=LINE_WIDTH
+    )  # three points at least
+
+
 def ellipse(
     label: str, centre: Sequence[float], radii: Sequence[float], angle: float = 0.0
 ) -> Shape:
@@ -189,15 +191,6 @@ def rectangle(label: str, corners: Sequence[float], angle: float = 0.0) -> Shape
 def _rotation(angle: float) -> np.ndarray:
     """What turns rows of x, y clockwise, as y points down."""
     return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-
-
-def is_outside(shape: Shape, size: tuple[int, int]) -> bool:
-    """Whether no part of a shape's rings is in a picture of size (H, W)."""
-    if not shape.rings:
-        return False
-    points = np.concatenate(shape.rings)
-    low, high = points.min(axis=0), points.max(axis=0)
-    return bool((high < 0).any() or (low >= np.array(size[::-1])).any())
 
 
 def _fill(size: tuple[int, int], rings: Sequence[np.ndarray]) -> np.ndarray:
@@ -223,30 +216,17 @@ def _fill(size: tuple[int, int], rings: Sequence[np.ndarray]) -> np.ndarray:
     return np.logical_xor.accumulate(mask, axis=1)
 
 
-def _draw_columns(mask: np.ndarray, runs: np.ndarray, value: int) -> None:
-    """Set the pixels of runs down the columns; only those columns cost time that they reach."""
-    height = len(mask)
+def _set_runs(mask: np.ndarray, runs: np.ndarray, value: int) -> None:
+    """Set the pixels (H, W) of runs down the columns, outside and inside in turn, to a value."""
     if runs.sum() != mask.size:
-        raise ValueError(f"its runs cover {runs.sum()} pixels, the picture has {mask.size}")
-    ends = runs.cumsum()
-    inside = np.flatnonzero(runs[1::2])
-    if not len(inside):
-        return
-    first, last = 2 * inside[0] + 1, 2 * inside[-1] + 1
-    left, right = ends[first - 1] // height, -(-ends[last] // height)
-    part = runs[first : last + 1]
-    bits = _bits(np.append(0, part), ends[first - 1] - left * height, right - left, height)
-    np.copyto(mask[:, left:right], value, where=bits.T)
-
-
-def _bits(runs: np.ndarray, skipped: int, height: int, width: int) -> np.ndarray:
-    """(H, W) bool of runs along its rows, outside and inside in turn.
-
-    skipped: pixels before the first run. Pixels after the last run are outside.
-    """
-    inside = np.arange(len(runs)) & 1 > 0
-    left = height * width - skipped - runs.sum()
-    if left < 0:
-        raise ValueError(f"its runs cover {runs.sum()} pixels, its box has {height * width}")
-    lengths = np.concatenate([[skipped], runs, [left]])
-    return np.repeat(np.concatenate([[False], inside, [False]]), lengths).reshape(height, width)
+        raise ValueError(f"whose runs cover {runs.sum()} pixels, the picture has {mask.size}")
+    height, ends = len(mask), runs.cumsum()
+    inside = 2 * np.flatnonzero(runs[1::2]) + 1
+    for start, end in zip(ends[inside - 1].tolist(), ends[inside].tolist(), strict=True):
+        (left, top), (right, bottom) = divmod(start, height), divmod(end, height)
+        if left == right:
+            mask[top:bottom, left] = value
+        else:
+            mask[top:, left] = value
+            mask[:, left + 1 : right] = value
+            mask[:bottom, right : right + 1] = value

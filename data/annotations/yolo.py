@@ -6,94 +6,121 @@ no holes: exporters cut a polygon open to make one.
 """
 
 import os
-import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from config import SPLIT_WORDS
-from data.annotations.dataset import AnnotationSet, as_id, split_of
+from data.annotations.dataset import AnnotationSet, as_id, composed
 from data.annotations.shapes import Annotation, Shape, polygon, ring_of
-from data.labels.class_checks import class_name
+from data.images import upright_size
+from data.labels.class_entries import class_name
+from data.labels.class_files import find_class_file, load_content, load_data_yaml
+from data.splits import split_of
 from utils import InputError
 
-SizeOf = Callable[[Path], tuple[int, int]]  # a picture's upright (H, W)
+SHOWN = 3  # label files that are looked at
 
 
-def load_data_yaml(path: Path) -> dict | None:
-    """What a data.yaml of any name holds: class names and the pictures of a split; else None."""
-    if path.suffix.lower() not in (".yaml", ".yml"):
+def find_data_yaml(root: Path, texts: Iterable[Path]) -> tuple[Path, Mapping] | None:
+    """The YAML file in root that names classes and folders of YOLO, and what it holds."""
+    here = (path for path in texts if path.parent == root)
+    found = {path: content for path in here if (content := load_data_yaml(path))}
+    usual = [path for path in found if path.stem == "data"]
+    if len(found) > 1 and not usual:
+        shown = " and ".join(path.name for path in found)
+        raise InputError(f"{root}: {shown} both name classes and folders; remove all but one")
+    return next(((path, found[path]) for path in [*usual, *found]), None)
+
+
+def find_names(
+    root: Path, pictures: Sequence[Path], texts: Sequence[Path]
+) -> tuple[Path, Mapping] | None:
+    """A file of class names beside label files, and the data.yaml that it stands for."""
+    data_yaml = root / "data.yaml"
+    path = data_yaml if data_yaml.is_file() else find_class_file(root)
+    content = load_content(path) if path and label_files(root, texts) else None
+    if not isinstance(content, dict) or "names" not in content:
         return None
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
-        return None  # as a class file it will be read, and refused, later
-    words = {word for names in SPLIT_WORDS.values() for word in names}
-    is_one = isinstance(content, Mapping) and "names" in content and words & content.keys()
-    return content if is_one else None
+    places = {picture.parent for picture in pictures}
+    folders: dict[str, list[str]] = {}
+    for place in sorted(p for p in places if not places & {*p.parents}):
+        below = place.relative_to(root)
+        folders.setdefault(split_of(below) or "train", []).append(str(below))
+    return path, {"names": content["names"], **folders}
+
+
+def label_files(root: Path, texts: Iterable[Path]) -> list[Path]:
+    """Of the first text files below folders called labels, those that hold numbers as YOLO's do."""
+    below = [
+        p for p in texts if p.suffix == ".txt" and "labels" in p.parent.relative_to(root).parts
+    ]
+    words = {p: p.read_text(encoding="utf-8", errors="replace").split()[:5] for p in below[:SHOWN]}
+    return [p for p, w in words.items() if w and all(n.replace(".", "", 1).isdigit() for n in w)]
 
 
 def read_yolo(
-    root: Path, path: Path, content: dict, pictures: list[Path], size_of: SizeOf
+    root: Path, pictures: Sequence[Path], texts: Sequence[Path], path: Path, content: Mapping
 ) -> AnnotationSet:
-    """The pictures of a data.yaml."""
-    found = AnnotationSet(f"YOLO ({path.relative_to(root)})")
+    """The pictures of a data.yaml, at path."""
+    found = AnnotationSet(f"YOLO ({path.relative_to(root)})", root, pictures)
     names = _names(path, content["names"])
     found.add_labels(names.values())
-    without = []
-    for image, split in _split_pictures(found, root, path, content, pictures).items():
-        labels, size, shapes = _label_file(root, image), size_of(image), []
-        if labels.is_file():
-            shapes = list(_shapes(found, labels, names, size))
-        else:
-            labels = path
+    known = {composed(str(text)): text for text in texts}
+    without: list[Path] = []
+    for image, split in _split_pictures(found, path, content).items():
+        places = map(str, _label_places(root, image))
+        labels = next((known[p] for p in map(composed, places) if p in known), None)
+        if labels is None:
             without.append(image)
-        found.add(Annotation(image, labels, split, size, shapes, small_on_top=True))
-    if without:
-        found.notes.append(
-            f"{len(without)} pictures have no label file, which means background in YOLO's format, "
-            f"first: {without[0]}"
+        size = upright_size(image)
+        shapes = (
+            found.shapes(labels, _lines(labels), partial(_shapes, names, size)) if labels else []
         )
+        found.add(Annotation(image, labels or path, split, size, shapes, small_on_top=True))
     if not found.annotations:
         raise InputError(f"{path}: no pictures in the folders that it names; correct its paths")
     if len(without) == len(found.annotations):
         raise InputError(
             f"{path}: no picture has a label file; that of {without[0]} would be "
-            f"{_label_file(root, without[0])}"
+            f"{_label_places(root, without[0])[0]}"
         )
+    if without:
+        what = "pictures have no label file, which means background in YOLO's format"
+        found.seen[what].extend(without)
     return found
 
 
-def _split_pictures(
-    found: AnnotationSet, root: Path, path: Path, content: dict, pictures: list[Path]
-) -> dict[Path, str]:
+def _split_pictures(found: AnnotationSet, path: Path, content: Mapping) -> dict[Path, str]:
     """{picture: split} as a data.yaml says; raises InputError where a folder says otherwise."""
     splits, entry_of, taken = {}, {}, {}
     for split, words in SPLIT_WORDS.items():
         entries = next((content[word] for word in words if content.get(word)), [])
         for entry in entries if isinstance(entries, list) else [entries]:
-            if (first := taken.setdefault(str(entry), split)) != split:
+            entry = str(entry).replace("\\", "/")
+            if (first := taken.setdefault(entry, split)) != split:
                 found.notes.append(f"{path}: {entry} is of {first} and {split}; used as {first}")
                 continue
-            try:
-                images = _pictures(root, path, content, str(entry), pictures)
-            except FileNotFoundError as error:
-                if split != "test":
-                    raise InputError(f"{path}: {error}; correct the path") from error
-                found.notes.append(f"{path}: {error}; there is no test set")
-                continue
-            for image in images:
-                folder = image.parent
+            place = place_below(found.root, entry, str(content.get("path") or ""))
+            if place is None and split == "test":
+                found.notes.append(
+                    f"{path}: {entry}: no such folder below {found.root}; there is no test set"
+                )
+            elif place is None:
+                raise InputError(
+                    f"{path}: {entry}: no such folder below {found.root}; correct the path"
+                )
+            for image in _pictures(found, place) if place else ():
                 if (other := entry_of.setdefault(image, entry)) != entry:
                     raise InputError(
-                        f"{path}: {other} and {entry} both lead to {folder}; correct the paths, so "
-                        "that no picture is in two splits"
+                        f"{path}: {other} and {entry} both lead to {image.parent}; correct the "
+                        "paths, so that no picture is in two splits"
                     )
                 splits[image] = split
     for image, split in splits.items():
-        own = split_of(image.parent.relative_to(root))
+        own = split_of(image.parent.relative_to(found.root))
         if split == "train" and own in ("valid", "test"):
             raise InputError(
                 f"{path}: {entry_of[image]} is to be trained on, but {image.parent} is a folder of "
@@ -114,25 +141,19 @@ def _names(path: Path, names: object) -> dict[str, str]:
         ) from error
 
 
-def _pictures(
-    root: Path, path: Path, content: dict, entry: str, pictures: list[Path]
-) -> list[Path]:
-    """The pictures of a folder or of a list file; exporters write paths of their own machines.
+def place_below(root: Path, entry: str, base: str = "") -> Path | None:
+    """Where a path leads below root; programs write paths of their own machines."""
+    whole = Path(base.replace("\\", "/"), entry.replace("\\", "/"))
+    parts = [part for part in whole.parts if part not in ("..", ".", "/")]
+    tried = [root.joinpath(*parts[k:]) for k in range(max(1, len(parts)))]
+    return next((place for place in tried if os.path.exists(place)), None)
 
-    Raises FileNotFoundError where there is no such folder below root.
-    """
-    if not os.path.exists(root / entry):
-        entry = entry.replace("\\", "/")
-    base = str(content.get("path") or "")
-    tried = [root / base / entry, root / entry, path.parent / entry]
-    parts = [part for part in Path(entry).parts if part not in ("..", ".", "/")]
-    tried += [root.joinpath(*parts[k:]) for k in range(len(parts))]
-    place = next((p for p in tried if os.path.exists(p) and _is_below(p, root)), None)
-    if place is None:
-        raise FileNotFoundError(f"{entry}: no such folder below {root}")
+
+def _pictures(found: AnnotationSet, place: Path) -> list[Path]:
+    """The pictures of a folder, or those that a list file names."""
+    known = {picture.resolve(): picture for picture in found.pictures}
     if place.is_dir():
-        return [picture for picture in pictures if _is_below(picture, place)]
-    known = {picture.resolve(): picture for picture in pictures}
+        return [p for real, p in known.items() if place.resolve() in real.parents]
     try:
         lines = place.read_text(encoding="utf-8-sig").replace("\\", "/").split("\n")
         listed = [(place.parent / line.strip()).resolve() for line in lines if line.strip()]
@@ -140,51 +161,44 @@ def _pictures(
         raise InputError(f"{place}: cannot be read as a list of pictures ({error})") from error
     missing = [str(picture) for picture in listed if picture not in known]
     if missing:
-        raise InputError(f"{place}: {missing[0]}: no such picture below {root}")
+        raise InputError(f"{place}: {missing[0]}: no such picture below {found.root}")
     return [known[picture] for picture in listed]
 
 
-def _is_below(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
-
-
-def _label_file(root: Path, image: Path) -> Path:
-    """labels/.../x.txt for images/.../x.jpg, else x.txt beside x.jpg; the first if there is none.
+def _label_places(root: Path, image: Path) -> list[Path]:
+    """labels/.../x.txt for images/.../x.jpg, and x.txt beside x.jpg.
 
     Only a folder below the root counts as images.
     """
     parts = list(image.relative_to(root).parts)
-    for place in range(len(parts) - 2, -1, -1):
-        if parts[place] == "images":
-            parts[place] = "labels"
-            break
-    places = [root.joinpath(*parts).with_suffix(".txt"), image.with_suffix(".txt")]
-    forms = [p.with_name(unicodedata.normalize(f, p.name)) for p in places for f in ("NFC", "NFD")]
-    return next((file for file in (*places, *forms) if file.is_file()), places[0])
+    if "images" in parts[:-1]:
+        parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
+    return [root.joinpath(*parts).with_suffix(".txt"), image.with_suffix(".txt")]
 
 
-def _shapes(
-    found: AnnotationSet, path: Path, names: Mapping[str, str], size: tuple[int, int]
-) -> Iterator[Shape]:
-    """A polygon for each line `class x1 y1 x2 y2 ...`, x and y from 0 to 1."""
+def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """(name, words) of each line that is not empty."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as text ({error})") from error
-    for number, words in enumerate(map(str.split, lines), 1):
-        if not words:
-            continue
-        try:
-            if len(words) == 5:
-                raise ValueError("a box (5 numbers), not a polygon; export segmentation labels")
-            class_id = as_id(words[0])
-            if class_id not in names:
-                known = list(names)[:: max(1, len(names) - 1)]
-                raise ValueError(
-                    f"class {class_id} is not in data.yaml, whose {len(names)} classes have the "
-                    f"numbers {' to '.join(known)}"
-                )
-            points = ring_of(np.array(words[1:], np.float64)) * size[::-1]
-            yield polygon(names[class_id], points, border=False)
-        except ValueError as error:
-            found.problems.append((path, f"line {number}: {error}"))
+    for number, line in enumerate(lines, 1):
+        if words := line.split():
+            yield f"line {number}", words
+
+
+def _shapes(
+    names: Mapping[str, str], size: tuple[int, int], words: Sequence[str]
+) -> Iterator[Shape]:
+    """The polygon of a line `class x1 y1 x2 y2 ...`, x and y from 0 to 1."""
+    if len(words) == 5:
+        raise ValueError("a box (5 numbers), not a polygon; export segmentation labels")
+    class_id = as_id(words[0])
+    if class_id not in names:
+        known = list(names)[:: max(1, len(names) - 1)]
+        raise ValueError(
+            f"class {class_id} is not in data.yaml, whose {len(names)} classes have the numbers "
+            f"{' to '.join(known)}"
+        )
+    points = ring_of(np.array(words[1:], np.float64)) * size[::-1]
+    yield polygon(names[class_id], points, border=False)

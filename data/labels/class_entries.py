@@ -1,18 +1,11 @@
 """The keys of a class file: names, colours, and which mask values mean which class."""
 
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from reprlib import repr as short
 
+from common.checkpoints import short
 from config import IGNORE_INDEX, MAX_CLASSES
-from data.labels.class_checks import (
-    OTHERS,
-    Entry,
-    as_list,
-    check_contradictions,
-    class_name,
-    whole_number,
-)
 from data.labels.classes import Classes, Colour, default_palette, is_background
 from utils import first_of
 
@@ -22,12 +15,12 @@ FOLDER_KEYS = tuple(
     for split in ("TRAIN", "VALID", "TEST")
     for keys in ((f"{split}_IMAGES",), (f"{split}_MASKS", f"{split}_LABELS"))
 )
-IGNORE_LABEL = "__ignore__"  # labelme's name for regions that are not to be used
-MASK_KEYS = ("ignore", "zero_is", "instances")
 KEYS = (
     *LISTS, "LABEL_COLORS_LIST", "VIS_LABEL_MAP", "ignore", "ignore_classes", "ignore_colors",
     "instances", "zero_is", *(key for keys in FOLDER_KEYS for key in keys),
 )  # fmt: skip
+OTHERS = "others"  # as `labels` or `ignore`: every mask value that the file does not name
+IGNORE_LABEL = "__ignore__"  # labelme's name for regions that are not to be used
 
 
 @dataclass(frozen=True)
@@ -52,6 +45,36 @@ class ClassFile:
     is_preset: bool = False
 
 
+@dataclass
+class _Entry:
+    """A class as the file lists it, or what it ignores.
+
+    values: of masks, with OTHERS. names: labels of annotation files. color: to draw.
+    """
+
+    file_id: int
+    name: str
+    values: list[int | str]
+    colours: list[Colour] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    color: Colour | None = None
+    has_labels: bool = False
+    class_id: int = IGNORE_INDEX
+
+
+def class_name(value: object) -> str:
+    """A class name, in Unicode's composed form and without spaces around it.
+
+    Raises ValueError for what is no text: YAML reads yes, no, null, 1.10 and dates as other things.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError(f"the class name {short(value)} is not text; write it in quotes")
+    name = unicodedata.normalize("NFC", str(value)).strip()
+    if not name:
+        raise ValueError("a class name is empty; give the class a name")
+    return name
+
+
 def parse_classes(content: object) -> ClassFile:
     """The classes in what a YAML or JSON file holds; raises ValueError and the like."""
     if isinstance(content, list):
@@ -64,51 +87,59 @@ def parse_classes(content: object) -> ClassFile:
     if unknown and "id2label" not in content:  # a Hugging Face config.json has many other keys
         raise ValueError(f"unknown key {unknown[0]}; known: {', '.join(KEYS)}")
     entries = _entries(content)
-    drawn = _colours(content, "VIS_LABEL_MAP", entries)
-    in_masks = _colours(content, "LABEL_COLORS_LIST", entries)
-    check_contradictions(content, entries)
-    left_out = {class_name(item) for item in as_list(content.get("ignore_classes"))}
-    left_out |= {IGNORE_LABEL} | {e.name for e in entries if _is_ignored(e, content)}
-    kept = [entry for entry in entries if not {str(entry.file_id), entry.name} & left_out]
+    ignored = _Entry(-1, "ignore", *_labels(content.get("ignore")))
+    if ignored.names:
+        raise ValueError(f"mask value {short(ignored.names[0])} is not a whole number")
+    ignored.colours += map(_colour, _as_list(content.get("ignore_colors"), of_colours=True))
+    left_out = _left_out(content, entries, ignored)
+    kept = [entry for entry in entries if entry.name not in left_out]
     if not 2 <= len(kept) <= MAX_CLASSES - 1:
-        ignored = first_of([entry.name for entry in entries if entry not in kept])
-        shown = f" without {ignored}, which is ignored" if ignored else ""
+        shown = f" without {first_of(left_out)}, which is ignored" if left_out else ""
         raise ValueError(f"{len(kept)} classes{shown}; expected 2 to {MAX_CLASSES - 1}")
-    ids = {entry.file_id: k for k, entry in enumerate(kept)}  # class ids have no gaps
+    for k, entry in enumerate(kept):  # class ids have no gaps
+        entry.class_id = k
     names = tuple(entry.name for entry in kept)
-    listed = drawn or in_masks
-    palette = tuple(
-        entry.colour or listed.get(entry.file_id) or default
-        for entry, default in zip(kept, default_palette(names), strict=True)
-    )
+    palette = zip([entry.color for entry in kept], default_palette(names), strict=True)
+    zero_is, instances = _conventions(content, len(kept))
+    ways = [
+        *(["zero_is: ignore"] if zero_is else []),
+        *(["instances: true"] if instances else []),
+        *(["ignore"] if ignored.values else []),
+        *(f"labels (of {e.name})" for e in entries if e.has_labels and e.values),
+    ]
+    if (zero_is or instances) and len(ways) > 1:
+        both = f"{ways[0]} and {ways[1]}"
+        raise ValueError(f"{both} both say what mask values mean; keep one of them")
+    if zero_is:
+        ignored.values = [0]
+        for entry in entries:
+            entry.values = [entry.file_id + 1]
+    owners = [ignored, *entries]
+    values = _by_owner("mask value", [(e, e.values) for e in owners])
+    others = values.pop(OTHERS, None)
+    is_plain = values == {k: k for k in range(len(entries))} and others is None
     return ClassFile(
-        Classes(names, palette),
-        *_values(content, entries, ids),
-        colours=_mask_colours(content, entries, ids, in_masks),
-        instances=_instances(content, ids),
-        left_out=tuple(entry.name for entry in entries if entry.file_id not in ids),
-        merged={label: entry.name for entry in kept for label in entry.name_labels},
-        keys_for_masks=", ".join(
-            [key for key in MASK_KEYS if content.get(key) not in (None, False, "background", [])]
-            + [f"labels (of {e.name})" for e in entries if e.labels is not None and e.value_labels]
-        ),
+        Classes(names, tuple(color or default for color, default in palette)),
+        {} if is_plain else values,
+        others,
+        _by_owner("colour", [(e, e.colours) for e in owners]),
+        instances,
+        left_out=tuple(left_out),
+        merged={label: entry.name for entry in kept for label in entry.names},
+        keys_for_masks=", ".join(ways),
     )
 
 
-def _is_ignored(entry: Entry, content: Mapping) -> bool:
-    """Whether `ignore` has the one mask value of a class, its id."""
-    ignored = [str(item) for item in as_list(content.get("ignore"))]
-    return entry.labels is None and str(entry.file_id) in ignored
-
-
-def _entries(content: Mapping) -> list[Entry]:
-    """The classes in the order of their ids."""
+def _entries(content: Mapping) -> list[_Entry]:
+    """The classes in the order of their ids, with the colours of LABEL_COLORS_LIST."""
     found = [key for key in LISTS if content.get(key)]
     if not found and any(key in content for key in LISTS):
         raise ValueError("no class is named in it; name the classes, or remove the file")
-    if len(found) != 1 and found != ["id2label", "label2id"]:
+    if found == ["id2label", "label2id"]:  # of Hugging Face, which say the same
+        found.pop()
+    if len(found) != 1:
         raise ValueError(f"exactly one of {', '.join(LISTS)} must list the classes")
-    key, listed = found[0], content[found[0]]  # check_contradictions compares id2label, label2id
+    key, listed = found[0], content[found[0]]
     if isinstance(listed, list):
         if len(listed) == 1 and isinstance(listed[0], str) and not is_background(listed[0]):
             listed = ["background", *listed]
@@ -116,105 +147,120 @@ def _entries(content: Mapping) -> list[Entry]:
     elif not isinstance(listed, Mapping):
         raise ValueError(f"{key}: expected a list or a mapping")
     items = [(v, k) for k, v in listed.items()] if key == "label2id" else listed.items()
-    entries = [_entry(whole_number(number, f"class id in {key}"), value) for number, value in items]
-    return sorted(entries, key=lambda entry: entry.file_id)
+    entries = [_entry(_whole_number(number, f"class id in {key}"), v) for number, v in items]
+    entries.sort(key=lambda entry: entry.file_id)
+    for what, own in (("id", [e.file_id for e in entries]), ("name", [e.name for e in entries])):
+        if doubles := [x for k, x in enumerate(own) if x in own[:k]]:
+            raise ValueError(f"two classes have the {what} {doubles[0]}; give each its own")
+    drawn, stored = (_colours(content, k, entries) for k in ("VIS_LABEL_MAP", "LABEL_COLORS_LIST"))
+    if not any(stored) and all(entry.color and not entry.has_labels for entry in entries):
+        stored = [entry.color for entry in entries]
+    for entry, to_draw, in_masks in zip(entries, drawn, stored, strict=True):
+        entry.color = entry.color or to_draw or in_masks
+        entry.colours += [in_masks] if in_masks else []
+    return entries
 
 
-def _entry(file_id: int, value: object) -> Entry:
+def _entry(file_id: int, value: object) -> _Entry:
     if not isinstance(value, Mapping):
-        return Entry(file_id, class_name(value))
-    unknown = value.keys() - {"name", "labels", "color"}
+        return _Entry(file_id, class_name(value), [file_id])
+    unknown = value.keys() - {"name", "labels", "values", "color"}
     if unknown or "name" not in value:
         raise ValueError(f"class {file_id} must have the key name, and may have labels and color")
-    colour = _colour(value["color"]) if "color" in value else None
-    return Entry(file_id, class_name(value["name"]), value.get("labels"), colour)
+    color = _colour(value["color"]) if "color" in value else None
+    listed = value.get("labels", value.get("values"))  # as LightlyTrain calls them
+    labels = ([file_id], [], []) if listed is None else _labels(listed)
+    return _Entry(file_id, class_name(value["name"]), *labels, color, listed is not None)
 
 
-def _colours(content: Mapping, key: str, entries: Sequence[Entry]) -> dict[int, Colour]:
-    """{id in the file: colour}, of a list with a colour for each class; {} without the key."""
+def _labels(listed: object) -> tuple[list[int | str], list[Colour], list[str]]:
+    """Mask values, with OTHERS, colours, and labels of annotation files, in `labels`, `ignore`."""
+    values, colours, names = [], [], []
+    for label in _as_list(listed):
+        if isinstance(label, list):
+            colours.append(_colour(label))
+        elif isinstance(label, str) and label != OTHERS and not label.strip().isdigit():
+            names.append(label)
+        else:
+            is_others = label == OTHERS
+            values.append(OTHERS if is_others else _whole_number(label, "mask value", lowest=None))
+    return values, colours, names
+
+
+def _left_out(content: Mapping, entries: Sequence[_Entry], ignored: _Entry) -> list[str]:
+    """Names of the classes that are ignored, by name or id, or by `ignore` of their only value."""
+    listed = [class_name(item) for item in _as_list(content.get("ignore_classes"))]
+    known = {entry.name for entry in entries} | {str(entry.file_id) for entry in entries}
+    if unknown := [item for item in listed if item not in known]:
+        raise ValueError(
+            f"ignore_classes has {short(unknown[0])}, which is no class; the classes are "
+            f"{first_of([entry.name for entry in entries])}"
+        )
+    return [
+        entry.name
+        for entry in entries
+        if {str(entry.file_id), entry.name} & {*listed, IGNORE_LABEL}
+        or (not entry.has_labels and entry.file_id in ignored.values)
+    ]
+
+
+def _conventions(content: Mapping, num_classes: int) -> tuple[bool, bool]:
+    """Whether `zero_is` says that 0 is ignored and ids begin at 1, and what `instances` says."""
+    zero_is, instances = content.get("zero_is", "background"), content.get("instances", False)
+    if zero_is not in ("background", "ignore"):
+        raise ValueError(f"zero_is: {short(zero_is)}; expected background or ignore")
+    if not isinstance(instances, bool):
+        raise ValueError(f"instances: {short(instances)}; expected true or false")
+    if instances and num_classes != 2:
+        raise ValueError(f"instances: true needs two classes, found {num_classes}")
+    return zero_is == "ignore", instances
+
+
+def _by_owner(what: str, owned: Iterable[tuple[_Entry, Sequence]]) -> dict:
+    """{value or colour: class id}; raises ValueError for what belongs to two classes."""
+    found: dict[object, _Entry] = {}
+    for entry, items in owned:
+        for item in items:
+            if (other := found.setdefault(item, entry)).class_id != entry.class_id:
+                raise ValueError(f"{what} {item} belongs to {other.name} and to {entry.name}")
+    return {item: entry.class_id for item, entry in found.items()}
+
+
+def _colours(content: Mapping, key: str, entries: Sequence[_Entry]) -> Sequence[Colour | None]:
+    """The colour of each class in a list, None without the list."""
     colours = [_colour(c) for c in content.get(key) or []]
     if colours and len(colours) != len(entries):
         raise ValueError(f"{len(entries)} classes but {len(colours)} colours in {key}")
-    return {entry.file_id: colour for entry, colour in zip(entries, colours, strict=False)}
+    return colours or [None] * len(entries)
 
 
-def _mask_colours(
-    content: Mapping, entries: Sequence[Entry], ids: dict[int, int], listed: dict[int, Colour]
-) -> dict[Colour, int]:
-    """RGB mask colour -> class id: from LABEL_COLORS_LIST, else from `labels`, else `color`."""
-    if listed:
-        owners = [(listed[entry.file_id], entry) for entry in entries]
-    else:
-        owners = [(_colour(label), e) for e in entries for label in e.colour_labels]
-    if all(entry.colour and entry.labels is None for entry in entries):
-        owners = owners or [(entry.colour, entry) for entry in entries]
-    ignored = [_colour(i) for i in as_list(content.get("ignore")) if isinstance(i, list)]
-    ignored += [_colour(item) for item in as_list(content.get("ignore_colors"), of_colours=True)]
-    colours = dict.fromkeys(ignored, IGNORE_INDEX)
-    for colour, entry in owners:
-        class_id = ids.get(entry.file_id, IGNORE_INDEX)
-        if colour in ignored and class_id != IGNORE_INDEX:
-            raise ValueError(
-                f"colour {colour} belongs to {entry.name} and to ignore_colors or ignore"
-            )
-        if colours.setdefault(colour, class_id) != class_id:
-            raise ValueError(f"colour {colour} belongs to two classes")
-    return colours
+def _as_list(value: object, of_colours: bool = False) -> list:
+    """A list, also where the file has a single item; nothing for a missing key.
+
+    of_colours: the items are colours, so that a list of three numbers is one item.
+    """
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        return [value]
+    return [value] if of_colours and value and not isinstance(value[0], list) else value
 
 
-def _values(
-    content: Mapping, entries: Sequence[Entry], ids: dict[int, int]
-) -> tuple[dict[int, int], int | None]:
-    """{mask value: class id} and the class of all other values; ({}, None) for plain indices."""
-    if content.get("zero_is", "background") not in ("background", "ignore"):
-        raise ValueError(f"zero_is: {short(content['zero_is'])}; expected background or ignore")
-    if content.get("zero_is") == "ignore":
-        shifted = {e.file_id + 1: ids.get(e.file_id, IGNORE_INDEX) for e in entries}
-        return {0: IGNORE_INDEX} | shifted, None
-    listed = as_list(content.get("ignore"))
-    numbers = [item for item in listed if not isinstance(item, list) and item != OTHERS]
-    ignored = [item if _is_integer(item) else _value(item) for item in numbers]
-    others = IGNORE_INDEX if OTHERS in listed else None
-    values: dict[int, int] = {}
-    for entry in entries:
-        class_id = ids.get(entry.file_id, IGNORE_INDEX)
-        if entry.labels == OTHERS:
-            if others is not None:
-                raise ValueError(f"{OTHERS} can go to one class only")
-            others = class_id
-        for label in entry.value_labels:
-            if values.setdefault(_value(label), class_id) != class_id:
-                raise ValueError(f"mask value {label} belongs to two classes")
-    if values == {k: k for k in range(len(entries))} and not ignored and others is None:
-        return {}, None
-    return values | dict.fromkeys(ignored, IGNORE_INDEX), others
-
-
-def _is_integer(item: object) -> bool:
-    """Whether it is a number that may be ignored: -1 and -9999 mark pixels without data."""
-    return isinstance(item, int) and not isinstance(item, bool)
-
-
-def _value(item: object) -> int:
-    value = whole_number(item, "mask value")
-    if value >= 2**16:
-        raise ValueError(f"mask value {value}: masks hold whole numbers from 0 to 65535")
+def _whole_number(value: object, what: str, lowest: int | None = 0) -> int:
+    """A number, also as text of digits; int() would cut 2.7 to 2 and take True for 1."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+        return int(value)
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not is_whole or (lowest is not None and value < lowest):
+        limit = "" if lowest is None else f" from {lowest}"
+        raise ValueError(f"{what} {short(value)} is not a whole number{limit}")
     return value
-
-
-def _instances(content: Mapping, ids: dict[int, int]) -> bool:
-    instances = content.get("instances", False)
-    if not isinstance(instances, bool):
-        raise ValueError(f"instances: {short(instances)}; expected true or false")
-    if instances and len(ids) != 2:
-        raise ValueError(f"instances: true needs two classes, found {len(ids)}")
-    return instances
 
 
 def _colour(value: object) -> Colour:
     """A list of red, green and blue, 0..255."""
     try:
-        colour = tuple(whole_number(channel, "colour") for channel in value)
+        colour = tuple(_whole_number(channel, "colour") for channel in value)
     except (TypeError, ValueError):
         colour = ()
     if len(colour) != 3 or max(colour) > 255:

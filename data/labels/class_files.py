@@ -8,12 +8,12 @@ from pathlib import Path
 
 import yaml
 
-from config import IGNORE_INDEX
-from data.annotations.yolo import load_data_yaml
+from config import IGNORE_INDEX, SPLIT_WORDS
 from data.labels.class_entries import FOLDER_KEYS, IGNORE_LABEL, ClassFile, parse_classes
 from data.labels.classes import CITYSCAPES_LABEL_IDS, PRESETS, VOC_PALETTE
 from utils import InputError
 
+UNREADABLE = (OSError, ValueError, yaml.YAMLError, RecursionError)
 # Looked for in a data folder; the first one found is used.
 CLASS_FILES = (
     "dataset.yaml", "dataset.yml", "classes.yaml", "classes.json", "id2label.json",
@@ -26,6 +26,23 @@ def find_class_file(folder: Path) -> Path | None:
     """The class file in a folder; YOLO's data.yaml under one of these names is none."""
     paths = (folder / name for name in CLASS_FILES)
     return next((p for p in paths if p.is_file() and load_data_yaml(p) is None), None)
+
+
+def load_data_yaml(path: Path) -> Mapping | None:
+    """What a YOLO data.yaml of any name holds: class names and pictures of a split; else None."""
+    content = load_mapping(path) if path.suffix.lower() in (".yaml", ".yml") else {}
+    words = {word for names in SPLIT_WORDS.values() for word in names}
+    return content if "names" in content and words & content.keys() else None
+
+
+def load_mapping(path: Path) -> Mapping:
+    """The keys of a YAML or JSON file; {} where it has none or cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+    except UNREADABLE:
+        return {}
+    return content if isinstance(content, Mapping) else {}
 
 
 def read_classes(source: str | Path) -> ClassFile:
@@ -66,37 +83,16 @@ def load_content(path: Path) -> object:
         if path.suffix == ".csv":
             return _parse_csv(text)
         if path.suffix == ".json":
-            return json.loads(text, object_pairs_hook=_without_doubles)
-        return yaml.load(text, Loader=_UniqueKeys)  # a subclass of SafeLoader
+            return json.loads(text)
+        return yaml.safe_load(text)
     except FileNotFoundError as error:
         known = ", ".join(PRESETS)
         raise InputError(f"{path}: no such class file, and no preset ({known})") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text; save it with the encoding UTF-8") from error
-    except RecursionError as error:
-        raise InputError(f"{path}: nested too deeply for a class file") from error
-    except (OSError, ValueError, TypeError, LookupError, csv.Error, yaml.YAMLError) as error:
+    except (*UNREADABLE, TypeError, LookupError, csv.Error) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not a readable class file ({reason})") from error
-
-
-def _without_doubles(items: list[tuple]) -> dict:
-    """The items as a dict; raises ValueError where a key occurs twice."""
-    found = {}
-    for key, value in items:
-        if key in found:
-            raise ValueError(f"the key {key} occurs twice; the first would be lost")
-        found[key] = value
-    return found
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """SafeLoader that refuses a mapping with the same key twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        _without_doubles([(self.construct_object(key, True), None) for key in own])
-        return super().construct_mapping(node, deep)
 
 
 def _preset(name: str) -> ClassFile:
@@ -148,4 +144,4 @@ def _parse_csv(text: str) -> dict:
         raise ValueError(
             f"its columns are {', '.join(header)}; expected name, r, g, b or Pixel Value, Class"
         )
-    return {"classes": _without_doubles([(int(row[value]), row[name]) for row in rows])}
+    return {"classes": {int(row[value]): row[name] for row in rows}}

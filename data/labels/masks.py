@@ -17,8 +17,8 @@ from data.labels.classes import Colour, count_pixels
 from utils import InputError, first_of
 
 UNKNOWN = -1
-ROUNDING = 3  # of a mixture of two colours
-NUMBERS = 2**16  # mask values from here on share one entry of the table
+MANY = 8  # values, that may number objects
+NUMBERS = 2**16  # mask values from here on, and negative ones, are not in the table
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,6 @@ class MaskEncoding:
         return table
 
     @cached_property
-    def _beyond(self) -> dict[int, int]:
-        """The classes of numbers that the table lacks, such as -9999 for no data."""
-        return {value: k for value, k in self.values.items() if not 0 <= value < NUMBERS}
-
-    @cached_property
     def _colour_table(self) -> np.ndarray:
         table = np.full(2**24, UNKNOWN, np.int16)
         for colour, class_id in self.colours.items():
@@ -70,29 +65,25 @@ class MaskEncoding:
         """
         ids = self.look_up(mask, palette)
         if ids.min(initial=0) == UNKNOWN:
-            codes, is_colour = self._codes(mask, palette)
-            raise InputError(self.unknown_values(count_values(codes), is_colour))
+            raise InputError(self.problem(mask, palette))
         return ids.astype(np.uint8)
 
     def look_up(self, mask: np.ndarray, palette: Mapping[int, Colour] | None = None) -> np.ndarray:
         """Like `decode`, but int16, with UNKNOWN where a value has no class."""
         codes, is_colour = self._codes(mask, palette)
         if is_colour:
-            return self._ids_of_colours(codes)
-        stored = codes
-        if codes.dtype.itemsize > 2:  # negative numbers share the last entry too
-            codes = np.where((codes < 0) | (codes > NUMBERS), NUMBERS, codes)
-        ids = self._value_table[codes]
-        for value, class_id in self._beyond.items():
-            ids[stored == value] = class_id
-        return ids
-
-    def _ids_of_colours(self, codes: np.ndarray) -> np.ndarray:
-        ids = self._colour_table[codes]
-        unknown = ids == UNKNOWN
-        if self.nearest and unknown.any():
-            found, places = np.unique(codes[unknown], return_inverse=True)
-            ids[unknown] = np.array([self.class_of(int(c), True) for c in found], np.int16)[places]
+            ids = self._colour_table[codes]
+            unknown = ids == UNKNOWN
+            if self.nearest and unknown.any():
+                found, places = np.unique(codes[unknown], return_inverse=True)
+                ids[unknown] = self.nearest_classes(rgb_of(found))[places]
+            return ids
+        if codes.dtype.itemsize <= 2:
+            return self._value_table[codes]
+        ids = self._value_table[np.where((codes < 0) | (codes > NUMBERS), NUMBERS, codes)]
+        for value, class_id in self.values.items():  # such as -9999 for no data
+            if not 0 <= value < NUMBERS:
+                ids[codes == value] = class_id
         return ids
 
     def reads_colours_of(self, palette: Mapping[int, Colour]) -> bool:
@@ -104,18 +95,18 @@ class MaskEncoding:
 
         palette: {index: colour} of the indices that occur.
         """
-        if len(set(palette.values())) < len(palette):
+        if not self.colours or len(set(palette.values())) < len(palette):
             return False
         if all(colour == (index,) * 3 for index, colour in palette.items()):
             return False
-        ids = {colour: self.class_of(index, is_colour=False) for index, colour in palette.items()}
+        ids = {colour: self._value_table[index] for index, colour in palette.items()}
         return any(self.colours.get(colour, ids[colour]) != ids[colour] for colour in ids)
 
     def _codes(
         self, mask: np.ndarray, palette: Mapping[int, Colour] | None
     ) -> tuple[np.ndarray, bool]:
         """A number per pixel, and whether it stands for a colour."""
-        if palette and self.colours and self.reads_colours_of(used_colours(mask, palette)):
+        if palette and self.reads_colours_of(used_colours(mask, palette)):
             table = np.zeros(IGNORE_INDEX + 1, np.uint32)
             table[list(palette)] = [colour_code(colour) for colour in palette.values()]
             return table[mask], True
@@ -123,38 +114,16 @@ class MaskEncoding:
             mask = mask[..., 1]
         return value_codes(mask), mask.ndim == 3
 
-    def class_of(self, value: int, is_colour: bool) -> int:
-        """The class of one stored value or colour code, UNKNOWN where there is none."""
-        if is_colour:
-            colour = colour_of(value)
-            if self.nearest and colour not in self.colours:
-                return self.nearest_class(colour)
-            return self.colours.get(colour, UNKNOWN)
-        if value in self._beyond:
-            return self._beyond[value]
-        return int(self._value_table[value if 0 <= value < NUMBERS else NUMBERS])
+    def nearest_classes(self, colours: np.ndarray) -> np.ndarray:
+        """The classes (n,) int16 of colours (n, 3): of the nearest that has one, or ignored.
 
-    def nearest_class(self, colour: Colour) -> int:
-        """The class of the nearest colour if the second is three times as far, else ignored."""
-        distances = np.linalg.norm(np.array(list(self.colours)) - np.array(colour), axis=1)
-        first, *others = np.argsort(distances)
-        classes = list(self.colours.values())
-        second = next((k for k in others if classes[k] != classes[first]), None)
-        is_near = second is None or 3 * distances[first] < distances[second]
-        return classes[first] if is_near else IGNORE_INDEX
-
-    def distance(self, colour: Colour) -> int:
-        """How far a colour is from the nearest known one, in the channel that differs most."""
-        return min(_distance(colour, known) for known in self.colours)
-
-    def is_between(self, colour: Colour) -> bool:
-        """Whether a colour is a mixture of two known ones, but for rounding."""
-        known = np.array(list(self.colours), float)
-        line = known[None] - known[:, None]
-        length = (line**2).sum(-1).clip(min=1)
-        along = ((np.array(colour) - known[:, None]) * line).sum(-1) / length
-        closest = known[:, None] + along.clip(0, 1)[..., None] * line
-        return bool((np.abs(closest - np.array(colour)).max(-1) <= ROUNDING).any())
+        It is ignored unless the nearest colour of another class is three times as far.
+        """
+        known, classes = np.array(list(self.colours)), np.int16(list(self.colours.values()))
+        distances = np.linalg.norm(known[None] - colours[:, None].astype(float), axis=2)
+        found = classes[distances.argmin(axis=1)]
+        others = np.where(classes == found[:, None], np.inf, distances).min(axis=1)
+        return np.where(3 * distances.min(axis=1) < others, found, np.int16(IGNORE_INDEX))
 
     def entries(self) -> str:
         """The line of a class file that says the same of `values`."""
@@ -166,34 +135,42 @@ class MaskEncoding:
 
     def nearest_colour(self, code: int) -> tuple[Colour, str, int]:
         """The known colour nearest to a colour code, its class, and the greatest difference."""
-        colour = colour_of(code)
-        known = min(self.colours, key=lambda other: _distance(other, colour))
-        class_id = self.colours[known]
-        named = class_id < len(self.class_names)
-        return known, self.class_names[class_id] if named else "ignored", _distance(known, colour)
+        known = min(self.colours, key=lambda other: distance(other, colour_of(code)))
+        named = self.colours[known] < len(self.class_names)
+        name = self.class_names[self.colours[known]] if named else "ignored"
+        return known, name, distance(known, colour_of(code))
 
-    def unknown_values(self, counts: dict[int, int], is_colour: bool) -> str | None:
-        """A message if some of {value or colour code: pixels} have no class, else None."""
-        unknown = {v: n for v, n in counts.items() if self.class_of(v, is_colour) == UNKNOWN}
-        if not unknown:
-            return None
+    def problem(
+        self,
+        mask: np.ndarray,
+        palette: Mapping[int, Colour] | None = None,
+        counts: np.ndarray | None = None,
+    ) -> str | None:
+        """A message if some values have no class, else None. counts: pixels, if not one each."""
+        codes, is_colour = self._codes(mask, palette)
         if is_colour and not self.colours:
             return "an RGB mask, but no class colours are known; list them in a dataset.yaml"
-        value = max(unknown, key=unknown.get)
-        shown, more = f"value {value}", ""
+        unknown = self.look_up(mask, palette) == UNKNOWN
+        if not unknown.any():
+            return None
+        values, places = np.unique(codes[unknown], return_inverse=True)
+        pixels = np.bincount(places, None if counts is None else counts[unknown]).astype(int)
+        most = pixels.argmax()
+        value, shown, more = int(values[most]), f"value {values[most]}", ""
         if is_colour:
-            known, class_name, distance = self.nearest_colour(value)
-            shown = f"colour {colour_of(value)}, {distance} off {known} of {class_name},"
-        if len(unknown) > 1:
-            pixels = sum(unknown.values()) - unknown[value]
-            more = f", as do {len(unknown) - 1} more with {pixels} pixels"
+            known, class_name, off = self.nearest_colour(value)
+            shown = f"colour {colour_of(value)}, {off} off {known} of {class_name},"
+        if len(values) > 1:
+            rest = pixels.sum() - pixels[most]
+            more = f", as do {len(values) - 1} more with {rest} pixels"
         return (
-            f"{shown} ({unknown[value]} pixels) belongs to no class{more} (masks hold {self.name});"
+            f"{shown} ({pixels[most]} pixels) belongs to no class{more} (masks hold {self.name});"
             " correct the mask, or give the value to a class or to ignore in a dataset.yaml"
         )
 
 
-def _distance(one: Colour, other: Colour) -> int:
+def distance(one: Colour, other: Colour) -> int:
+    """The difference in the channel that differs most."""
     return max(abs(a - b) for a, b in zip(one, other, strict=True))
 
 
@@ -210,6 +187,11 @@ def colour_code(colour: Colour) -> int:
 
 def colour_of(code: int) -> Colour:
     return code & 255, code >> 8 & 255, code >> 16
+
+
+def rgb_of(codes: np.ndarray) -> np.ndarray:
+    """Colour codes (...) -> RGB (..., 3) uint8."""
+    return np.stack([codes & 255, codes >> 8 & 255, codes >> 16 & 255], axis=-1).astype(np.uint8)
 
 
 def value_codes(mask: np.ndarray) -> np.ndarray:
@@ -274,22 +256,20 @@ def guess_encoding(
     if values <= {0, IGNORE_INDEX} and IGNORE_INDEX in values and num_classes in (None, 2):
         return BINARY
     labels = values - {IGNORE_INDEX}
-    if num_classes is None:
-        num_classes = _count_classes(labels)
+    highest = max(labels, default=0)
     greys = {c[0]: class_id for c, class_id in colours.items() if len(set(c)) == 1}
-    if max(labels, default=0) >= num_classes and values <= greys.keys() | {IGNORE_INDEX}:
+    if num_classes and highest >= num_classes and values <= greys.keys() | {IGNORE_INDEX}:
         return MaskEncoding("the class colours as greys", greys)
-    return index_encoding(num_classes)
-
-
-def _count_classes(labels: set[int]) -> int:
-    """The number of classes of these indices; a few values far apart are not indices."""
-    count = max(max(labels, default=0) + 1, 2)
-    if len(labels) < count / 2 or count >= IGNORE_INDEX:
+    count = num_classes or max(highest + 1, 2)
+    if num_classes is None and (len(labels) < count / 2 or count >= IGNORE_INDEX):
         shown = first_of([str(label) for label in sorted(labels)])
+        are_many = len(labels) > MANY or count > IGNORE_INDEX
+        objects = (
+            "; where they number objects, write `names: [background, NAME]`, `instances: true`"
+        )
         raise InputError(
             f"the masks hold the {len(labels)} values {shown}: too few or too many to be class "
             "indices; give each to a class in a dataset.yaml (classes: {0: {name: ..., labels: "
-            "[...]}}), those to leave out to `ignore: [...]`"
+            f"[...]}}}}), those to leave out to `ignore: [...]`{objects * are_many}"
         )
-    return count
+    return index_encoding(count)

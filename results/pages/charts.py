@@ -1,8 +1,10 @@
-"""Numbers as drawings: curves over epochs, and classes' shares over the time of a film."""
+"""Numbers as drawings: curves over epochs, shares over the time of a film, picture sizes.
+
+Each function returns what a template takes. A tick at an axis is (place, label).
+"""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,29 +16,14 @@ SIZE_LENGTH, SIZE_DOTS = 200, 500
 FILM_COLUMNS = 400  # of the drawing of shares over time, at most
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A line chart.
-
-    lines: (name, points of an SVG polyline); values that are missing are left out. ticks: (place,
-    label). values: what the page's script shows of a place.
-    """
-
-    title: str
-    summary: str
-    lines: list[tuple[str, str]]
-    x_ticks: list[tuple[float, str]]
-    y_ticks: list[tuple[float, str]]
-    values: dict
-    width: int = WIDTH
-    height: int = HEIGHT
-    left: int = LEFT
-
-
 def line_chart(
     title: str, axis: str, xs: Sequence[float], lines: Mapping[str, Sequence[float]]
-) -> Chart:
-    """Lines over the same xs, the last of which is to be their end; NaN is left out."""
+) -> dict:
+    """Lines over the same xs, the last of which is to be their end; NaN is left out.
+
+    Of what is returned, lines: (name, points of an SVG polyline); script: what the page's script
+    shows of a place.
+    """
     every = [value for values in lines.values() for value in values if math.isfinite(value)]
     ticks = _round_numbers(min(every, default=0), max(every, default=1))
     low, high = ticks[0], ticks[-1]
@@ -58,27 +45,28 @@ def line_chart(
             known = [(x - DASH, y), (x + DASH, y)]
         drawn.append((name, " ".join(f"{x},{y}" for x, y in known)))
     shown = {
-        name: [_short(y) if math.isfinite(y) else None for y in values]
+        name: [_label(y) if math.isfinite(y) else None for y in values]
         for name, values in lines.items()
     }
     ends = ", ".join(f"{name} {values[-1]}" for name, values in shown.items())
     places = np.unique(np.linspace(0, len(xs) - 1, min(len(xs), 6)).round().astype(int))
-    return Chart(
-        title,
-        f"{axis} {first:g} to {last:g}, at the end {ends}",
-        drawn,
-        [(x_place(xs[i]), f"{xs[i]:g}") for i in places],
-        [(y_place(y), f"{y:.4g}") for y in ticks],
-        {
+    return {
+        "title": title,
+        "summary": f"{axis} {first:g} to {last:g}, at the end {ends}",
+        "lines": drawn,
+        "x_ticks": [(x_place(xs[i]), f"{xs[i]:g}") for i in places],
+        "y_ticks": [(y_place(y), f"{y:.4g}") for y in ticks],
+        "script": {
             "axis": axis,
             "x": [x_place(x) for x in xs],
             "labels": [f"{x:g}" for x in xs],
             "lines": list(shown.items()),
         },
-    )
+        "size": (WIDTH, HEIGHT, LEFT),
+    }
 
 
-def _short(value: float) -> str:
+def _label(value: float) -> str:
     return f"{value:.4f}" if 1e-3 <= abs(value) < 100 or value == 0 else f"{value:.3g}"
 
 
@@ -92,24 +80,16 @@ def _round_numbers(low: float, high: float) -> list[float]:
     return [i * step for i in range(first, last + 1)]
 
 
-@dataclass(frozen=True)
-class ShareChart:
+def share_chart(times: Sequence[float], shares: np.ndarray, drawn: Sequence[bool]) -> dict:
     """Shares over time as areas on top of each other, in a drawing of 1000 x 100 units.
 
-    areas: (class id, points of an SVG polygon). top: the share at the drawing's upper edge.
-    times: seconds at which each column begins, then the end. shares: by column and class, 0..1.
-    """
+    Args:
+        times: seconds at which frames begin, then the end; returned are those of the columns.
+        shares: (frames, classes) 0..1; returned are those of the columns.
+        drawn: by class; the others, such as a background, stay empty.
 
-    areas: list[tuple[int, str]]
-    top: float
-    times: list[float]
-    shares: list[list[float]]
-
-
-def share_chart(times: Sequence[float], shares: np.ndarray, drawn: Sequence[bool]) -> ShareChart:
-    """times: seconds at which frames begin, then the end. shares: (frames, classes) 0..1.
-
-    drawn: by class; the others, such as a background, stay empty.
+    Of what is returned, areas: (class id, points of an SVG polygon); top: the share at the upper
+    edge.
     """
     count = len(shares)
     edges = np.unique(np.linspace(0, count, min(count, FILM_COLUMNS) + 1).astype(int))
@@ -126,28 +106,20 @@ def share_chart(times: Sequence[float], shares: np.ndarray, drawn: Sequence[bool
             outline = [*zip(x, upper, strict=True), *zip(x[::-1], lower[::-1], strict=True)]
             areas.append((k, " ".join(f"{px:.1f},{py:.1f}" for px, py in outline)))
         below = heights[:, k]
-    return ShareChart(
-        areas,
-        top,
-        [round(float(t), 3) for t in begins],
-        [[round(float(s), 4) for s in row] for row in means],
-    )
+    return {
+        "areas": areas,
+        "top": top,
+        "times": begins.round(3).tolist(),
+        "shares": means.round(4).tolist(),
+    }
 
 
-@dataclass(frozen=True)
-class SizeChart:
+def size_chart(sizes: Mapping[tuple[int, int], int]) -> dict:
     """Picture sizes as dots, from the lower left corner of a square of `length` units.
 
-    dots: x, y, radius, text. ticks: (place, label), the same along both axes.
+    sizes: pictures by (width, height); the most frequent are drawn. Of what is returned, dots: x,
+    y, radius, text; ticks: the same along both axes.
     """
-
-    dots: list[tuple[float, float, float, str]]
-    ticks: list[tuple[float, str]]
-    length: int = SIZE_LENGTH
-
-
-def size_chart(sizes: Mapping[tuple[int, int], int]) -> SizeChart:
-    """sizes: pictures by (width, height); the most frequent are drawn."""
     common = sorted(sizes.items(), key=lambda item: -item[1])[:SIZE_DOTS]
     longest = max((max(size) for size, _ in common), default=1)
 
@@ -155,15 +127,10 @@ def size_chart(sizes: Mapping[tuple[int, int], int]) -> SizeChart:
         return round(SIZE_LENGTH * pixels / longest, 1)
 
     most = max((count for _, count in common), default=1)
-    return SizeChart(
-        [
-            (
-                place(w),
-                place(h),
-                round(3 + 6 * math.sqrt(n / most) * (most > 1), 1),
-                f"{w} x {h}: {n}",
-            )
-            for (w, h), n in common
-        ],
-        [(place(t), f"{t:g}") for t in _round_numbers(0, longest) if t <= longest],
-    )
+    radii = [round(3 + 6 * math.sqrt(n / most) * (most > 1), 1) for _, n in common]
+    dots = [
+        (place(w), place(h), radius, f"{w} x {h}: {n}")
+        for ((w, h), n), radius in zip(common, radii, strict=True)
+    ]
+    ticks = [(place(t), f"{t:g}") for t in _round_numbers(0, longest) if t <= longest]
+    return {"dots": dots, "ticks": ticks, "length": SIZE_LENGTH}

@@ -1,12 +1,10 @@
 """The page of check_data.py: what is wrong, what the splits hold, pictures with their masks."""
 
-import json
 import os
 import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
@@ -16,21 +14,17 @@ from PIL import Image
 from config import IGNORE_INDEX
 from data.labels.masks import UNKNOWN
 from data.pairs import SPLIT_NAMES, Pair, read_stored
-from data.scans import pair_key
 from data.survey import SegmentationData
 from results.data_report import choose, usable_pairs
 from results.pages.charts import size_chart
-from results.pages.gallery import Gallery, Mode, Picture, class_entries, show_picture
+from results.pages.gallery import class_entries, gallery, show_picture
 from results.pages.html import Page
-from results.pages.layers import FOLDER, PREVIEW_SIDE, QUALITY, layers_path
-from utils import write_atomically
 
 PICTURES = range(8, 61)  # in the gallery: one in PICTURES_OF, between these
 PICTURES_OF = 50
-KEPT_FILE = "pictures.json"  # what the gallery says of pictures, for the next page
 SIZES = 6  # listed
-FILES = ("report.json", "contact_sheet.png", "augment.png")
-MODES = [Mode("Picture", ""), Mode("Overlay", "target", blend=True), Mode("Mask", "target")]
+LINKED_FILES = ("report.json", "contact_sheet.png", "augment.png")
+MODES = [("Picture", "", False), ("Overlay", "target", True), ("Mask", "target", False)]
 
 
 def problem_of(line: str) -> tuple[str, str, str]:
@@ -43,11 +37,7 @@ def problem_of(line: str) -> tuple[str, str, str]:
 
 
 class DatasetPage(Page):
-    """The page of check_data.py. data: None until everything has been read.
-
-    Pictures that an earlier page shows stay as they are unless their files, the classes or the
-    encoding have changed.
-    """
+    """The page of check_data.py. data: None until everything has been read."""
 
     kind = "Data set"
 
@@ -55,11 +45,7 @@ class DatasetPage(Page):
         super().__init__(folder, wanted)
         self._source = source
         self.data: SegmentationData | None = None
-        self._shown: dict[str, tuple[str, Picture]] = {}  # key and picture by name
-
-    @cached_property
-    def _kept(self) -> dict[str, tuple[str, Picture]]:
-        return _read_kept(self.folder / FOLDER / KEPT_FILE)
+        self._shown: dict[str, dict] = {}  # entries of the gallery by name
 
     @cached_property
     def _roots(self) -> dict[str, str]:
@@ -74,29 +60,17 @@ class DatasetPage(Page):
 
     def add(self, split: str, pair: Pair, image: np.ndarray, ids: np.ndarray) -> None:
         """Show a pair that has been read: RGB (H, W, 3), class ids (H, W), UNKNOWN for none."""
-        if self.wanted and not self._show_again(split, pair):
-            self._show(split, pair, image, ids)
-
-    def _show_again(self, split: str, pair: Pair) -> bool:
-        """Show what an earlier page has kept of a pair; False if that is out of date."""
-        name, key = self._name(split, pair), _key(self.data, pair)
-        kept_key, picture = self._kept.get(name, ("", None))
-        if not key or key != kept_key or not (self.folder / layers_path(Path(name))).is_file():
-            return False
-        self._shown[name] = key, picture
-        return True
-
-    def _show(self, split: str, pair: Pair, image: np.ndarray, ids: np.ndarray) -> None:
+        if not self.wanted:
+            return
         name = self._name(split, pair)
         labels = np.where(ids == UNKNOWN, IGNORE_INDEX, ids).astype(np.uint8)
         note = f"{pair.image} + {pair.mask}"
         if unknown := float((ids == UNKNOWN).mean()):
             note += f"; {unknown:.1%} of the mask's pixels have a value of no class"
-        picture = show_picture(
+        self._shown[name] = show_picture(
             self.folder, Path(name), image, {"target": labels}, self.data.classes,
             name=name, numbers=[], note=note,
         )  # fmt: skip
-        self._shown[name] = _key(self.data, pair), picture
 
     def _show_further(self) -> None:
         """Show pairs besides those of the contact sheet: one in PICTURES_OF of all."""
@@ -110,15 +84,11 @@ class DatasetPage(Page):
         wanted = min(max(len(self.data.scans) // PICTURES_OF, PICTURES[0]), PICTURES[-1])
         count = max(0, wanted - len(self._shown))
         for split, pair, _ in choose(self.data, usable, count, most_bad=-(-count // 2)):
-            if not self._show_again(split, pair):
-                image, mask, palette = read_stored(pair)
-                self._show(split, pair, image, self.data.encoding.look_up(mask, palette))
-        if self._shown != self._kept:
-            content = {name: (key, asdict(picture)) for name, (key, picture) in self._shown.items()}
-            write_atomically(self.folder / FOLDER / KEPT_FILE, json.dumps(content).encode())
+            image, mask, palette = read_stored(pair)
+            self.add(split, pair, image, self.data.encoding.look_up(mask, palette))
 
     def text(self, state: str) -> str:
-        files = [(name, name) for name in FILES if self.wrote(self.folder / name)]
+        files = [(name, name) for name in LINKED_FILES if self.wrote(self.folder / name)]
         statement = self._source
         if self.data:
             counts = ", ".join(f"{len(pairs)} {split}" for split, pairs in _splits(self.data))
@@ -133,7 +103,6 @@ class DatasetPage(Page):
         self._show_further()
         names = [split for split, _ in splits]
         shown = sorted(self._shown, key=lambda name: names.index(name.partition("/")[0]))
-        pictures = [self._shown[name][1] for name in shown]
         sizes = _sizes(data.splits.pairs)
         return {
             "decisions": [data.splits.layout, *data.splits.decisions],
@@ -147,7 +116,7 @@ class DatasetPage(Page):
             "sizes": sizes.most_common(SIZES),
             "more_sizes": max(0, len(sizes) - SIZES),
             "size_chart": size_chart(sizes),
-            "gallery": asdict(Gallery(entries, MODES, 1, [], pictures)),
+            "gallery": gallery(entries, MODES, 1, [], [self._shown[name] for name in shown]),
         }
 
 
@@ -163,18 +132,3 @@ def _sizes(pairs: Sequence[Pair]) -> Counter:
         with suppress(Exception), Image.open(pair.image) as image:  # else it is among the problems
             sizes[image.size] += 1
     return sizes
-
-
-def _key(data: SegmentationData, pair: Pair) -> str:
-    """What decides how a pair is shown: its files, the classes and the masks' encoding."""
-    files = pair_key(pair)
-    shown = PREVIEW_SIDE, QUALITY, pair.value_range, data.classes, data.encoding
-    return files and repr((files, *shown))
-
-
-def _read_kept(path: Path) -> dict[str, tuple[str, Picture]]:
-    """Key and picture by name, as an earlier page has kept them; {} where there are none."""
-    with suppress(OSError, ValueError, TypeError, AttributeError):
-        content = json.loads(path.read_bytes())
-        return {name: (key, Picture(**entry)) for name, (key, entry) in content.items()}
-    return {}

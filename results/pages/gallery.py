@@ -1,7 +1,6 @@
 """The gallery of pictures that three of the pages have, and the page of infer_image.py."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 
@@ -11,61 +10,41 @@ from data.labels.classes import Classes
 from inference.windows import Prediction
 from results.pages.html import Page
 from results.pages.layers import layers_path, url, write_layers
-from results.picture_files import CONTACT_SHEET, ENDINGS, result_paths
+from results.picture_files import CONTACT_SHEET, PICTURE_ENDINGS, result_paths
 from results.tables import ResultsTable, class_fractions, picture_key
 from utils import printable
 
 
-@dataclass(frozen=True)
-class Mode:
-    """A way to look at a picture. layer: drawn over it; "" for none. blend: as opaque as chosen."""
+def gallery(
+    classes: Sequence[dict], modes: Sequence[tuple[str, str, bool]], start: int,
+    numbers: Sequence[tuple[str, str]], pictures: Sequence[dict],
+) -> dict:  # fmt: skip
+    """What the page's script takes of a gallery.
 
-    name: str
-    layer: str
-    blend: bool = False
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number that each picture has. kind: "percent" of 0..1, or "number"."""
-
-    name: str
-    kind: str = "percent"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture as the page's script takes it.
-
-    layers: address. shares: of the pixels, 0..1, by class id; ignored pixels have the id after the
-    last; classes that are in the prediction alone have 0. numbers: in the order of Gallery.numbers.
-    files: (name, address).
+    Args:
+        classes: see class_entries.
+        modes: the ways to look at a picture: name, layer that is drawn over it, whether it is as
+            opaque as chosen.
+        start: the mode that the page begins with.
+        numbers: those that each picture has: name, "percent" of 0..1 or "number".
+        pictures: of each the name, the address of its layers, width, height, shares 0..1 by class
+            id (of ignored pixels the id after the last; 0 of classes that are in the prediction
+            alone), its numbers, its files as (name, address), and a note.
     """
-
-    name: str
-    layers: str
-    width: int
-    height: int
-    shares: dict[int, float]
-    numbers: list[float]
-    files: list[tuple[str, str]] = field(default_factory=list)
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Gallery:
-    classes: list[dict]
-    modes: list[Mode]
-    start: int  # the mode that the page begins with
-    numbers: list[Number]
-    pictures: list[Picture]
+    return {
+        "classes": classes,
+        "modes": [{"name": n, "layer": layer, "blend": blend} for n, layer, blend in modes],
+        "start": start,
+        "numbers": [{"name": name, "kind": kind} for name, kind in numbers],
+        "pictures": pictures,
+    }
 
 
 INFERENCE_MODES = [
-    Mode("Picture", ""),
-    Mode("Overlay", "prediction", blend=True),
-    Mode("Mask", "prediction"),
-    Mode("Confidence", "confidence"),
+    ("Picture", "", False),
+    ("Overlay", "prediction", True),
+    ("Mask", "prediction", False),
+    ("Confidence", "confidence", False),
 ]
 
 
@@ -80,11 +59,11 @@ def class_entries(classes: Classes) -> list[dict]:
 
 def show_picture(
     folder: Path, path: Path, image: np.ndarray, maps: Mapping[str, np.ndarray], classes: Classes,
-    **fields,
-) -> Picture:  # fmt: skip
-    """Write the layers of a picture that has a target; see write_layers.
+    *, name: str, numbers: Sequence[float], note: str,
+) -> dict:  # fmt: skip
+    """Write the layers of a picture that has a target; its entry in a gallery.
 
-    fields: of the Picture, besides those that follow from the layers.
+    See write_layers for the arguments, and gallery for name, numbers and note.
     """
     write_layers(folder, path, image, maps, classes)
     height, width = maps["target"].shape
@@ -93,9 +72,16 @@ def show_picture(
         for layer, ids in maps.items()
     }
     shares = dict.fromkeys(chain(*by_layer.values()), 0.0) | by_layer["target"]
-    return Picture(
-        layers=url(layers_path(path)), width=width, height=height, shares=shares, **fields
-    )
+    return {
+        "name": name,
+        "layers": url(layers_path(path)),
+        "width": width,
+        "height": height,
+        "shares": shares,
+        "numbers": numbers,
+        "files": [],
+        "note": note,
+    }
 
 
 def shares_by_class(shares: Iterable[float]) -> dict[int, float]:
@@ -130,9 +116,8 @@ class InferencePage(Page):
             self.update()
 
     def text(self, state: str) -> str:
-        rows, numbers = self._table.rows, [Number("confidence")]
+        rows, entries = self._table.rows, class_entries(self._classes)
         pictures = [shown for key, row in rows.items() if (shown := self._picture(key, row))]
-        gallery = Gallery(class_entries(self._classes), INFERENCE_MODES, 1, numbers, pictures)
         total = len(self._names | rows)
         statement = f"{len(rows)} of {total} pictures segmented by {self._facts['model']}"
         if hidden := len(rows) - len(pictures):
@@ -142,25 +127,26 @@ class InferencePage(Page):
             files.append((CONTACT_SHEET, CONTACT_SHEET))
         return self.render(
             "gallery.html", state, statement, self._facts, files,
-            gallery=asdict(gallery), problems=list(self._problems.values()),
+            gallery=gallery(entries, INFERENCE_MODES, 1, [("confidence", "percent")], pictures),
+            problems=list(self._problems.values()),
         )  # fmt: skip
 
-    def _picture(self, key: str, row: Sequence[str]) -> Picture | None:
+    def _picture(self, key: str, row: Sequence[str]) -> dict | None:
         """A row of results.csv, see ResultsTable; None where an earlier job wrote no layers."""
         source, result, width, height, confidence, *shares = row
         name, picture, is_current = Path(result), Path(source), self._table.is_current
         if not is_current(self.folder / layers_path(name), picture):
             return None
-        found = result_paths(self.folder / self._names.get(key, name), ENDINGS).items()
-        return Picture(
-            name=result,
-            layers=url(layers_path(name)),
-            width=int(width),
-            height=int(height),
-            shares=shares_by_class(map(float, shares)),
-            numbers=[float(confidence)],
-            files=[
+        found = result_paths(self.folder / self._names.get(key, name), PICTURE_ENDINGS).items()
+        return {
+            "name": result,
+            "layers": url(layers_path(name)),
+            "width": int(width),
+            "height": int(height),
+            "shares": shares_by_class(map(float, shares)),
+            "numbers": [float(confidence)],
+            "files": [
                 (k, url(p.relative_to(self.folder))) for k, p in found if is_current(p, picture)
             ],
-            note=source,
-        )
+            "note": source,
+        }

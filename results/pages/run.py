@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,8 @@ from data.pairs import SPLIT_NAMES, Pair
 from data.survey import SegmentationData
 from metrics import Scores
 from results.history import Row, Watch
-from results.pages.charts import Chart, line_chart
-from results.pages.gallery import Gallery, Mode, Number, class_entries
+from results.pages.charts import line_chart
+from results.pages.gallery import class_entries, gallery
 from results.pages.html import Page
 from results.pages.layers import url
 from results.pages.worst import WorstPictures
@@ -22,16 +21,16 @@ from results.scores import COLUMNS, means_of
 SHOWN_SCORES = 10  # in the table of epochs; the IoU of each class is not among them
 MATRIX_CLASSES = 24  # shown of a confusion matrix: those that are confused most
 MISTAKES = 12  # listed
-CURVES = {"miou": "mIoU", "loss": "Loss", "pixel_acc": "Pixel accuracy"}
-FILES = (
+CHARTS = {"miou": "mIoU", "loss": "Loss", "pixel_acc": "Pixel accuracy"}
+LINKED_FILES = (
     "results.csv", "confusion.csv", "history.csv", "run.json", "best_model_iou.pth",
     "best_model_loss.pth", "final_model.pth", "last.pth",
 )  # fmt: skip
 MODES = [
-    Mode("Picture", ""),
-    Mode("Prediction", "prediction", blend=True),
-    Mode("Truth", "target", blend=True),
-    Mode("Errors", "errors", blend=True),
+    ("Picture", "", False),
+    ("Prediction", "prediction", True),
+    ("Truth", "target", True),
+    ("Errors", "errors", True),
 ]
 
 
@@ -72,10 +71,9 @@ class RunPage(Page):
 
     def text(self, state: str) -> str:
         entries, scores = class_entries(self._classes), self._scores
-        worst = Gallery(entries, MODES, 3, [Number("IoU", "number")], self._worst.pictures)
         names = [f"epoch_{row['epoch']:03d}" for row in self._history]
         previews = [(name.replace("_", " "), f"valid_preds/{name}.jpg") for name in names]
-        files = [(name, url(name)) for name in FILES if self.wrote(self.folder / name)]
+        files = [(name, url(name)) for name in LINKED_FILES if self.wrote(self.folder / name)]
         return self.render(
             "run.html", state, self._statement, self._facts, files,
             headlines=_headlines(self._history, scores, self._watch),
@@ -85,7 +83,7 @@ class RunPage(Page):
             scores=scores and {name: scores[name].tolist() for name in COLUMNS},
             matrix=scores and confusion(self._classes.names, scores["matrix"].matrix.numpy()),
             previews=[item for item in previews if (self.folder / item[1]).is_file()],
-            worst=asdict(worst),
+            worst=gallery(entries, MODES, 3, [("IoU", "number")], self._worst.pictures),
         )  # fmt: skip
 
     def wrote(self, path: Path) -> bool:
@@ -138,22 +136,22 @@ def _headlines(
 
 def _table(history: Sequence[Row]) -> dict[str, list[str]]:
     """The first SHOWN_SCORES as texts by name; the IoU of each class stands in history.csv."""
-    names = [name for name in (history or [{}])[0] if not name.startswith("iou_")]
-    return {name: [short(row[name]) for row in history] for name in names[:SHOWN_SCORES]}
+    names = [name for name in next(iter(history), {}) if not name.startswith("iou_")]
+    return {name: [four_digits(row[name]) for row in history] for name in names[:SHOWN_SCORES]}
 
 
-def short(value: float | None) -> str:
+def four_digits(value: float | None) -> str:
     """Four digits, or - where the value is missing."""
     return "-" if value is None or math.isnan(value) else f"{value:.4g}"
 
 
-def _charts(history: Sequence[Row]) -> list[Chart]:
+def _charts(history: Sequence[Row]) -> list[dict]:
     if not history:
         return []
     epochs = [row["epoch"] for row in history]
     lines = {
         title: {split: f"{split}_{score}" for split in ("train", "valid")}
-        for score, title in CURVES.items()
+        for score, title in CHARTS.items()
     }
     lines["Learning rate"] = {"rate": "lr"}
     return [
@@ -162,22 +160,13 @@ def _charts(history: Sequence[Row]) -> list[Chart]:
     ]
 
 
-@dataclass(frozen=True)
-class Matrix:
-    """Part of a confusion matrix.
+def confusion(names: Sequence[str], counts: np.ndarray) -> dict:
+    """What the template takes of a confusion matrix.
 
-    rows: target, then (pixels, share of the target's pixels). mistakes: target, prediction, share
-    and pixels of the most frequent ones.
+    counts: pixels (K, K), targets in rows and predictions in columns. Of what is returned, rows:
+    target, then (pixels, share of the target's pixels); mistakes: target, prediction, share and
+    pixels of the most frequent ones.
     """
-
-    names: list[str]
-    rows: list[tuple[str, list[tuple[int, float]]]]
-    left_out: int
-    mistakes: list[tuple[str, str, float, int]]
-
-
-def confusion(names: Sequence[str], counts: np.ndarray) -> Matrix:
-    """counts: pixels (K, K), targets in rows and predictions in columns."""
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     wrong = counts * ~np.eye(len(names), dtype=bool)
     order = np.argsort(-wrong, axis=None, kind="stable")[:MISTAKES]
@@ -189,4 +178,9 @@ def confusion(names: Sequence[str], counts: np.ndarray) -> Matrix:
     by_mistakes = np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")
     shown = np.sort(by_mistakes[:MATRIX_CLASSES])
     rows = [(names[t], [(int(counts[t, p]), float(shares[t, p])) for p in shown]) for t in shown]
-    return Matrix([names[p] for p in shown], rows, len(names) - len(shown), mistakes)
+    return {
+        "names": [names[p] for p in shown],
+        "rows": rows,
+        "left_out": len(names) - len(shown),
+        "mistakes": mistakes,
+    }

@@ -15,7 +15,7 @@ from results.pages.gallery import class_entries
 from results.pages.html import Page, duration
 from results.pages.layers import FOLDER, url
 from results.tables import class_fractions
-from results.video_files import ENDINGS
+from results.video_files import VIDEO_ENDINGS
 from utils import write_atomically
 
 BROWSER_CODECS = ("264", "av1", "vp9")  # parts of the names of their encoders
@@ -116,7 +116,7 @@ class VideoPage(Page):
         frame, labels = mapped
         if self._numbers is None:
             kind, path = next(iter(files.items()))
-            name = path.name.removesuffix(ENDINGS[kind])  # the same whatever is saved
+            name = path.name.removesuffix(VIDEO_ENDINGS[kind])  # the same whatever is saved
             size = [frame.image.shape[1], frame.image.shape[0]]
             by_kind = {kind: path.name for kind, path in files.items()}
             self._numbers = FilmNumbers(

@@ -11,7 +11,7 @@ import numpy as np
 from common import distributed
 from data.labels.classes import Classes
 from data.pairs import Pair, read_stored
-from results.pages.gallery import Picture, show_picture
+from results.pages.gallery import show_picture
 from results.pages.layers import PREVIEW_SIDE, fit
 from utils import printable
 
@@ -35,7 +35,7 @@ class WorstPictures:
     pairs: those that are scored, of all processes.
 
     Attributes:
-        pictures: drawn in the main process, the worst first.
+        pictures: entries of a gallery, in the main process, the worst first.
     """
 
     def __init__(self, folder: Path, classes: Classes, pairs: Sequence[Pair]):
@@ -44,7 +44,7 @@ class WorstPictures:
         self._places = {pair: place for place, pair in enumerate(pairs)}
         # (-IoU, -place in pairs, pair, labels, target, image), the best of the worst first.
         self._heap: list[tuple] = []
-        self.pictures: list[Picture] = []
+        self.pictures: list[dict] = []
 
     def add(
         self, pair: Pair, labels: np.ndarray, target: np.ndarray, image: np.ndarray | None = None
@@ -76,7 +76,7 @@ class WorstPictures:
     def _draw(
         self, rank: int, iou: float, pair: Pair, labels: np.ndarray, target: np.ndarray,
         image: np.ndarray | None,
-    ) -> Picture:  # fmt: skip
+    ) -> dict:  # fmt: skip
         if image is None:
             image, _, _ = read_stored(pair)
             if pair.window:

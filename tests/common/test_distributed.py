@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.basics import REPO, draw_pair
+from helpers.basics import REPO, draw_data_set
 from helpers.models import criterion
-from PIL import Image
 
 import datasets
-import losses as losses
+import losses
 
 pytestmark = [
     pytest.mark.slow,
@@ -35,16 +34,7 @@ RECIPES = {
     "sharp": ["--head", "sharp", "--lr", "0.001", "--loss", "ce+dice", "--cache-features", "2"],
     "mask": ["--head", "mask", "--lr", "0.001", "--fine-tune", "--unfreeze-blocks", "1"],
 }
-SCHEDULE = [
-    "--scheduler",
-    "--scheduler-epochs",
-    "1",
-    "--warmup",
-    "1",
-    "--fine-tune",
-    "--lr",
-    "0.001",
-]
+SCHEDULE = "--scheduler --scheduler-epochs 1 --warmup 1 --fine-tune --lr 0.001".split()
 DEATHS = {
     "step": {"trouble": "killed in a step", "rank": 1},
     "validation": {"trouble": "killed in validation", "rank": 1},
@@ -77,22 +67,11 @@ def all_jobs() -> list[dict]:
     return jobs
 
 
-def draw_data(root: Path) -> None:
-    for split, count in PAIRS.items():
-        for i in range(count):
-            pixels = draw_pair(i + 10 * (split == "valid"), 60 + 5 * i, 50 + 3 * i)
-            pixels[1][:3] = 255
-            for kind, array in zip(("images", "masks"), pixels, strict=True):
-                path = root / f"{split}_{kind}" / f"{i}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(array).save(path)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Where all jobs have run."""
     folder = tmp_path_factory.mktemp("jobs")
-    draw_data(folder / "data")
+    draw_data_set(folder / "data", **PAIRS, ignored_rows=3)
     (folder / "jobs").write_text(json.dumps(all_jobs()))
     command = [sys.executable, str(REPO / "tests" / "helpers" / "processes.py"), "jobs"]
     subprocess.run(command, cwd=folder, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})

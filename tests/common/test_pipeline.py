@@ -98,11 +98,11 @@ def test_stopwatch_counts_each_stage(monkeypatch):
     def work(seconds):
         clock[0] += seconds
 
-    watch = Stopwatch("make", "use")
-    use = watch.timed("use", lambda: work(3))
-    for _ in watch.watch("make", (work(1) for _ in range(3))):
+    stopwatch = Stopwatch("make", "use")
+    use = stopwatch.timed("use", lambda: work(3))
+    for _ in stopwatch.timed_items("make", (work(1) for _ in range(3))):
         use()
-    assert watch.seconds == {"make": 3, "use": 9}
-    assert watch.summary(3, "frames") == (
+    assert stopwatch.seconds == {"make": 3, "use": 9}
+    assert stopwatch.summary(3, "frames") == (
         "3 frames in 12.00 s, 0.25 frames per second; busy meanwhile: make 25%, use 75%"
     )

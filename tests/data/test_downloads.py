@@ -11,7 +11,6 @@ import pytest
 
 import check_data
 import config
-from data import downloads
 from data.downloads import SOURCES, Source, download, unpack
 from utils import InputError
 
@@ -118,19 +117,15 @@ def zip_link():
     return buffer.getvalue()
 
 
-def lying_zip():
-    """A file that is larger than the archive's directory says."""
-    content = bytearray(zipped({"PennFudanPed/a": b"a" * 9999}, compression=zipfile.ZIP_DEFLATED))
-    place = content.rfind(b"PK\x01\x02")
-    content[place + 24 : place + 28] = (10).to_bytes(4, "little")
+def damaged(content):
+    """With one bit of a file changed."""
+    content = bytearray(content)
+    content[content.index(b"aaaa") + 100] ^= 1
     return bytes(content)
 
 
 def cut(content):
     return content[: len(content) // 3]
-
-
-BOMB = zipped({"PennFudanPed/0": bytes(2 * 10**6)}, compression=zipfile.ZIP_DEFLATED)
 
 
 @pytest.mark.parametrize(
@@ -152,8 +147,7 @@ def test_no_file_of_a_zip_leaves_its_folder(tmp_path, name):
         (link(tarfile.SYMTYPE), "damaged or unsafe"),
         (link(tarfile.LNKTYPE), "damaged or unsafe"),
         (link(tarfile.FIFOTYPE), "damaged or unsafe"),
-        (BOMB, "would unpack to 2000000 bytes"),
-        (lying_zip(), "damaged"),
+        (damaged(zipped(FILES)), "damaged .*CRC"),
         (cut(zipped(FILES)), "damaged"),
         (cut(tarred(FILES)), "damaged"),
         (b"<html>not found</html>", "damaged"),
@@ -163,8 +157,7 @@ def test_no_file_of_a_zip_leaves_its_folder(tmp_path, name):
     # An archive holds the time it was made at, which differs between the processes of one run.
     ids=lambda value: value if isinstance(value, str) else "archive",
 )
-def test_an_archive_that_means_harm_leaves_nothing(tmp_path, monkeypatch, content, words):
-    monkeypatch.setattr(downloads, "MAX_BYTES", 10**6)
+def test_an_archive_that_means_harm_leaves_nothing(tmp_path, content, words):
     archive = tmp_path / "input" / "data.zip"
     archive.parent.mkdir()
     archive.write_bytes(content)
@@ -172,14 +165,6 @@ def test_an_archive_that_means_harm_leaves_nothing(tmp_path, monkeypatch, conten
         unpack(archive, "PennFudanPed", tmp_path / "input" / "PennFudanPed")
     assert "data.zip" in str(error.value)
     assert names_below(tmp_path) == ["input/data.zip"]
-
-
-def test_a_damaged_byte_is_found(tmp_path):
-    content = bytearray(zipped(FILES))
-    content[content.index(b"aaaa") + 100] ^= 1
-    (tmp_path / "data.zip").write_bytes(content)
-    with pytest.raises(InputError, match=r"damaged .*CRC"):
-        download(source(), tmp_path)
 
 
 def test_the_names_and_addresses():

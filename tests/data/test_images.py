@@ -19,7 +19,6 @@ from data.images import (
     read_image,
     read_mask,
     upright_size,
-    write_image,
     write_mask,
 )
 from data.images import orientation as orientation_of
@@ -275,24 +274,6 @@ def test_what_is_no_picture_is_named(tmp_path, content):
         read_image(path)
     with pytest.raises(InputError, match="no such file"):
         read_image(tmp_path / "gone.png")
-
-
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_truncated_files_are_refused(tmp_path, suffix):
-    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    path = tmp_path / f"cut{suffix}"
-    write_image(path, noise)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(InputError, match="not a readable picture"):
-        read_image(path)
-
-
-def test_every_picture_below_a_folder_is_found_in_order(tmp_path):
-    for name in ("b.PNG", "a.jpg", "sub/c.jpeg", ".hidden.png", "notes.txt", "Thumbs.db"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    paths = list_images(tmp_path)
-    assert [p.relative_to(tmp_path).as_posix() for p in paths] == ["a.jpg", "b.PNG", "sub/c.jpeg"]
 
 
 def test_one_rule_for_what_a_picture_is(tmp_path, monkeypatch):

@@ -8,10 +8,9 @@ import pytest
 import torch
 from helpers.basics import draw_pair
 
-import config
 from config import DINOV2_INPUT, InputFormat
 from data import augment, transforms
-from data.augment import MAX_SHARE, build_augment, distort_colours
+from data.augment import AUGMENTS, MAX_SHARE, build_augment, distort_colours
 from data.transforms import Resize, eval_transform, fit_image, fit_target, to_image, to_tensor
 from networks.resampling import upsample
 
@@ -53,7 +52,7 @@ def plain_colours(monkeypatch):
 
 @pytest.mark.parametrize("keep_ratio", [False, True])
 @pytest.mark.parametrize("size", [(120, 160), (84, 196), (301, 257), (56, 56)])
-@pytest.mark.parametrize("name", config.AUGMENTS)
+@pytest.mark.parametrize("name", AUGMENTS)
 def test_image_and_mask_stay_aligned(name, size, keep_ratio, plain_colours):
     variation = build_augment(name, Resize(size, keep_ratio), seed=1)
     beside = []
@@ -65,31 +64,6 @@ def test_image_and_mask_stay_aligned(name, size, keep_ratio, plain_colours):
         beside.append(displacement(image, target))
         assert misplaced_share(image, target) < 0.25  # at edges alone
     assert np.median(beside) < 0.12
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        lambda target, size: cv2.resize(target, size[::-1], interpolation=cv2.INTER_NEAREST),
-        lambda target, size: np.roll(fitted(target, size), 1, axis=1),
-        lambda target, size: shifted(target, size, 0.5),
-    ],
-)
-def test_the_alignment_test_notices_half_a_pixel(wrong, monkeypatch):
-    monkeypatch.setattr(transforms, "resize_target", wrong)
-    image, target = shapes()
-    resize = Resize((301, 257))
-    assert displacement(fit_image(image, resize), fit_target(target, resize)) > 0.3
-
-
-def fitted(target, size):
-    return cv2.resize(target, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-
-
-def shifted(target, size, pixels):
-    """Resized with a shift in pixels of the result."""
-    fine = cv2.resize(target, (4 * size[1], 4 * size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
-    return np.ascontiguousarray(np.roll(fine, int(4 * pixels), axis=1)[1::4, 1::4])
 
 
 @pytest.mark.parametrize("keep_ratio", [False, True])
@@ -120,7 +94,7 @@ def test_half_of_the_draws_are_mirrored_and_the_seed_says_which():
     assert mirrored[0] != mirrored[1]
 
 
-@pytest.mark.parametrize("name", config.AUGMENTS)
+@pytest.mark.parametrize("name", AUGMENTS)
 def test_what_augmentation_makes_up_is_ignored(name):
     """A picture of one colour and one class: wherever the target counts, that colour is."""
     image, target = np.full((90, 60, 3), 200, np.uint8), np.zeros((90, 60), np.uint8)
@@ -143,25 +117,11 @@ def test_a_bright_picture_is_not_blackened():
     assert min(means) > 0.5 * image.mean()
 
 
-def test_scale_crops_hold_more_than_one_class_where_they_can(plain_colours):
-    target = np.zeros((120, 120), np.uint8)
-    target[:, 60:] = 1
-    image = np.repeat(target[..., None], 3, 2)
-    variation = build_augment("scale", Resize((56, 56)), seed=0)
-    shares = []
-    for draw in range(40):
-        counted = variation(image, target, draw)[1]
-        counted = counted[counted != 255]
-        shares.append(max(np.bincount(counted)) / counted.size)
-    assert np.mean(np.array(shares) < MAX_SHARE) > 0.9
-
-
 def test_a_thin_strip_is_cropped_before_it_is_resized(monkeypatch):
     sizes = []
     monkeypatch.setattr(transforms, "resize_image", lambda image, size: sizes.append(size) or image)
     monkeypatch.setattr(transforms, "resize_target", lambda target, size: target)
-    monkeypatch.setattr(transforms, "pad_image", lambda image, padding, colour: image)
-    monkeypatch.setattr(transforms, "pad_target", lambda target, padding: target)
+    monkeypatch.setattr(transforms, "pad", lambda pixels, padding, colour=255: pixels)
     variation = build_augment("scale", Resize((448, 448)), seed=0)
     for draw in range(8):
         variation(np.zeros((3, 2000, 3), np.uint8), np.zeros((3, 2000), np.uint8), draw)
@@ -177,6 +137,10 @@ def test_crops_keep_the_resolution_and_hold_several_classes_where_they_can(plain
         varied, labels = variation(image, target, draw)
         assert np.array_equal(varied[..., 0], 100 * labels)  # pixels as they are
         assert np.bincount(labels.ravel()).max() <= MAX_SHARE * labels.size
+    target[target == 0], target[700:740, 900:920] = 255, 0  # mostly ignored
+    for draw in range(10):
+        assert {0, 1} <= set(np.unique(variation(image, target, draw)[1]))
+    target[:30, :40] = 0
     varied, labels = variation(image[:30, :40], target[:30, :40], 0)
     assert (labels[:30, :40] == 0).all()
     assert (labels == 255).sum() == 56 * 56 - 30 * 40
@@ -211,23 +175,6 @@ def test_scales_reach_from_half_to_double(plain_colours):
             sides.append(np.ptp(inside, axis=0).max() + 1)
     assert 20 < min(sides) < 28  # 20 * 2.1 * 0.5 is 21
     assert 75 < max(sides) <= 85  # 20 * 2.1 * 2 is 84
-
-
-def test_colours_change_in_all_four_ways():
-    image = np.random.default_rng(0).integers(60, 190, (8, 8, 3), dtype=np.uint8)
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV).astype(int)
-    changes = []
-    for seed in range(200):
-        varied = distort_colours(image, np.random.default_rng(seed))
-        assert (varied.dtype, varied.shape) == (np.uint8, image.shape)
-        changes.append(cv2.cvtColor(varied, cv2.COLOR_RGB2HSV).astype(int) - hsv)
-    value = np.array([c[..., 2].mean() for c in changes])
-    saturation = np.array([c[..., 1].mean() for c in changes])
-    hue = np.array([np.median((c[..., 0] + 90) % 180 - 90) for c in changes])
-    for change in (value, saturation, hue):
-        assert change.min() < -8
-        assert change.max() > 8
-    assert np.abs(hue).max() <= 19
 
 
 @pytest.mark.parametrize("size", [(30, 90), (90, 30), (64, 64), (1, 300), (57, 201)])
@@ -282,16 +229,6 @@ def test_stretching_uses_the_whole_input():
     assert resize.padding((10, 99)) == (0, 0, 0, 0)
 
 
-def test_crops_find_the_classes_of_a_picture_that_is_mostly_ignored(plain_colours):
-    target = np.full((900, 1200), 255, np.uint8)
-    target[700:740, 900:920], target[700:740, 920:940] = 0, 1
-    variation = build_augment("crop", Resize((56, 56)), seed=0)
-    image = np.zeros((*target.shape, 3), np.uint8)
-    for draw in range(10):
-        _, labels = variation(image, target, draw)
-        assert {0, 1} <= set(np.unique(labels))
-
-
 def test_colours_are_distorted_each_in_half_of_the_draws():
     """On two greys brightness is an offset and contrast a factor; the rest changes a colour."""
     greys = np.repeat(np.uint8([40, 130])[None, :, None], 3, 2)
@@ -334,6 +271,6 @@ def test_normalisation_and_back():
     assert padding.abs().max() < 0.02  # as the model pads
 
 
-@pytest.mark.parametrize("name", config.AUGMENTS)
+@pytest.mark.parametrize("name", AUGMENTS)
 def test_every_augmentation_says_whether_it_is_tiled(name):
     assert build_augment(name, Resize((56, 56)), seed=0).tiled == (name == "crop")

@@ -89,6 +89,14 @@ def test_folders_of_no_split_beside_a_test_set_are_trained_on(tmp_path, in_tmp, 
     assert counts(read(tmp_path / "set")) == [4, 1, 3]
 
 
+def test_two_folders_of_pictures_for_one_of_masks_are_one_question(tmp_path, in_tmp):
+    draw(tmp_path, "pics/{}.jpg", "anns/{}.png")
+    draw(tmp_path, "pics_test/{}.jpg", "anns/{}.png", numbers=range(3))
+    with pytest.raises(InputError, match=r"choose one\n.*--train-images .* --test-images") as error:
+        find_splits(tmp_path)
+    assert str(error.value).count("\n") == 1
+
+
 def test_a_folder_of_pictures_that_states_a_split_and_has_no_masks_is_an_error(tmp_path):
     draw(tmp_path, "train/img/{}.jpg", "train/seg/{}.png")
     save(tmp_path / "val" / "img" / "9.jpg", scene(9)[0])
@@ -380,6 +388,16 @@ def test_one_yolo_folder_for_two_splits_is_trained_on(tmp_path, in_tmp):
     assert "images is of train and valid; used as train" in str(data)
 
 
+def test_masks_that_number_objects_say_how_they_are_read(tmp_path, in_tmp):
+    root = tmp_path / "set"
+    ids = draw(root, "images/{}.jpg", "masks/{}.png", lambda ids: ids * np.uint16(300 + ids.sum()))
+    with pytest.raises(InputError, match="instances: true") as error:
+        read(root)
+    lines = re.findall("`((?:names|instances).*?)`", str(error.value))
+    save(root / "dataset.yaml", "\n".join(lines).replace("NAME", "cell"))
+    assert pixels(read(root)) == total(ids)
+
+
 def test_one_name_has_background_before_it(tmp_path, in_tmp):
     ids = draw(tmp_path / "set", "images/{}.jpg", "masks/{}.png")
     save(tmp_path / "set" / "classes.txt", "crack\n")
@@ -398,16 +416,13 @@ def test_a_mask_in_the_alpha_channel(tmp_path, in_tmp, channels):
 
 
 def test_lossy_ids_are_refused_in_every_container(tmp_path):
-    for name, options in (("{}.webp", {"quality": 50}), ("{}.tif", {"compression": "jpeg"})):
+    for name, factor, options in (
+        ("{}.webp", 9, {"quality": 50}), ("{}.tif", 9, {"compression": "jpeg"}),
+        ("{}.jpg", 1, {"quality": 95}),
+    ):  # fmt: skip
         root = tmp_path / name[3:]
-        draw(
-            root,
-            "images/{}.jpg",
-            f"masks/{name}",
-            lambda ids: ids * np.uint8(9),
-            shapes=2,
-            **options,
-        )
+        as_mask = lambda ids, factor=factor: ids * np.uint8(factor)  # noqa: E731
+        draw(root, "images/{}.jpg", f"masks/{name}", as_mask, shapes=2, **options)
         with pytest.raises(InputError, match="save masks as PNG"):
             read(root)
 
@@ -459,6 +474,31 @@ def test_a_picture_for_each_object(tmp_path, in_tmp):
     assert data.splits.unused == []
 
 
+@pytest.mark.parametrize("place", ["", "stage1_train/"])
+def test_a_folder_for_each_picture_with_a_mask_for_each_object(tmp_path, in_tmp, place):
+    background = 0
+    for number in range(6):
+        picture, ids = scene(number, 2)
+        folder = tmp_path / "set" / place / f"{number:05x}"
+        save(folder / "images" / f"{number:05x}.png", picture)
+        background += (ids == 0).sum()
+        for k in np.unique(ids)[1:]:
+            save(folder / "masks" / f"{k}f{number}.png", 255 * np.uint8(ids == k))
+    if place:
+        save(tmp_path / "set" / "stage1_test" / "9" / "images" / "9.png", picture)
+    data = read(tmp_path / "set")
+    assert (data.classes.names, counts(data)) == (("background", "object"), [5, 1, 0])
+    assert pixels(data)[0] == background
+    assert ("1 pictures of the test set: no mask of an object" in str(data)) == bool(place)
+    for number in range(6):  # two readers of one object are no objects
+        for name in ("a", "b"):
+            mask = 255 * np.uint8(scene(number)[1])
+            save(tmp_path / "both" / str(number) / "masks" / f"{name}.png", mask)
+        save(tmp_path / "both" / str(number) / "images" / "x.png", picture)
+    with pytest.raises(InputError, match="no known layout"):
+        read(tmp_path / "both")
+
+
 def test_what_is_not_used_is_told(tmp_path, in_tmp):
     root = tmp_path / "set"
     draw(root, "images/{}.jpg", "masks/{}.png")
@@ -466,15 +506,31 @@ def test_what_is_not_used_is_told(tmp_path, in_tmp):
     save(root / "labels" / "0.txt", "0 0.5 0.5 0.2 0.3\n")
     save(root / "annotations.xml", "<annotations></annotations>")
     save(root / "notes.json", "{")
+    save(root / "via.csv", "filename,region_shape_attributes\n")
+    np.savez(root / "all.npz", np.zeros(3))
     data = read(root)
     said = str(data)
-    for name in ("8 annotations/*.png", "labels/0.txt", "annotations.xml", "notes.json"):
+    useless = "via.csv (save VIA's annotations as JSON)", "all.npz (save each mask by np.save"
+    for name in ("8 annotations/*.png", "labels/0.txt", "annotations.xml", "notes.json", *useless):
         assert name in said
         assert name in " ".join(data.splits.unused)
     assert "annotations holds masks of these pictures too, 8 in all" in said
     folders = [root / "images", root / "annotations", None, None]
     assert f"--train-images {folders[0]} --train-masks {folders[1]}" in said
     assert len(find_splits(root, folders).pairs) == 8
+
+
+def test_the_command_for_other_masks_keeps_the_splits(tmp_path, in_tmp):
+    """Pictures of both splits have the same names."""
+    for split in ("train", "val"):
+        draw(tmp_path, f"images/{split}/{{}}.jpg", f"masks/{split}/{{}}.png")
+        draw(tmp_path, f"images/{split}/{{}}.jpg", f"truth/{split}/{{}}.png")
+    (warning,) = (line for line in read(tmp_path).splits.notes if "holds masks" in line)
+    flags = re.findall(r"--(\w+)-(images|masks) \S+/(\w+)/(\w+)", warning)
+    assert [(split, place, part) for split, _, place, part in flags] == [
+        ("train", "images", "train"), ("train", "truth", "train"),
+        ("valid", "images", "val"), ("valid", "truth", "val"),
+    ]  # fmt: skip
 
 
 def test_the_data_yaml_of_ultralytics_and_the_data_of_lightly_train(tmp_path, in_tmp):

@@ -21,6 +21,14 @@ def save_image(path, seed=0, size=(HEIGHT, WIDTH), **options):
     Image.fromarray(pixels).save(path, **options)
 
 
+def save_images(root, count):
+    """0.jpg, 1.jpg, ..., which differ."""
+    paths = [root / f"{k}.jpg" for k in range(count)]
+    for seed, path in enumerate(paths):
+        save_image(path, seed)
+    return paths
+
+
 def write(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     dump = yaml.safe_dump if path.suffix == ".yaml" else json.dumps

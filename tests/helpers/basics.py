@@ -55,11 +55,20 @@ def draw_pair(seed: int, width: int, height: int) -> tuple[np.ndarray, np.ndarra
     return image, mask
 
 
-def draw_data_set(root: Path) -> Path:
-    """Six training and three validation pairs of several sizes in the articles' layout."""
-    for split, count in (("train", 6), ("valid", 3)):
+def save_pictures(folder: Path, sizes: dict[str, tuple[int, int]]) -> Path:
+    """Draw pictures of (width, height) by their names below a folder."""
+    for seed, (name, size) in enumerate(sizes.items()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw_pair(seed, *size)[0]).save(folder / name)
+    return folder
+
+
+def draw_data_set(root: Path, train: int = 6, valid: int = 3, ignored_rows: int = 0) -> Path:
+    """Pairs of several sizes in the articles' layout."""
+    for split, count in (("train", train), ("valid", valid)):
         for i in range(count):
             image, mask = draw_pair(i + 10 * (split == "valid"), 60 + 5 * i, 50 + 3 * i)
+            mask[:ignored_rows] = 255
             for kind, pixels in (("images", image), ("masks", mask)):
                 path = root / f"{split}_{kind}" / f"{i}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)

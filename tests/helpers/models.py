@@ -7,7 +7,7 @@ from torch import nn
 
 import config
 from losses import Criterion
-from model import HEAD_CLASSES, SegmentationModel
+from model import HEADS, SegmentationModel
 from networks.heads import MaskHead, SharpHead
 from networks.resampling import upsample
 
@@ -28,7 +28,7 @@ class StripeBackbone(nn.Module):
 
 def small_model(fine_tune=False, head="ms"):
     torch.manual_seed(0)
-    return SegmentationModel(StripeBackbone(), HEAD_CLASSES[head](8, 3), fine_tune)
+    return SegmentationModel(StripeBackbone(), HEADS[head][0](8, 3), fine_tune)
 
 
 def criterion(output_stride=14, *settings):

@@ -75,6 +75,7 @@ def inference_page(folder: Path, count: int = 5, size: tuple[int, int] = (80, 60
     """The results of `count` pictures, the first of an evil name and certain of its left half."""
     folder.mkdir(parents=True)
     table = ResultsTable(folder, CLASSES, False, JobRecord({}))
+    table.begin()
     names = [Path("sub", EVIL), *(Path(f"{i:04d}") for i in range(1, count))][:count]
     page = InferencePage(
         table, CLASSES, {Path("photos", name): name for name in names}, {}, {"model": "best.pth"}

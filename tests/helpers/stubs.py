@@ -15,8 +15,8 @@ class StubPredictor:
     seconds: that each picture takes.
     """
 
+    model = value_range = None
     compile_seconds = 0.0
-    value_range = None
     classes = Classes(("dark", "bright"), ((0, 0, 0), (200, 40, 0)))
 
     def __init__(self, seconds: float = 0.0):

@@ -1,10 +1,13 @@
 """Videos drawn by code, and what is in them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 
 from video.reader import VideoReader
 
@@ -78,3 +81,15 @@ def read(path: Path, **clip) -> tuple[list[np.ndarray], list[Fraction]]:
 def sound_packets(path: Path) -> list[bytes]:
     with av.open(str(path)) as container:
         return [bytes(p) for p in container.demux(audio=0) if p.size]
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """In the with-block a file that grows beyond `size` bytes fails, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -10,8 +10,6 @@ from inference.protocol import Protocol, ShortSide
 from inference.published_mask2former import PROTOCOL
 from utils import InputError
 
-# fmt: on
-
 
 def test_settings_are_read_from_a_config(tmp_path):
     config, protocol, missing = read_config(written(tmp_path, CONFIG), TINY, PROTOCOL)
@@ -57,11 +55,11 @@ class i:
 @pytest.mark.parametrize(("change", "message"), [
     (("attn_cfgs=dict(type='MultiheadAttention', num_heads=2", "attn_cfgs=dict(num_heads=5"),
      "decoder_heads is 5, expected a divisor of 32"),
-    (("num_points=4", "num_points='4'"), "pixel_points is '4', expected a whole number"),
+    (("num_points=4", "num_points='4'"), "pixel_points is '4', expected a divisor"),
     (("[3, 3]]", "[3, 99999999999999]]"), "interaction_indexes are .* from 0 to 3"),
     (("[3, 3]]", "3]"), "cannot unpack"),
     (("(48, 48)", "(48, 40)"), "every .48, 40., expected squares"),
-    (("(48, 48)", "(480, 480)"), "windows or scales are impossible"),
+    (("(48, 48)", "(480, 480)"), "windows are .64, 64. every .480, 480."),
     (("flip=False", "img_ratios='all'"), "img_ratios are .*expected numbers"),
     (("model = dict(", "<html>"), "not a config of MMSegmentation .SyntaxError"),
     (("# A comment.", "\0"), "not a config of MMSegmentation"),

@@ -233,7 +233,7 @@ def test_foreign_and_hostile_files_are_one_line(tmp_path):
     refused("expected pictures", small_file(path, rank=3))
     small_file(path, notes=notes_of(Protocol(OwnSize()).with_windows(8)))
     assert load_predictor(path, CPU).predict([image])[0].labels.shape == (8, 8)
-    with pytest.raises(InputError, match="picture is too small for such a window"):
+    with pytest.raises(InputError, match="takes 8 x 8 pixels only"):
         load_predictor(path, CPU).predict([image[:5]])
     (tmp_path / "secret").write_bytes(bytes(8))
     for location in ("../secret", str(tmp_path / "secret")):

@@ -27,7 +27,7 @@ from inference import published_mask2former as published
 from inference import windows
 from inference.protocol import Protocol, ShortSide
 from inference.published_mask2former import NAME, PROTOCOL, load_m2f
-from inference.windows import View, run_windows, strips
+from inference.windows import View, row_strips, run_windows
 from networks.mask2former.config import Mask2FormerConfig
 from networks.mask2former.network import Mask2Former
 from networks.resampling import window_spans
@@ -140,7 +140,7 @@ def test_scores_and_probabilities_are_those_of_the_official_slide_inference(monk
     monkeypatch.setattr(windows, "to_tensor", normalised)  # these numbers have their own
     logits = run_windows(model, [view], CPU, batch_size=1)
     for as_probabilities, name in ((False, "score"), (True, "prob")):
-        ours = torch.cat([part for _, part in strips(logits, as_probabilities)], dim=1)
+        ours = torch.cat([part for _, part in row_strips(logits, as_probabilities)], dim=1)
         expected, atol = slide[f"{name}_stride3"], tolerance[f"slide_{name}_atol"]
         torch.testing.assert_close(ours[:, ::3, ::3], expected, rtol=0, atol=atol)
 

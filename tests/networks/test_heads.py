@@ -2,11 +2,12 @@ import pytest
 import torch
 from torch import nn
 
-from model import HEAD_CLASSES, LinearHead, SegmentationModel
+from model import HEADS, LinearHead, SegmentationModel, check_grid
 from networks import heads
+from utils import InputError
 
 CHANNELS, CLASSES = 24, 5
-HEADS = list(dict.fromkeys(HEAD_CLASSES.values()))
+HEAD_CLASSES = list({head_class: None for head_class, _ in HEADS.values()})
 
 
 def random_head() -> LinearHead:
@@ -60,22 +61,11 @@ def assert_near(value: torch.Tensor, expected: torch.Tensor, tolerance: float) -
     assert difference.item() < tolerance
 
 
+# The second mean is far above the deviation.
+@pytest.mark.parametrize(("mean", "tolerance"), [(0.0, 2e-6), (100.0, 1e-4)])
 @pytest.mark.parametrize("fine_tune", [False, True])
-def test_the_fused_head_is_batchnorm_and_convolution(fine_tune):
-    check_like_torch(features().requires_grad_(fine_tune), 2e-6)
-
-
-@pytest.mark.parametrize("fine_tune", [False, True])
-def test_a_mean_far_above_the_deviation_is_no_trouble(fine_tune):
-    check_like_torch(features(mean=100.0).requires_grad_(fine_tune), 1e-4)
-
-
-def test_the_loss_is_torchs_to_a_millionth():
-    head = random_head()
-    targets = torch.arange(6 * 20).reshape(6, 4, 5) % CLASSES
-    loss = nn.functional.cross_entropy(head(features()), targets)
-    expected = nn.functional.cross_entropy(two_layers(head)(features().double()), targets)
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+def test_the_fused_head_is_batchnorm_and_convolution(fine_tune, mean, tolerance):
+    check_like_torch(features(mean).requires_grad_(fine_tune), tolerance)
 
 
 class OwnHead(nn.Sequential):
@@ -91,7 +81,7 @@ class OwnHead(nn.Sequential):
         return super().forward(features.to(self[0].weight.dtype))
 
 
-@pytest.mark.parametrize("head", [*HEADS, OwnHead])
+@pytest.mark.parametrize("head", [*HEAD_CLASSES, OwnHead])
 @pytest.mark.parametrize("training", [False, True])
 def test_heads_take_features_of_any_float_type(head, training):
     """Cached features are float16."""
@@ -103,7 +93,7 @@ def test_heads_take_features_of_any_float_type(head, training):
         assert torch.equal(found, logits[0])
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", HEAD_CLASSES)
 def test_a_share_without_pictures_has_no_gradient(head):
     """The last batch of an epoch may leave a process without pictures; it still takes the step."""
     head = head(CHANNELS, CLASSES)
@@ -123,3 +113,12 @@ def test_batch_statistics_have_one_type_for_any_number_of_pictures(monkeypatch, 
     features = torch.ones(count, 4, 3, 5, dtype=torch.float16)
     heads.batch_norm_conv(features, nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
     assert [(sums.dtype, sums.shape) for sums in exchanged[1:]] == [(torch.float32, (4,))] * 2
+
+
+def test_a_head_whose_grid_is_not_that_of_its_scale_is_refused():
+    """Its logits would be put elsewhere in the picture."""
+    finer = nn.Sequential(LinearHead(CHANNELS, CLASSES), nn.Upsample(scale_factor=2))
+    with pytest.raises(InputError, match="attribute `scale`, here 1"):
+        check_grid(finer, CHANNELS, CLASSES)
+    finer.scale = 2
+    check_grid(finer, CHANNELS, CLASSES)

@@ -50,16 +50,28 @@ def test_features_are_torchs(backbone, dtype, limit):
         with torch.no_grad():
             expected = torch.cat(backbone(images), dim=1)
         assert distance(torch.cat(fast(images), dim=1), expected) < limit
-    assert list(fast._compiled) == [(28, 42)]
 
 
-def test_sizes_kept_are_bounded(backbone, monkeypatch):
+@pytest.fixture
+def compiled(backbone, monkeypatch):
+    """The sizes that were compiled, by what gives torch's features."""
+    sizes = []
+
+    def by_torch(_, size, dtype):
+        sizes.append(size)
+        return lambda image: torch.cat(backbone(torch.from_numpy(image)), 1).numpy()
+
+    monkeypatch.setattr(openvino_runtime, "compile_backbone", by_torch)
+    monkeypatch.setattr(openvino_runtime, "pays", lambda: True)
+    return sizes
+
+
+def test_sizes_kept_are_bounded(backbone, monkeypatch, compiled):
     monkeypatch.setattr(openvino_runtime, "KEPT_SIZES", 1)
-    monkeypatch.setattr(OpenVinoBackbone, "_compile", lambda self, size, image: lambda x: x)
     fast = OpenVinoBackbone(backbone)
-    for size in ((14, 14), (14, 28), (14, 14)):
-        fast(torch.zeros(1, 3, *size))
-        assert list(fast._compiled) == [size]
+    for width in (14, 14, 28, 14):
+        fast(torch.zeros(1, 3, 14, width))
+    assert compiled == [(14, 14), (14, 28), (14, 14)]
 
 
 def test_other_features_are_refused(backbone, monkeypatch):
@@ -69,15 +81,7 @@ def test_other_features_are_refused(backbone, monkeypatch):
         OpenVinoBackbone(backbone)(torch.zeros(1, 3, 14, 14))
 
 
-def test_auto_compiles_once_for_a_size_that_was_seen_often_enough(backbone, monkeypatch):
-    compiled = []
-
-    def ones(_, size, dtype):
-        compiled.append(size)
-        return lambda image: torch.cat(backbone(torch.from_numpy(image)), 1).numpy()
-
-    monkeypatch.setattr(openvino_runtime, "compile_backbone", ones)
-    monkeypatch.setattr(openvino_runtime, "pays", lambda: True)
+def test_auto_compiles_once_for_a_size_that_was_seen_often_enough(backbone, compiled):
     model = SegmentationModel(backbone, torch.nn.Identity())
     assert model.use_runtime("auto", auto_after=6)
     for count, size, expected in (
@@ -112,16 +116,15 @@ def test_auto_goes_on_in_torch_and_says_so_once(backbone, monkeypatch, capsys):
     assert capsys.readouterr().err.count("going on in torch") == 1
 
 
-def test_without_openvino_one_line(backbone, monkeypatch):
-    monkeypatch.setattr(openvino_runtime, "is_installed", lambda: False)
-    with pytest.raises(InputError, match="pip install openvino"):
-        OpenVinoBackbone(backbone)
-
-
-def test_a_compiled_backbone_that_would_not_run_is_refused():
+def test_what_does_not_work_with_openvino_is_refused(backbone, monkeypatch, data_dir, capsys):
     options = PredictorOptions(compile=True, runtime="openvino")
     with pytest.raises(InputError, match="--compile does nothing with --runtime openvino"):
         load_predictor("model.pth", torch.device("cpu"), options)
+    argv = ["--data", data_dir, *TINY, "--runtime", "openvino", "--fine-tune"]
+    assert "needs a frozen backbone" in fails(capsys, train.main, *argv)
+    monkeypatch.setattr(openvino_runtime, "is_installed", lambda: False)
+    with pytest.raises(InputError, match="pip install openvino"):
+        OpenVinoBackbone(backbone)
 
 
 @pytest.mark.usefixtures("runs")
@@ -142,7 +145,3 @@ def test_the_scripts_give_the_same_masks(in_tmp, data_dir, capsys):
 def test_a_head_trains_on_its_features(in_tmp, data_dir, capsys):
     run_train(data_dir, "--runtime", "auto", "--cache-features", "1", "--device", "cpu")
     assert "TRAINING COMPLETE" in capsys.readouterr().out
-    message = fails(
-        capsys, train.main, "--data", data_dir, *TINY, "--runtime", "openvino", "--fine-tune"
-    )
-    assert "needs a frozen backbone" in message

@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 
 from networks import vit as vit_module
-from networks import vit_layers
 from networks.vit import DinoVisionTransformer
 from networks.vit_layers import attention_in_blocks
 
@@ -39,15 +38,6 @@ def test_block_choice():
             vit.get_intermediate_layers(images, n=n)
 
 
-def test_reshape_is_rows_of_patches():
-    vit, images = tiny(num_register_tokens=3), torch.randn(2, 3, 28, 42)
-    (tokens,) = vit.get_intermediate_layers(images, n=1)
-    (maps,) = vit.get_intermediate_layers(images, n=1, reshape=True)
-    assert maps.shape == (2, 16, 2, 3)
-    assert maps.is_contiguous()
-    assert torch.equal(maps[:, :, 1, 2], tokens[:, 5])
-
-
 def test_masked_patches_are_the_mask_token():
     vit = tiny()
     torch.nn.init.normal_(vit.mask_token)
@@ -59,20 +49,16 @@ def test_masked_patches_are_the_mask_token():
     assert not torch.equal(vit(images), vit(other))
 
 
-def test_the_resized_position_table_is_kept_until_the_weights_change():
+def test_the_position_table_follows_the_weights():
     vit, images = tiny().requires_grad_(False), torch.randn(1, 3, 28, 42)
     with torch.no_grad():
         before = vit(images)
-        assert len(vit._resized_positions) == 1
-        assert torch.equal(vit(images), before)
-        assert len(vit._resized_positions) == 1
         state = {key: value + 0.1 for key, value in vit.state_dict().items()}
         vit.load_state_dict(state)
-        after = vit(images)
         fresh = tiny()
         fresh.load_state_dict(state)
-        assert torch.equal(after, fresh(images))
-        assert not torch.equal(after, before)
+        assert torch.equal(vit(images), fresh(images))
+        assert not torch.equal(vit(images), before)
 
 
 def test_validation_sees_the_position_table_that_was_just_trained():
@@ -88,22 +74,22 @@ def test_validation_sees_the_position_table_that_was_just_trained():
         optimizer.step()
 
 
-def test_kept_position_tables_stay_within_their_bytes(monkeypatch):
+def test_position_tables_are_kept_for_the_last_sizes(monkeypatch):
+    resized, interpolate = [], F.interpolate
+    record = lambda *a, **kwargs: resized.append(kwargs) or interpolate(*a, **kwargs)  # noqa: E731
+    monkeypatch.setattr(F, "interpolate", record)
     monkeypatch.setattr(vit_module, "KEPT_POSITION_BYTES", 5000)
     vit = tiny().requires_grad_(False)
     with torch.no_grad():
-        for width in range(1, 30):
+        for width in (*range(1, 30), 29, 28, 1):
             vit(torch.zeros(1, 3, 14, 14 * width))
-    kept = vit._resized_positions
-    assert 2 <= len(kept) < 29
-    assert sum(positions.nbytes for positions in kept.values()) <= 5000
+    assert len(resized) == 29 + 1
 
 
 def test_the_position_table_gets_a_gradient_when_trained():
     vit = tiny()
     vit(torch.randn(1, 3, 28, 42))[:, 0].backward()
     assert vit.pos_embed.grad.abs().max() > 1e-4  # more than rounding leaves of a zero
-    assert vit._resized_positions == {}
 
 
 def test_unknown_ffn_is_refused():
@@ -119,14 +105,3 @@ def test_attention_in_blocks_is_attention(tokens):
     halves = attention_in_blocks(q.bfloat16(), k.bfloat16(), v.bfloat16())
     assert halves.dtype == torch.bfloat16
     assert (halves.float() - expected).norm() / expected.norm() < 2e-2
-
-
-def test_bfloat16_on_a_cpu_takes_blocks_without_gradients(monkeypatch):
-    calls = []
-    monkeypatch.setattr(vit_layers, "attention_in_blocks", lambda q, k, v: calls.append(q) or v)
-    layer = vit_layers.Attention(8, 2, True, True)
-    with torch.no_grad():
-        layer(torch.zeros(1, 3, 8))
-        assert not calls
-        layer.bfloat16()(torch.zeros(1, 3, 8, dtype=torch.bfloat16))
-    assert len(calls) == 1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.basics import draw_pair
+from helpers.basics import save_pictures
 from helpers.scripts import run_train
 from helpers.stubs import StubPredictor, fails
 from PIL import Image
@@ -39,10 +39,7 @@ def photos(in_tmp, monkeypatch):
     monkeypatch.setattr(infer_image, "load_predictor", lambda *args, **kwargs: predictor)
     # "dark" is not called background: a data set must keep such a class too.
     sizes = {"a.png": (70, 50), "b.jpg": (33, 47), "images/c.png": (90, 13)}
-    for i, (name, size) in enumerate(sizes.items()):
-        path = in_tmp / "photos" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(draw_pair(i, *size)[0]).save(path)
+    save_pictures(in_tmp / "photos", sizes)
     return predictor
 
 
@@ -100,6 +97,21 @@ def test_corrected_files_are_not_replaced(photos, in_tmp, capsys):
     assert corrected.read_text() == "{}"
     assert "no effect without --save" in fails(capsys, infer_image.main, "--input", "photos",
                                                "--simplify", "2")  # fmt: skip
+
+
+def test_a_picture_that_vanishes_meanwhile_is_one_line(photos, in_tmp, capsys):
+    predict = photos.predict
+
+    def and_remove(*args):
+        Path("photos/a.png").unlink(missing_ok=True)
+        return predict(*args)
+
+    photos.predict = and_remove
+    message = fails(capsys, infer_image.main, "--input", "photos", "--save", "labelme")
+    assert message.splitlines() == [
+        "error: photos/a.png: cannot be read again (No such file or directory)"
+    ]
+    assert (OUT / "labelme" / "b.json").is_file()
 
 
 def test_from_training_to_labelme_and_back(data_dir, in_tmp):

@@ -113,7 +113,7 @@ def test_patience_looks_at_the_watched_score(data_dir, in_tmp, capsys):
     out = capsys.readouterr().out
     assert "no better IoU of foreground for 1 epochs: stopping early" in out
     assert out.count("Best validation IoU of foreground: ") == 1
-    assert "checkpoint of the best validation IoU of foreground" in out
+    assert "TRAINING COMPLETE: best IoU of foreground" in out
     message = fails(capsys, train.main, "--data", data_dir, *TINY, "--watch", "sky")
     assert "background, foreground" in message
     assert "Backbone" not in capsys.readouterr().out

@@ -49,13 +49,6 @@ def test_a_model_of_other_classes_is_refused(data_dir, in_tmp, capsys):
     check_same_classes(PERSON, Classes(PERSON.names, ((1, 1, 1), (2, 2, 2))))  # colours may differ
 
 
-def test_the_papers_number_stands_beside_the_measured_one(tmp_path):
-    scores = scores_of([[0, 1, 1, 1]], [[0, 0, 1, 1]], 2)
-    said = write_scores(scores, PERSON, tmp_path, paper_miou=82.6)
-    assert "mIoU measured 58.3 %, in the paper 82.6 %" in said
-    assert "in the paper" not in write_scores(scores, PERSON, tmp_path)
-
-
 def scores_of(preds, targets, num_classes):
     matrix, near = ConfusionMatrix(num_classes), BoundaryIoU(num_classes)
     preds, targets = np.array(preds, np.uint8), np.array(targets, np.uint8)

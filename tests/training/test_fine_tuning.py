@@ -1,6 +1,5 @@
 """The flags of --fine-tune and of the recipe, through train.py: each does what it says."""
 
-import signal
 import sys
 import types
 from importlib.machinery import ModuleSpec
@@ -35,37 +34,6 @@ def trained(data_dir, in_tmp, monkeypatch):
     return run
 
 
-def test_curves_are_drawn_at_first_and_at_the_end_of_quick_epochs(
-    data_dir, in_tmp, monkeypatch, capsys
-):
-    """Drawing them takes as long as a short epoch."""
-    drawn = []
-    monkeypatch.setattr(run_folder, "draw_curve", lambda rows, *_: drawn.append(len(rows)) or b"")
-    command = ["--data", str(data_dir), *TINY, "--epochs", "4"]
-    train.main(command)
-    assert drawn == [1, 1, 1, 4, 4, 4]
-    drawn.clear()
-    monkeypatch.setattr(run_folder, "SECONDS_PER_DRAWING", -1.0)
-    train.main(command)
-    assert drawn == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]
-
-
-def test_a_stopped_run_draws_its_curves(data_dir, in_tmp, monkeypatch, capsys):
-    drawn = []
-    monkeypatch.setattr(run_folder, "draw_curve", lambda rows, *_: drawn.append(len(rows)) or b"")
-    add_epoch = run_folder.RunFolder.add_epoch
-
-    def stop_after_two(self, *args):
-        add_epoch(self, *args)
-        if len(self.history) == 2:
-            signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr(run_folder.RunFolder, "add_epoch", stop_after_two)
-    with pytest.raises(SystemExit):
-        train.main(["--data", str(data_dir), *TINY, "--epochs", "4"])
-    assert drawn == [1, 1, 1, 2, 2, 2]
-
-
 def changed(before: dict, after: dict) -> set[str]:
     return {name for name in before if not torch.equal(before[name], after[name])}
 
@@ -91,27 +59,6 @@ def test_blocks_that_are_not_unfrozen_stay_bit_for_bit(trained, data_dir):
     assert blocks == {"4", "5"}
     others = {kind for kind in kinds if not kind.startswith("blocks")}
     assert others == {"norm", "head.bn", "head.conv_seg"}
-
-
-def test_activations_computed_again_do_not_change_the_run(trained):
-    again = trained("--fine-tune", "--checkpoint-activations")
-    assert changed(trained("--fine-tune"), again) == set()
-
-
-def test_flags_of_fine_tuning_alone_are_refused(data_dir, in_tmp, capsys):
-    for flag, value in (
-        ("--backbone-lr", ["0.1"]),
-        ("--layer-decay", ["0.9"]),
-        ("--unfreeze-blocks", ["2"]),
-        ("--checkpoint-activations", []),
-    ):
-        message = fails(capsys, train.main, "--data", data_dir, *TINY, flag, *value)
-        assert f"{flag} has no effect without --fine-tune" in message
-    message = fails(
-        capsys, train.main, "--data", data_dir, *TINY, "--fine-tune", "--unfreeze-blocks", "7"
-    )
-    assert "this backbone has 6 blocks" in message
-    assert not (in_tmp / "outputs" / "history.csv").exists()
 
 
 def test_no_compiler_is_one_line(data_dir, in_tmp, capsys, monkeypatch):

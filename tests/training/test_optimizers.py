@@ -128,11 +128,6 @@ def rates(steps: int, steps_per_epoch: int, **settings) -> list[float]:
     return found
 
 
-def test_rates_rise_at_first():
-    found = rates(6, steps_per_epoch=4, warmup_epochs=0.75)
-    assert found == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1, 1, 1])
-
-
 def test_rates_fall_as_torchs_schedule_has_them():
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 1.0)
     expected = []
@@ -182,6 +177,9 @@ def test_the_flags_of_the_recipe(flags, expected):
         ("--scheduler --schedule poly", "--schedule step"),
         ("--schedule cosine --scheduler-epochs 3", "no effect without --scheduler"),
         ("--layer-decay 0.9", "--layer-decay has no effect without --fine-tune"),
+        ("--backbone-lr 0.1", "--backbone-lr has no effect without --fine-tune"),
+        ("--unfreeze-blocks 2", "--unfreeze-blocks has no effect without --fine-tune"),
+        ("--checkpoint-activations", "--checkpoint-activations has no effect without --fine-tune"),
         ("--split valid", "--split has no effect without --test-only"),
         ("--dtype bfloat16", "--dtype has no effect without --test-only"),
         ("--no-flip", "--flip has no effect without --test-only"),

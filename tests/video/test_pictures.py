@@ -6,7 +6,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from helpers.videos import grey_frames, make_video, read
+from helpers.videos import make_video, read
 
 from video.pictures import HLG, PQ
 from video.reader import VideoReader
@@ -88,8 +88,3 @@ def test_hdr_looks_as_on_a_usual_screen(tmp_path, curve, levels):
     assert grey == pytest.approx([118] * 3, abs=3)
     assert paper == pytest.approx([248] * 3, abs=3)
     assert min(light) >= max(paper)
-
-
-def test_a_usual_film_is_not_touched(tmp_path):
-    source = make_video(tmp_path / "in.mkv", grey_frames(3), "ffv1", pix_fmt="yuv420p10le")
-    assert read(source)[0][2].mean() == pytest.approx(34, abs=1)

@@ -40,6 +40,15 @@ def test_frames_of_a_raw_stream_are_counted_by_the_rate_of_its_header(tmp_path, 
     assert read(source, start=5 / rate)[1] == [Fraction(i, rate) for i in range(7)]
 
 
+def test_a_raw_stream_that_was_cut_out_of_a_longer_one_is_counted_from_0(tmp_path):
+    source = make_video(tmp_path / "in.m4v", noise_frames(30), "mpeg4", gop=5)
+    data = source.read_bytes()
+    source.write_bytes(data[len(data) // 2 :])
+    times = read(source)[1]
+    assert len(times) > 10
+    assert times == [Fraction(i, 10) for i in range(len(times))]
+
+
 def test_a_stream_without_times_and_rate_is_told(tmp_path, capsys):
     source = make_video(tmp_path / "in.mjpeg", grey_frames(4), "mjpeg", pix_fmt="yuvj420p")
     assert read(source)[1] == [Fraction(i, 25) for i in range(4)]

@@ -16,6 +16,7 @@ from helpers.annotations import (
     flat,
     labelme,
     save_image,
+    save_images,
     shape,
     targets,
     write,
@@ -38,10 +39,12 @@ def task(number, image, labels=("Road",), **more):
     return {"id": number, "data": {"image": image}, "annotations": done} | more
 
 
-def save_region(root, number, rows=30):
+def save_region(root, number, rows=30, label="Road"):
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[:rows] = 255
-    Image.fromarray(mask).save(root / f"task-{number}-annotation-1-by-1-tag-Road-0.png")
+    path = root / f"task-{number}-annotation-1-by-a-b@c.de-tag-{label}-0.png"
+    Image.fromarray(mask).save(path)
+    return path
 
 
 def write_coco(root, names):
@@ -118,6 +121,8 @@ def test_whole_numbers_in_any_notation_are_ids(tmp_path, in_tmp, one):
         save_image(tmp_path / "coco" / f"{k}.jpg", k)
     content = coco(["0.jpg", "1.jpg"], [TRIANGLE | {"image_id": one, "category_id": one}])
     content["categories"] = [{"id": 1, "name": "cat"}]
+    for image in content["images"]:
+        image.update(height=str(HEIGHT), width=str(WIDTH))
     write(tmp_path / "coco" / "x.json", content)
     draw_yolo(tmp_path / "yolo")
     write(tmp_path / "yolo" / "labels" / "train" / "train0.txt", yolo_line(one, STAR))
@@ -126,20 +131,18 @@ def test_whole_numbers_in_any_notation_are_ids(tmp_path, in_tmp, one):
 
 
 def test_shapes_beyond_a_picture_are_told_without_a_size_in_the_file(tmp_path, in_tmp):
-    for k in range(2):
-        save_image(tmp_path / f"{k}.jpg", k)
+    for path in save_images(tmp_path, 2):
         far = [[x * 10, y * 10] for x, y in STAR]
-        write(tmp_path / f"{k}.json", {"shapes": [shape("cat", far[1:4])]})
-    with pytest.raises(InputError, match=r"0\.json: 0\.jpg: a cat at .* is outside the picture of"):
+        write(path.with_suffix(".json"), {"shapes": [shape("cat", far[1:4])]})
+    with pytest.raises(InputError, match=r"0\.json: 0\.jpg: a cat at .* is outside the picture"):
         load_data(find_splits(tmp_path))
 
 
 @pytest.mark.parametrize("kind", ["rectangle", "rotation"])
 def test_rectangles_of_four_corners(tmp_path, in_tmp, kind):
     corners = [[10, 10], [30, 10], [30, 25], [10, 25]]
-    for k in range(2):
-        save_image(tmp_path / f"{k}.jpg", k)
-        write(tmp_path / f"{k}.json", labelme([shape("cat", corners, kind)]))
+    for path in save_images(tmp_path, 2):
+        write(path.with_suffix(".json"), labelme([shape("cat", corners, kind)]))
     assert all((target == 1).sum() == 336 for target in targets(tmp_path)[0].values())
 
 
@@ -158,8 +161,7 @@ def test_run_lengths_of_python_bytes(tmp_path, in_tmp):
     mask[44:50, 0] = 1  # the text of 44 has a backslash, which str() doubles
     counts = coco_mask.encode(mask)["counts"]
     assert b"\\" in counts
-    for k in range(2):
-        save_image(tmp_path / f"{k}.jpg", k)
+    save_images(tmp_path, 2)
     runs = {"size": [HEIGHT, WIDTH], "counts": str(counts)}
     write(tmp_path / "x.json", coco(["0.jpg", "1.jpg"], [TRIANGLE | {"segmentation": runs}]))
     assert np.array_equal(targets(tmp_path)[0]["0.jpg"], mask)
@@ -179,6 +181,40 @@ def test_many_run_lengths_cost_what_their_boxes_cost(tmp_path):
     assert time.perf_counter() - start < 5  # a tenth of a second; 40 by drawing whole pictures
     assert mask[:100, :120].all()
     assert mask.sum() == 120 * 100 + 299 * (120 * 100 - 110 * 91)
+
+
+def test_label_studio(tmp_path, in_tmp):
+    for k, path in enumerate(save_images(tmp_path, 2)):
+        path.rename(path.with_name(f"street {k}.jpg"))
+        for label, rows in (("Road sign", 9), ("Road", 30)):
+            save_region(tmp_path, k, rows, label)
+    address = "/data/upload/1/0a1b2c3d-street {}.jpg"
+    tasks = [task(k, address.format(k), ("Road", "Road sign")) for k in range(2)]
+    write(tmp_path / "result.json", tasks)
+    found, data = targets(tmp_path)
+    assert data.classes.names == ("background", "Road", "Road sign")
+    expected = np.repeat(np.uint8([2] * 9 + [1] * 21 + [0] * 30)[:, None], WIDTH, 1)
+    assert np.array_equal(found["street 1.jpg"], expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"data": ["0.jpg"]}, r"result\.json: not Label Studio's list of tasks"),
+        ({"annotations": [{"result": ["x"]}]}, r"result\.json: not Label Studio's list of tasks"),
+        ({"data": {"image": "none.jpg"}}, r"result\.json: task 2: its picture none\.jpg"),
+        ({}, r"tag-Road-0\.png: not a readable picture"),
+    ],
+)
+def test_faults_of_label_studio_s_files_are_a_line_each(tmp_path, in_tmp, change, words):
+    save_images(tmp_path, 3)
+    region = [save_region(tmp_path, k) for k in range(3)][-1]
+    region.write_bytes(region.read_bytes()[:50])
+    tasks = [task(k, f"{k}.jpg") for k in range(3)]
+    tasks[2] |= change
+    write(tmp_path / "result.json", tasks)
+    with pytest.raises(InputError, match=words):
+        load_data(find_splits(tmp_path))
 
 
 def test_label_studio_tasks_are_all_accounted_for(tmp_path, in_tmp):
@@ -220,8 +256,8 @@ def test_addresses_of_label_studio_lead_to_pictures(tmp_path, in_tmp, address, n
 
 
 def test_opening_label_studio_s_regions_reads_none_of_them(tmp_path, in_tmp, monkeypatch):
+    save_images(tmp_path, 2)
     for k in range(2):
-        save_image(tmp_path / f"{k}.jpg", k)
         save_region(tmp_path, k)
     write(tmp_path / "result.json", [task(k, f"{k}.jpg") for k in range(2)])
     monkeypatch.setattr(Image.Image, "convert", None)

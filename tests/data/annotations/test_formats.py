@@ -19,6 +19,7 @@ from helpers.annotations import (
     flat,
     labelme,
     save_image,
+    save_images,
     shape,
     targets,
     write,
@@ -109,63 +110,37 @@ def test_coco_splits_overlaps_and_folders(tmp_path, in_tmp):
 
 
 @pytest.mark.parametrize(
-    ("shape", "words"),
+    ("change", "words"),
     [
         ({"segmentation": [[1, 1, 5, 5]]}, "annotation 0: 2 points; a polygon has at least 3"),
         ({"segmentation": [], "bbox": [1, 2, 3, 4]}, "annotation 0: no segmentation, a box alone"),
         ({"category_id": 9}, "annotation 0: no category 9 in the file"),
         ({"image_id": 9}, "annotation 0: no image 9 in the file"),
-        ({"segmentation": [[200, 1, 220, 1, 210, 9]]}, "a cat at 200, 1 is outside the picture"),
-        ({"segmentation": {"counts": [5]}}, r"shape 1 \(cat\): its runs cover 5 pixels"),
+        ({"segmentation": [[200, 1, 220, 1, 210, 9]]}, "a cat at 200, 1 is outside the pict"),
+        ({"segmentation": {"counts": [5]}}, "a cat whose runs cover 5 pixels"),
         ({"segmentation": {"counts": [-1, 2]}}, "run lengths are not numbers from 0"),
         ({"segmentation": {"counts": "P"}}, "its run lengths end within a number"),
         ({"segmentation": [[1, 1, 5, "x", 9, 9]]}, "annotation 0: could not convert"),
-        ({"segmentation": {"counts": [0, 10**30]}}, "annotation 0: Python int too large"),
-    ],
-)
-def test_faults_of_a_coco_file_are_a_line_each(tmp_path, in_tmp, shape, words):
-    for k in range(2):
-        save_image(tmp_path / f"{k}.jpg", k)
-    shape = {"image_id": 0, "category_id": 3, "segmentation": flat(STAR)} | shape
-    write(tmp_path / "x.json", coco(["0.jpg", "1.jpg"], [shape]))
-    with pytest.raises(InputError, match=words) as error:
-        load_data(find_splits(tmp_path))
-    assert "x.json" in str(error.value)
-    assert len(str(error.value).splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
+        ({"segmentation": {"size": [WIDTH, HEIGHT], "counts": [WIDTH * HEIGHT - 9, 9]}},
+         r"of \[80, 60\] pixels, its image of \[60, 80\]"),
         ({"categories": [{"id": 3, "name": "cat"}, {"id": 3, "name": "dog"}]},
          "two categories have the id 3, cat and dog"),
         ({"images": [{"id": 0, "file_name": "0.jpg"}, {"id": 0, "file_name": "1.jpg"}]},
          "two images have the id 0, 0.jpg and 1.jpg"),
-        ({"annotations": [{"id": 0, "image_id": 0, "category_id": 3, "segmentation":
-                           {"size": [WIDTH, HEIGHT], "counts": [WIDTH * HEIGHT - 9, 9]}}]},
-         r"of \[80, 60\] pixels, its image of \[60, 80\]"),
         ({"categories": [{"id": 3, "name": " "}]}, "a class name is empty"),
         ({"images": [{"id": 0, "file_name": "0.jpg", "height": -5, "width": 9}]},
          "near image 0 of 9x-5 pixels"),
     ],
 )  # fmt: skip
-def test_coco_files_that_would_be_read_wrongly_are_refused(tmp_path, in_tmp, change, words):
-    for k in range(2):
-        save_image(tmp_path / f"{k}.jpg", k)
-    write(tmp_path / "x.json", coco(["0.jpg", "1.jpg"], []) | change)
-    with pytest.raises(InputError, match=words):
-        load_data(find_splits(tmp_path))
-
-
-def test_coco_ids_and_sizes_may_be_text(tmp_path, in_tmp):
-    shape = {"image_id": "0", "category_id": "3", "segmentation": flat(BOX)}
+def test_faults_of_a_coco_file_are_a_line_each(tmp_path, in_tmp, change, words):
+    save_images(tmp_path, 2)
+    shape = {"image_id": 0, "category_id": 3, "segmentation": flat(STAR)} | change
     content = coco(["0.jpg", "1.jpg"], [shape])
-    for k, image in enumerate(content["images"]):
-        save_image(tmp_path / f"{k}.jpg", k)
-        image.update(height=str(HEIGHT), width=str(WIDTH))
-    write(tmp_path / "x.json", content)
-    found, _ = targets(tmp_path)
-    assert (found["0.jpg"] == 1).sum() == 80
+    write(tmp_path / "x.json", content | {k: v for k, v in change.items() if k in content})
+    with pytest.raises(InputError, match=words) as error:
+        load_data(find_splits(tmp_path))
+    assert "x.json" in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_letters_with_accents_are_alike_however_they_are_stored(tmp_path, in_tmp):
@@ -208,9 +183,8 @@ def test_yolo_files_that_would_mix_splits_or_classes_are_refused(tmp_path, in_tm
 
 
 def test_pictures_without_any_shape_are_refused(tmp_path, in_tmp):
-    for k in range(2):
-        save_image(tmp_path / f"{k}.jpg", k)
-        write(tmp_path / f"{k}.json", {"shapes": []})
+    for path in save_images(tmp_path, 2):
+        write(path.with_suffix(".json"), {"shapes": []})
     with pytest.raises(InputError, match="no shape has a label, so that all is background"):
         find_splits(tmp_path)
     write(tmp_path / "classes.txt", "background\nroad\n")
@@ -225,8 +199,7 @@ def test_yolo_without_any_label_file_is_refused(tmp_path, in_tmp):
 
 
 def test_pictures_that_a_coco_file_lacks_or_doubles(tmp_path, in_tmp):
-    for k in range(3):
-        save_image(tmp_path / f"{k}.jpg", k)
+    save_images(tmp_path, 3)
     write(tmp_path / "x.json", coco(["0.jpg", "1.jpg", "gone.jpg", "../../etc/passwd"], []))
     write(tmp_path / "y.json", coco(["0.jpg", "2.jpg"], []))
     with pytest.raises(InputError, match="3 problems in 3 pairs") as error:
@@ -348,7 +321,7 @@ def test_yolo(tmp_path, in_tmp, paths):
         ),
         ("0 0.1 0.1 0.2 0.2 0.3", "line 1: its points are not pairs of numbers"),
         ("0 0.1 0.1", "line 1: 1 points; a polygon has at least 3"),
-        ("0 1.5 0.1 1.6 0.1 1.6 0.2", "a cat at 120, 6 is outside the picture"),
+        ("0 1.5 0.1 1.6 0.1 1.6 0.2", "a cat at 120, 6 is outside the pict"),
         ("0 x 0.1 1.6 0.1 1.6 0.2", "line 1: could not convert"),
     ],
 )
@@ -358,49 +331,6 @@ def test_faults_of_yolo_files_are_a_line_each(tmp_path, in_tmp, text, words):
     with pytest.raises(InputError, match=words) as error:
         load_data(find_splits(tmp_path))
     assert "train1.txt" in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"data": ["0.jpg"]}, r"result\.json: not Label Studio's list of tasks"),
-        ({"annotations": [{"result": ["x"]}]}, r"result\.json: not Label Studio's list of tasks"),
-        ({"data": {"image": "none.jpg"}}, r"result\.json: task 2: its picture none\.jpg"),
-        ({}, r"tag-x-0\.png: not a readable picture"),
-    ],
-)
-def test_faults_of_label_studio_s_files_are_a_line_each(tmp_path, in_tmp, change, words):
-    tasks = []
-    for k in range(3):
-        save_image(tmp_path / f"{k}.jpg", k)
-        result = {"result": [{"value": {"brushlabels": ["x"]}}]}
-        tasks.append({"id": k, "data": {"image": f"{k}.jpg"}, "annotations": [result]})
-        region = tmp_path / f"task-{k}-annotation-1-by-1-tag-x-0.png"
-        Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(region)
-    region.write_bytes(region.read_bytes()[:50])
-    tasks[2] |= change
-    write(tmp_path / "result.json", tasks)
-    with pytest.raises(InputError, match=words):
-        load_data(find_splits(tmp_path))
-
-
-def test_label_studio(tmp_path, in_tmp):
-    tasks = []
-    for k in range(2):
-        save_image(tmp_path / f"street {k}.jpg", k)
-        values = [{"value": {"rle": [1], "brushlabels": [name]}} for name in ("Road", "Road sign")]
-        tasks.append({"id": 5 + k, "data": {"image": f"/data/upload/1/0a1b2c3d-street {k}.jpg"},
-                      "annotations": [{"id": 1, "result": values}]})  # fmt: skip
-        for number, (name, rows) in enumerate((("Road sign", 9), ("Road", 30))):
-            mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-            mask[:rows] = 255
-            stem = f"task-{5 + k}-annotation-1-by-a-b@c.de-tag-{name}-{number}"
-            Image.fromarray(mask).save(tmp_path / f"{stem}.png")
-    write(tmp_path / "result.json", tasks)
-    found, data = targets(tmp_path)
-    assert data.classes.names == ("background", "Road", "Road sign")
-    expected = np.repeat(np.uint8([2] * 9 + [1] * 21 + [0] * 30)[:, None], WIDTH, 1)
-    assert np.array_equal(found["street 1.jpg"], expected)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data.annotations.shapes import Annotation, Shape, ellipse, is_outside, polygon, ring_of
+from data.annotations.shapes import Annotation, Shape, ellipse, polygon, ring_of
 from utils import InputError
 
 SIZE = (40, 50)
@@ -75,8 +75,8 @@ def test_points_far_away_cost_nothing():
     far = [[-1e8, -1e8], [1e8, -1e8], [1e8, 1e8], [-1e8, 1e8]]
     assert drawn(polygon("a", far)).all()
     assert drawn(polygon("a", np.array(far) + 0.5)).all()
-    assert is_outside(polygon("a", np.array(far) + 3e8), SIZE)
-    assert not is_outside(polygon("a", far), SIZE)
+    with pytest.raises(ValueError, match="is outside the picture of 50x40"):
+        drawn(polygon("a", np.array(far) + 3e8))
 
 
 @pytest.mark.parametrize(
@@ -96,5 +96,5 @@ def test_later_shapes_are_on_top_and_errors_name_the_shape(tmp_path):
     annotation = Annotation(*about, [square, small], values={"a": 1, "b": 255})
     assert np.bincount(annotation.draw(SIZE).ravel())[[0, 1, 255]].tolist() == [1900, 91, 9]
     wrong = Annotation(*about, [Shape("a", runs=np.array([5]))], values={"a": 1})
-    with pytest.raises(InputError, match=r"x\.json: shape 1 \(a\): its runs cover 5 pixels"):
+    with pytest.raises(InputError, match=r"x\.json: x\.jpg: a a whose runs cover 5 pixels"):
         wrong.draw(SIZE)

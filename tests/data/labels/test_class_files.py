@@ -159,26 +159,21 @@ def test_presets():
         ({"names": ["background"]}, "1 classes; expected 2 to 254"),
         ({"names": [str(k) for k in range(255)]}, "255 classes; expected 2 to 254"),
         ({"names": ROADS, "LABEL_COLORS_LIST": COLOURS[:2]}, "3 classes but 2 colours"),
-        ({"names": ROADS, "LABEL_COLORS_LIST": [[0, 0, 0]] * 3}, "belongs to two classes"),
+        ({"names": ROADS, "LABEL_COLORS_LIST": [[0, 0, 0]] * 3}, "belongs to background and to ro"),
         ({"names": ROADS, "VIS_LABEL_MAP": [[0, 0, 256]] * 3}, "is not a colour"),
         ({"classes": {0: {"name": "a", "labels": [1]}, 1: {"name": "b", "labels": [1]}}},
-         "mask value 1 belongs to two classes"),
-        ({"classes": {0: {"name": "a", "labels": [70000]}, 1: "b"}}, "from 0 to 65535"),
+         "mask value 1 belongs to a and to b"),
         ({"classes": {0: {"label": "a"}, 1: "b"}}, "class 0 must have the key name"),
         ({"classes": {0: {"name": "a", "labels": "others"}, 1: "b"}, "ignore": "others"},
-         "one class only"),
+         "mask value others belongs to ignore and to a"),
         ({"names": ROADS, "zero_is": "void"}, "expected background or ignore"),
         ({"names": ROADS, "instances": True}, "needs two classes, found 3"),
         ("just text", "expected keys such as"),
         ({"names": ROADS, "ignore_classes": ["Road"]}, "ignore_classes has 'Road', which is no cl"),
-        ({"names": ["a", "a", "b"]}, "classes 0 and 1 have one name, a"),
+        ({"names": ["a", "a", "b"]}, "two classes have the name a"),
         ("names: [yes, no, null]", "class name True is not text; write it in quotes"),
         ("names: [1.10, b, c]", "class name 1.1 is not text; write it in quotes"),
-        ("classes: {0: a, 1: b, 0: c}", "the key 0 occurs twice"),
-        ('{"classes": {"0": "a", "1": "b", "0": "c"}}', "the key 0 occurs twice"),
-        ({"id2label": {"0": "x", "00": "a", "1": "b"}}, "x and a have one class id, 0"),
-        ({"id2label": {"0": "a", "1": "b"}, "label2id": {"a": 1, "b": 0}},
-         "id2label and label2id list different classes"),
+        ({"id2label": {"0": "x", "00": "a", "1": "b"}}, "two classes have the id 0"),
         ({"classes": {0: {"name": "a", "labels": [2.7]}, 1: "b"}}, "value 2.7 is not a whole num"),
         ({"names": ROADS, "ignore": 2.5}, "value 2.5 is not a whole number"),
         ({"names": ROADS[:2], "instances": "no"}, "instances: 'no'; expected true or false"),
@@ -190,15 +185,11 @@ def test_presets():
         ({"classes": {0: "a", 1: {"name": "b", "labels": [4]}}, "instances": True},
          r"instances: true and labels \(of b\) both"),
         ({"classes": {0: "a", 1: {"name": "b", "labels": [4]}}, "ignore": [4]},
-         r"mask value 4 is in labels \(of b\) and in ignore"),
+         "mask value 4 belongs to ignore and to b"),
         ({"names": ROADS, "LABEL_COLORS_LIST": COLOURS, "ignore_colors": [COLOURS[1]]},
-         "belongs to road and to ignore_colors"),
-        ({"classes": {0: "a", 1: {"name": "b", "labels": [[1, 2, 3]]}},
-          "LABEL_COLORS_LIST": COLOURS[:2]}, r"LABEL_COLORS_LIST and colours in labels \(of b\)"),
-        ({"classes": {0: "a", 1: {"name": "b", "color": [1, 2, 3]}}, "VIS_LABEL_MAP": COLOURS[:2]},
-         r"VIS_LABEL_MAP and color \(of b\)"),
-        ("a: " + 1500 * "[", "nested too deeply"),
-        ("{" + 1500 * '"a": {', "nested too deeply|not a readable"),
+         "belongs to ignore and to road"),
+        ("a: " + 1500 * "[", "not a readable class file"),
+        ("{" + 1500 * '"a": {', "not a readable"),
         ("a: [", "not a readable class file"),
     ],
 )  # fmt: skip
@@ -241,21 +232,16 @@ def test_csv_of_camvid_and_roboflow(tmp_path, name, text):
     assert find_class_file(tmp_path) == tmp_path / name
 
 
-def test_a_csv_of_something_else_is_refused(tmp_path):
-    with pytest.raises(InputError, match="its columns are a, b; expected name, r, g, b"):
-        read(tmp_path, "class_dict.csv", "a,b\n1,2\n")
-
-
 @pytest.mark.parametrize(
     ("name", "text"),
     [
         ("class_dict.csv", "name,r,g,b\nroad,1\nperson,2,3,4\n"),
+        ("class_dict.csv", "a,b\n1,2\n"),
         ("_classes.csv", "Pixel Value,Class\n0\n1,person\n"),
-        ("_classes.csv", f"Pixel Value,Class\n0,{'x' * 200_000}\n"),  # csv's limit of a field
         ("labelmap.txt", "\n".join(f"name{k}:::" for k in range(300))),
     ],
 )
-def test_a_table_that_is_cut_is_refused(tmp_path, name, text):
+def test_a_table_of_something_else_or_cut_is_refused(tmp_path, name, text):
     with pytest.raises(InputError, match="not a readable class file"):
         read(tmp_path, name, text)
 
@@ -270,7 +256,7 @@ def test_class_names_are_trimmed_and_composed(tmp_path):
     path.write_text("names: [' road ', \"e\u0301\"]", encoding="utf-8")
     assert read_classes(path).classes.names == ("road", "\u00e9")
     for text, words in (("names: [a, ' ']", "a class name is empty"),
-                        ("names: [\u00e9, \"e\u0301\"]", "have one name")):  # fmt: skip
+                        ("names: [\u00e9, \"e\u0301\"]", "two classes have the name")):  # fmt: skip
         path.write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match=words):
             read_classes(path)

@@ -10,6 +10,7 @@ from helpers.basics import load_golden
 from networks.mask2former.adapter import MSDeformAttn
 from networks.mask2former.config import Mask2FormerConfig
 from networks.mask2former.network import Mask2Former, hidden_places, semantic_scores
+from networks.resampling import window_spans
 
 CROP = (slice(None), slice(8, 24), slice(8, 24))  # where the files keep a part of a large map
 
@@ -76,39 +77,27 @@ def assert_large_map(ours, expected, name, atol):
     assert_close(ours.std(dim=(1, 2), unbiased=False), stats["std"], atol)
 
 
-def test_backbone_maps(case, golden):
+def test_backbone_and_pixel_decoder(case, golden):
     expected, ours = case
-    atol = golden["tolerance"]["backbone_atol"]
-    stride4, stride8, stride16, stride32 = (feature[0] for feature in ours["features"])
-    assert_large_map(stride4, expected, "backbone_stride4", atol)
-    assert_large_map(stride8, expected, "backbone_stride8", atol)
-    assert_close(stride16, expected["backbone_stride16"], atol)
-    assert_close(stride32, expected["backbone_stride32"], atol)
-
-
-def test_mask_feature(case, golden):
-    expected, ours = case
-    atol = golden["tolerance"]["mask_feature_atol"]
+    tolerance = golden["tolerance"]
+    for stride, feature in zip((4, 8, 16, 32), ours["features"], strict=True):
+        name, atol = f"backbone_stride{stride}", tolerance["backbone_atol"]
+        if stride < 16:
+            assert_large_map(feature[0], expected, name, atol)
+        else:
+            assert_close(feature[0], expected[name], atol)
+    atol = tolerance["mask_feature_atol"]
     assert_large_map(ours["mask_feature"][0], expected, "mask_feature", atol)
-
-
-def test_memories(case, golden):
-    expected, ours = case
-    atol = golden["tolerance"]["memory_atol"]
     stride32, stride16, stride8 = (memory[0] for memory in ours["memories"])
-    assert_close(stride32, expected["memory_stride32"], atol)
-    assert_close(stride16, expected["memory_stride16"], atol)
-    assert_large_map(stride8, expected, "memory_stride8", atol)
+    assert_close(stride32, expected["memory_stride32"], tolerance["memory_atol"])
+    assert_close(stride16, expected["memory_stride16"], tolerance["memory_atol"])
+    assert_large_map(stride8, expected, "memory_stride8", tolerance["memory_atol"])
 
 
-def test_class_logits_of_all_predictions(case, golden):
+def test_logits_of_all_predictions(case, golden):
     expected, ours = case
     class_logits = torch.cat(ours["class_logits"])
     assert_close(class_logits, expected["cls_logits"], golden["tolerance"]["cls_logits_atol"])
-
-
-def test_mask_logits_of_all_predictions(case, golden):
-    expected, ours = case
     atol = golden["tolerance"]["mask_logits_atol"]
     mask_logits = torch.cat(ours["mask_logits"])
     assert_close(mask_logits[..., ::5, ::5], expected["mask_logits_stride5"], atol)
@@ -125,20 +114,14 @@ def test_semantic_scores(case, golden):
     assert agreement >= golden["tolerance"]["argmax_min_agreement"]
 
 
-def window_ranges(length, crop, stride):
-    count = max(length - crop + stride - 1, 0) // stride + 1
-    ends = [min(i * stride + crop, length) for i in range(count)]
-    return [(max(end - crop, 0), end) for end in ends]
-
-
 def test_scores_averaged_over_windows(golden, model):
     slide, tolerance = golden["slide"], golden["tolerance"]
     height, width = slide["part_hw"]
     images = images_of(golden, slide["input_index"])[..., :height, :width]
     total = torch.zeros(1, golden["config"]["num_classes"], height, width)
     count = torch.zeros(height, width)
-    for top, bottom in window_ranges(height, slide["crop"], slide["stride"]):
-        for left, right in window_ranges(width, slide["crop"], slide["stride"]):
+    for top, bottom in window_spans(height, slide["crop"], slide["stride"]):
+        for left, right in window_spans(width, slide["crop"], slide["stride"]):
             total[..., top:bottom, left:right] += scores_of(
                 model, images[..., top:bottom, left:right]
             )
@@ -147,39 +130,6 @@ def test_scores_averaged_over_windows(golden, model):
     probabilities = scores.softmax(dim=1)
     assert_close(scores[0, :, ::3, ::3], slide["score_stride3"], tolerance["slide_score_atol"])
     assert_close(probabilities[0, :, ::3, ::3], slide["prob_stride3"], tolerance["slide_prob_atol"])
-
-
-def other(heads):
-    return 2 if heads == 1 else 1
-
-
-def other_split(config, heads, points):
-    product = config[heads] * config[points]
-    return {heads: other(config[heads]), points: product // other(config[heads])}
-
-
-def other_ranges(config):
-    (start, end), (_, second_end), *others = config["interaction_indexes"]
-    end += 1 if second_end > end + 1 else -1
-    return {"interaction_indexes": [[start, end], [end + 1, second_end], *others]}
-
-
-WITHOUT_A_TRACE = {
-    "decoder_heads": lambda config: {"decoder_heads": other(config["decoder_heads"])},
-    "num_heads": lambda config: {"num_heads": other(config["num_heads"])},
-    "gn_groups": lambda config: {"gn_groups": other(config["gn_groups"])},
-    "adapter": lambda config: other_split(config, "deform_num_heads", "n_points"),
-    "pixel_decoder": lambda config: other_split(config, "pixel_heads", "pixel_points"),
-    "interaction_indexes": other_ranges,
-}
-
-
-@pytest.mark.parametrize("name", WITHOUT_A_TRACE)
-def test_wrong_value_that_loads_is_seen_in_the_class_logits(golden, name):
-    wrong = build(golden, **WITHOUT_A_TRACE[name](golden["config"]))
-    class_logits, _ = wrong.decode_head(wrong.backbone(images_of(golden, 0)))
-    difference = torch.cat(class_logits) - golden["expected"][0]["cls_logits"]
-    assert difference.abs().max() > 0.1
 
 
 def test_full_size_names_and_shapes():
@@ -197,15 +147,6 @@ def test_default_config_is_the_published_model():
     config = asdict(Mask2FormerConfig())
     config["interaction_indexes"] = [list(ends) for ends in config["interaction_indexes"]]
     assert config == golden["config"]
-
-
-def test_built_on_meta_and_assigned(golden):
-    with torch.device("meta"):
-        model = Mask2Former(Mask2FormerConfig(**golden["config"])).eval()
-    model.load_state_dict(golden["state_dict"], assign=True)
-    features = model.backbone(images_of(golden, 0))
-    expected = golden["expected"][0]["backbone_stride16"]
-    assert_close(features[2][0], expected, golden["tolerance"]["backbone_atol"])
 
 
 def test_images_of_a_batch_do_not_mix(golden, model):

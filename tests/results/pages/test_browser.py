@@ -206,22 +206,11 @@ def test_shares_in_the_confusion_matrix_can_be_read(browser, tmp_path):
     browser.size(900, 700)
 
 
-def test_a_thousand_pictures_are_painted_as_soon_as_fifty(browser, tmp_path):
+def test_of_a_thousand_pictures_those_in_view_are_painted(browser, tmp_path):
     page = inference_page(tmp_path / "many", 1000, (40, 30))
     write(page)
-    few = inference_page(tmp_path / "few", 50, (40, 30))
-    write(few)
-    times = {page: [], few: []}
-    for _ in range(3):
-        for one in times:
-            browser.open(one.path)
-            browser.until("performance.getEntriesByName('first-contentful-paint').length")
-            times[one].append(
-                browser.run("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-            )
     browser.open(page.path)
     browser.until("document.querySelectorAll('.tile').length === 1000")
-    assert min(times[page]) < 1.5 * min(times[few]) + 100  # milliseconds
     browser.run("scrollTo(0, document.body.scrollHeight)")
     browser.until(f"{IS_PAINTED} > 3")
-    assert browser.run(IS_PAINTED) < 100  # what is out of view is let go
+    assert browser.run(IS_PAINTED) < 100
