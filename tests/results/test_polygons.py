@@ -74,7 +74,7 @@ def test_a_line_keeps_its_area_when_it_is_simplified(shape):
 
 @pytest.mark.slow
 def test_a_film_s_frame_of_20_classes_is_traced_in_a_moment():
-    """In some 15 ms of an idle core."""
+    """In 30 to 45 ms."""
     rng = np.random.default_rng(0)
     noise = [cv2.GaussianBlur(rng.random((108, 192)), (0, 0), 6) for _ in range(20)]
     mask = np.uint8(np.argmax(noise, axis=0)).repeat(10, axis=0).repeat(10, axis=1)
