@@ -139,7 +139,9 @@ def test_the_notebook_runs(folder, monkeypatch):
     shown = types.ModuleType("IPython.display")
     shown.Image, shown.Video = (lambda path, **_: open(path, "rb").close(),) * 2
     shown.display = lambda *_: None
-    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    package = types.ModuleType("IPython")
+    package.version_info = (9, 0)  # which matplotlib asks for where it draws first
+    monkeypatch.setitem(sys.modules, "IPython", package)
     monkeypatch.setitem(sys.modules, "IPython.display", shown)
 
     def run(script, *flags):
