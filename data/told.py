@@ -69,15 +69,20 @@ def tell(splits: Splits, inventory: Inventory) -> Splits:
     ]
     notes += list(_other_masks(splits, inventory, rasters))
     unused = [_shown(group) for group in _by_folder(inventory, left).items()]
-    orphans, classes = splits.orphans, splits.classes_from
+    orphans = _advised_orphans(splits, inventory)
+    return replace(splits, notes=[*splits.notes, *notes], unused=unused, orphans=orphans)
+
+
+def _advised_orphans(splits: Splits, inventory: Inventory) -> list[Orphan]:
+    """The orphans; where all lie outside of a folder that holds each pair, advised to read that."""
     files = [path for pair in splits.pairs for path in pair.files] + splits.sources
     folder = Path(os.path.commonpath(files)) if files else inventory.root
-    outside = {p for p in inventory.files if folder not in p.parents}
-    if folder in inventory.folders and {orphan.path for orphan in orphans} <= outside:
-        words = ["--data", str(folder), *(["--classes", str(classes)] if classes else [])]
-        advice = f"{shlex.join(words)} reads the complete folder"
-        orphans = [Orphan(o.path, o.problem.replace(LEAVE_OUT, advice)) for o in orphans]
-    return replace(splits, notes=[*splits.notes, *notes], unused=unused, orphans=orphans)
+    outside = {path for path in inventory.files if folder not in path.parents}
+    if folder not in inventory.folders or not {o.path for o in splits.orphans} <= outside:
+        return splits.orphans
+    words = ["--data", folder, *(["--classes", splits.classes_from] if splits.classes_from else [])]
+    advice = f"{shlex.join(map(str, words))} reads the complete folder"
+    return [Orphan(o.path, o.problem.replace(LEAVE_OUT, advice)) for o in splits.orphans]
 
 
 def _by_folder(inventory: Inventory, paths: Sequence[Path]) -> dict[tuple[str, str], list[Path]]:
