@@ -16,6 +16,7 @@ from common.distributed import from_main, is_main, main_first, session, world_si
 from common.exits import exits_cleanly
 from common.flags import (
     NEEDED_BY,
+    OF_TRAINING,
     add_data_flags,
     add_model_flags,
     add_recipe,
@@ -82,6 +83,8 @@ def check_flags(parser: Parser, args: argparse.Namespace, processes: int) -> Non
         raise InputError("--like needs an --out-dir of its own, so that the earlier run stays")
     for needed, flags in NEEDED_BY.items():
         parser.refuse_without(args, needed, flags)
+    if args.test_only and not args.like:
+        parser.refuse_given(args, OF_TRAINING, "has no effect with --test-only; leave it out")
     milestones = optimizer_settings(args).milestones
     if milestones and min(milestones) >= args.epochs:
         print("warning: --scheduler has no effect: the last epoch comes before its first change")
@@ -128,8 +131,7 @@ def test_model(args: argparse.Namespace, data: SegmentationData, device: torch.d
     folder = output_folder(args.out_dir)
     facts = {"model": args.model, "device": str(device)} | data_facts(data)
     statement = f"{args.model} on the {split} pairs of {data.source}"
-    wanted = not args.no_page
-    with RunPage(folder, data.classes, pairs, statement, facts, wanted=wanted) as page:
+    with RunPage(folder, data.classes, pairs, statement, facts, wanted=not args.no_page) as page:
         for pair in progress(pairs, "Testing"):
             image, target = read_pair(pair, data.encoding)
             labels = predictor.predict([image])[0].labels
@@ -195,14 +197,15 @@ def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.
     totals = EpochTotals(data.classes.num_classes)
     run = open_run(args, data, watch, model, train_loader.dataset, valid_loader.dataset)
     saver = Checkpointer(run, model, optimizer, totals, 60 * args.save_every)
-    saver.start(find_last(run, args.resume, args.epochs))
+    saver.start(find_last(run, args.resume, args.epochs))  # refuses before features are computed
     if not args.fine_tune:
+        views = min(args.cache_features, args.epochs)  # a view is what one epoch sees
         train_loader, valid_loader = with_features(
-            model, (train_loader, valid_loader), args.cache_features, feature_settings(args)
+            model, (train_loader, valid_loader), views, feature_settings(args)
         )
+    # From here on the processes hold the same weights: after resuming, which loads them.
     network = DistributedDataParallel(model) if world_size() > 1 else model
     loading = Loading(train_loader)
-
     with (
         explained(run, args.batch, args.grad_accum),
         run_page(args, data, run, device, test_loader or valid_loader) as page,
@@ -219,7 +222,7 @@ def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.
                 run.add_epoch(totals.lr, train, valid, model.trained())
                 run.write_preview(model, valid_loader.dataset)
                 page.update()
-                totals.clear()
+                totals.clear()  # what is saved next is the start of the next epoch
                 saver(save=True)
         run.save("final_model.pth", model.trained())
         page.finish(test_best(run, model, test_loader, valid_loader, criterion, page))

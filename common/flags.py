@@ -26,6 +26,12 @@ NEEDED_BY = {  # flags of train.py that do nothing without another one
         "--flip", "--dtype",
     ),
 }  # fmt: skip
+OF_TRAINING = (  # flags of train.py that do nothing with --test-only
+    "--backbone", "--head", "--init-head", "--fine-tune", "--augment", "--keep-ratio",
+    "--grad-accum", "--epochs", "--watch", "--patience", "--lr", "--warmup", "--scheduler",
+    "--schedule", "--weight-decay", "--clip-grad", "--loss", "--class-weights", "--cache-features",
+    "--resume", "--save-every", "--amp", "--deterministic", "--tensorboard",
+)  # fmt: skip
 
 
 # fmt: off

@@ -11,7 +11,7 @@ from common.distributed import world_size
 from common.signals import worker_init
 from data.pairs import read_target
 from datasets import SegmentationDataset, epoch_and_picture, sample_index
-from training.feature_store import FileStore, MemoryStore, TensorSpec
+from training.feature_store import FileStore, MemoryStore
 
 Store = FileStore | MemoryStore
 
@@ -50,26 +50,21 @@ class CachedDataset(Dataset):
         return torch.from_numpy(read_target(self.pictures.pair(sample), self.pictures.encoding))
 
 
-@dataclass
+@dataclass(frozen=True)
 class CachedView:
     """All pictures of a split as one epoch sees them, and the store of their features.
 
-    loader: of images, as build_loaders makes it. specs: of the features and, where it is stored,
-    the target. records: those that this process computes.
+    loader: of images, as build_loaders makes it. store: whose specs are those of the features and,
+    where it is stored, the target. records: those that this process computes.
     """
 
     loader: DataLoader
-    specs: list[TensorSpec]
+    store: Store
     epoch: int = 1
     records: Sequence[int] = ()
-    store: Store | None = None
 
     def __len__(self) -> int:
         return len(self.loader.dataset)
-
-    @property
-    def record_bytes(self) -> int:
-        return sum(spec.num_bytes for spec in self.specs)
 
     def batches(self) -> list[Sequence[int]]:
         """The records that this process computes, in batches."""

@@ -72,24 +72,26 @@ def cached_loaders(
     image_size = loaders[0].dataset.resize.image_size
     shape = _feature_shape(model, image_size)
     stored = [TensorSpec(shape, torch.float16), TensorSpec(image_size, torch.uint8)]
-    train = [CachedView(loaders[0], stored, epoch) for epoch in range(1, views + 1)]
-    valid = CachedView(loaders[1], [TensorSpec(shape, torch.float32)])
-    every = [*train, valid]
-    for view in every:
-        name = "valid" if view is valid else f"train{view.epoch}"
-        view.store = FileStore(folder, name, view.specs, len(view))
-    missing = from_main(lambda: [view.store.missing() for view in every])
-    if from_main(lambda: stay_in_memory(every, missing, folder)):
-        for view in every:
-            view.records = range(len(view))
-            view.store = MemoryStore(view.specs, view.records)
+    stores = [
+        FileStore(folder, f"train{epoch}", stored, len(loaders[0].dataset))
+        for epoch in range(1, views + 1)
+    ]
+    of_valid = [TensorSpec(shape, torch.float32)]
+    stores.append(FileStore(folder, "valid", of_valid, len(loaders[1].dataset)))
+    missing = from_main(lambda: [store.missing() for store in stores])
+    if from_main(lambda: stay_in_memory(stores, missing, folder)):
+        missing = [range(store.count) for store in stores]
+        stores = [MemoryStore(store.specs, range(store.count)) for store in stores]
     else:
-        for view, records in zip(every, missing, strict=True):
-            view.records = records[rank() :: world_size()]
-        _open_folder(folder, record, [view.store for view in every])
-    _compute(every, partial(_extract, model.eval()))
-    train_loader = cached_loader(loaders[0], [view.store for view in train])
-    return train_loader, cached_loader(loaders[1], [valid.store])
+        missing = [records[rank() :: world_size()] for records in missing]
+        _open_folder(folder, record, stores)
+    todo = [
+        CachedView(loaders[0], store, epoch, records)
+        for epoch, (store, records) in enumerate(zip(stores[:-1], missing[:-1], strict=True), 1)
+    ]
+    todo.append(CachedView(loaders[1], stores[-1], records=missing[-1]))
+    _compute(todo, partial(_extract, model.eval()))
+    return cached_loader(loaders[0], stores[:-1]), cached_loader(loaders[1], stores[-1:])
 
 
 def cached_valid_loader(model: SegmentationModel, valid_loader: DataLoader) -> DataLoader:
@@ -98,14 +100,14 @@ def cached_valid_loader(model: SegmentationModel, valid_loader: DataLoader) -> D
     The loader as it is where they would take too much memory.
     """
     shape = _feature_shape(model, valid_loader.dataset.resize.image_size)
-    valid = CachedView(valid_loader, [TensorSpec(shape, torch.float32)])
-    if not all(gathered(fits_unasked(len(valid) * valid.record_bytes))):
+    spec, count = TensorSpec(shape, torch.float32), len(valid_loader.dataset)
+    if not all(gathered(fits_unasked(count * spec.num_bytes))):
         return valid_loader
-    own, previewed = own_indices(len(valid)), range(min(PREVIEWED, len(valid)))
-    valid.records = [*own, *(record for record in previewed if record not in own)]
-    valid.store = MemoryStore(valid.specs, valid.records)
-    _compute((valid,), partial(_extract, model.eval()))
-    return cached_loader(valid_loader, [valid.store])
+    own, previewed = own_indices(count), range(min(PREVIEWED, count))
+    records = [*own, *(record for record in previewed if record not in own)]
+    store = MemoryStore([spec], records)
+    _compute([CachedView(valid_loader, store, records=records)], partial(_extract, model.eval()))
+    return cached_loader(valid_loader, [store])
 
 
 @torch.no_grad()
@@ -192,11 +194,11 @@ def _compute(views: Sequence[CachedView], extract: Extract) -> None:
                 written.result()
                 raise Stopped(_stopped_at(views, bar.n, total), stop)
             for (view, records), (images, targets) in islice(todo, 1):
-                dtype = view.specs[0].dtype
+                dtype = view.store.specs[0].dtype
                 if bar.n == 0 and total >= TIMED:
                     seconds = _seconds_per_picture(extract, images[:1], dtype)
                     bar.write(f"features: at most about {seconds * total / 60:.1f} minutes")
-                tensors = [extract(images, dtype), targets][: len(view.specs)]
+                tensors = [extract(images, dtype), targets][: len(view.store.specs)]
                 written.result()  # at most one batch waits to be written
                 written = writer.submit(view.store.write, records, tensors)
                 bar.update(len(records))

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from common.distributed import world_size
-from training.cached_dataset import CachedView
+from training.feature_store import FileStore
 from utils import DAY, InputError
 
 DISK_FRACTION = 0.9  # of the free space
@@ -24,34 +24,36 @@ def fits_unasked(num_bytes: int) -> bool:
     return num_bytes <= MEMORY_FRACTION_UNASKED * free_memory()
 
 
-def stay_in_memory(views: Sequence[CachedView], missing: Sequence[list[int]], folder: Path) -> bool:
+def stay_in_memory(stores: Sequence[FileStore], missing: Sequence[list[int]], folder: Path) -> bool:
     """Whether the features stay in memory, as the disk has no room; prints where, and how many.
 
-    missing: the records that each view lacks in the folder. Raises InputError where neither disk
-    nor memory has room.
+    stores: of each view, that of validation last. missing: the records that each of them lacks.
+    Raises InputError where neither disk nor memory has room.
     """
+    views = len(stores) - 1
     root, to_compute = folder.parent, sum(map(len, missing))
-    disk = sum(len(m) * v.record_bytes for v, m in zip(views, missing, strict=True))
-    memory = sum(len(view) * view.record_bytes for view in views)
+    disk = sum(len(m) * s.record_bytes for s, m in zip(stores, missing, strict=True))
+    pictures = sum(store.count for store in stores)
+    memory = sum(store.count * store.record_bytes for store in stores)
     disk_room, memory_room = DISK_FRACTION * free_disk(root), MEMORY_FRACTION * free_memory()
     if world_size() > 1:
         memory_room = 0  # each process would hold all features
     if disk > disk_room and memory > memory_room:
         raise InputError(
-            f"--cache-features {len(views) - 1} needs {disk / 1e9:.1f} GB on the disk or "
+            f"--cache-features {views} needs {disk / 1e9:.1f} GB on the disk or "
             f"{memory / 1e9:.1f} GB in memory; there are {disk_room / 1e9:.1f} GB below {root} "
             f"and {memory_room / 1e9:.1f} GB in memory; pass a smaller number, or make room"
         )
     if disk > disk_room:
         print(
-            f"features: {sum(map(len, views))} pictures to compute, {memory / 1e9:.1f} GB in "
-            f"memory for this run only, as {root} has no room"
+            f"features: {pictures} pictures to compute, {memory / 1e9:.1f} GB in memory for this "
+            f"run only, as {root} has no room"
         )
     elif to_compute:
         print(f"features: {to_compute} pictures to compute, {disk / 1e9:.1f} GB in {folder}")
     else:
-        found = f"{len(views) - 1} view{'s' if len(views) > 2 else ''}"
-        print(f"features: {found} of {len(views[0])} pictures found in {folder}")
+        found = f"{views} view{'s' if views > 1 else ''}"
+        print(f"features: {found} of {stores[0].count} pictures found in {folder}")
     others = [other for other in root.glob("*") if other != folder]
     delete_unused(others)
     if used := sum(map(allocated_bytes, others)):

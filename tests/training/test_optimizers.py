@@ -183,6 +183,8 @@ def test_the_flags_of_the_recipe(flags, expected, capsys):
         ("--unfreeze-blocks 2", "--unfreeze-blocks has no effect without --fine-tune"),
         ("--checkpoint-activations", "--checkpoint-activations has no effect without --fine-tune"),
         ("--split valid", "--split has no effect without --test-only"),
+        ("--test-only --lr 0.1", "--lr has no effect with --test-only"),
+        ("--test-only --cache-features 2", "--cache-features has no effect with --test-only"),
         ("--dtype bfloat16", "--dtype has no effect without --test-only"),
         ("--no-flip", "--flip has no effect without --test-only"),
         ("--tile-overlap 0", "--tile-overlap has no effect without --test-only"),
