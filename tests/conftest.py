@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.basics import draw_data_set
+from helpers.stubs import StubPredictor
 
+import infer_image
+import infer_video
 from data.layouts import find_splits
 from data.survey import load_data
 
@@ -51,3 +54,12 @@ def data_dir(tmp_path) -> Path:
 @pytest.fixture
 def data(data_dir, in_tmp):
     return load_data(find_splits(data_dir))
+
+
+@pytest.fixture
+def stub(monkeypatch) -> StubPredictor:
+    """What the scripts load in place of any model."""
+    predictor = StubPredictor()
+    for script in (infer_image, infer_video):
+        monkeypatch.setattr(script, "load_predictor", lambda *_, **__: predictor)
+    return predictor
