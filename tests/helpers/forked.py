@@ -28,8 +28,7 @@ class Forks:
     """
 
     def __init__(self, folder: Path, output: str = "output", script: str = "train"):
-        self.folder, self._script = folder, script
-        self._output = folder / output
+        self.folder, self._output, self._script = folder, output, script
         self._server = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
@@ -57,7 +56,8 @@ class Forks:
     def _start(self, argv: Sequence, setups: Sequence[str]) -> int:
         request = {"argv": [str(a) for a in argv], "cwd": str(self.folder), "setups": list(setups)}
         request["script"] = self._script
-        self._outputs = [Path(f"{self._output}{rank}.txt") for rank in range(len(setups))]
+        names = [f"{self._output}{rank}.txt" for rank in range(len(setups))]
+        self._outputs = [self.folder / name for name in names]
         for path in self._outputs:
             path.write_text("")
         request["outputs"] = list(map(str, self._outputs))
