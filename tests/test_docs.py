@@ -11,9 +11,11 @@ import types
 import numpy as np
 import pytest
 import torch
-from helpers.basics import REPO, draw_pair
+from helpers.basics import REPO, draw_data_set, draw_pair, save_pictures
 from helpers.videos import grey_frames, make_video
 from PIL import Image
+
+from training import run_folder
 
 PAGES = [REPO / "README.md", REPO / "input" / "README.md", *sorted((REPO / "docs").glob("*.md"))]
 SCRIPTS = {path.stem for path in REPO.glob("*.py")}
@@ -59,19 +61,18 @@ def test_every_command_fits_its_parser(page, script, arguments):
 
 
 @pytest.fixture
-def folder(in_tmp, data_dir):
+def folder(in_tmp):
     """What the commands name: a data set, pictures, a video."""
     for name in ("my_data", "PennFudanPed"):
-        shutil.copytree(data_dir, in_tmp / "input" / name)
-    (in_tmp / "my_pictures").mkdir()
-    for seed, name in enumerate("ab", 1):
-        Image.fromarray(draw_pair(seed, 40, 30)[0]).save(in_tmp / "my_pictures" / f"{name}.png")
-    shutil.copytree(in_tmp / "my_pictures", in_tmp / "input" / "inference_data" / "images")
+        draw_data_set(in_tmp / "input" / name)
+    for name in ("my_pictures", "input/inference_data/images"):
+        save_pictures(in_tmp / name, {"a.png": (40, 30), "b.png": (40, 30)})
     make_video(in_tmp / "video.mp4", grey_frames(3))
     return in_tmp
 
 
 def test_commands_run_in_their_order(folder, monkeypatch):
+    monkeypatch.setattr(run_folder, "draw_curve", lambda *_: b"")  # most of a small run's time
     first = "--data input/my_data --imgsz 28"
     todo = [("README.md", "train", first.split()), *commands()]
     done = set()
