@@ -79,14 +79,6 @@ def test_results_csv_and_its_order(stub, photos, in_tmp):
     assert len(set(confidences)) == 3
 
 
-def test_the_contact_sheet_shows_every_overlay(stub, photos, in_tmp):
-    run("--input", photos)
-    sheet = Image.open(RESULTS / "contact_sheet.jpg")
-    assert sheet.width == 3 * 320
-    run("--input", photos, "--save", "mask", "--out-dir", "masks")
-    assert not (in_tmp / "outputs" / "masks" / "contact_sheet.jpg").exists()
-
-
 def test_files_of_other_settings_are_neither_shown_nor_kept(stub, photos, in_tmp):
     """An overlay and a mask in one folder may be of two models."""
     page = RESULTS / "index.html"
