@@ -222,20 +222,6 @@ def test_one_or_two_signals_keep_the_film(stub, in_tmp, monkeypatch, number, cou
     assert "Interrupted" in (RESULTS / "index.html").read_text(encoding="utf-8")
 
 
-def test_places_that_take_no_files(stub, in_tmp, capsys):
-    source = make_video(in_tmp / "in.mp4", grey_frames(3))
-    (in_tmp / "outputs").write_text("a file in place of the folder")
-    assert "cannot make this folder" in fails(capsys, infer_video.main, "--input", source)
-    (in_tmp / "outputs").unlink()
-    own = RESULTS / "in.mp4"
-    own.parent.mkdir(parents=True)
-    source.rename(own)
-    before = own.read_bytes()
-    assert "is the input itself" in fails(capsys, infer_video.main, "--input", own)
-    assert own.read_bytes() == before
-    assert "--input is missing" in fails(capsys, infer_video.main)
-
-
 def test_a_full_disk_keeps_what_plays_and_whole_rows(stub, in_tmp, capsys, monkeypatch):
     monkeypatch.setattr("video.writer.SECONDS_PER_GROUP", 0.2)
     source = make_video(in_tmp / "in.mp4", noise_frames(20))

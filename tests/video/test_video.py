@@ -29,7 +29,6 @@ from utils import InputError, remove_leftovers
 from video import codecs
 from video import reader as reader_module
 from video import writer as writer_module
-from video.mp4 import move_index_to_front
 from video.reader import VideoReader
 from video.times import FrameTimes
 from video.writer import VideoWriter
@@ -298,17 +297,6 @@ def test_live_time_begins_with_the_first_frame(tmp_path, monkeypatch):
         assert not reader.has_audio
 
 
-def test_numbers_of_a_video(tmp_path):
-    source = make_video(tmp_path / "in.mp4", grey_frames(12), sound="aac")
-    with VideoReader(source) as reader:
-        assert (reader.width, reader.height, reader.fps) == (WIDTH, HEIGHT, FPS)
-        assert (reader.num_frames, reader.has_audio, reader.finished) == (12, True, False)
-        assert [f.duration for f in reader] == [Fraction(1, 10)] * 12
-        assert reader.finished
-    with VideoReader(make_video(tmp_path / "in.mkv", grey_frames(12))) as reader:
-        assert (reader.num_frames, reader.has_audio) == (12, False)
-
-
 def test_pixels_that_are_not_square_stay_so(tmp_path):
     source = tmp_path / "in.mp4"
     with VideoWriter(source, fps=FPS) as writer:
@@ -435,21 +423,6 @@ def test_an_exception_leaves_the_folder_as_it_was(tmp_path, tmp_path_factory, co
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"older"]
 
 
-def test_no_frames_no_file(tmp_path):
-    with VideoWriter(tmp_path / "out.mp4", fps=FPS):
-        pass
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_older_file_goes_when_the_new_one_is_whole(tmp_path):
-    path = tmp_path / "out.mp4"
-    path.write_bytes(b"older")
-    with VideoWriter(path, fps=FPS) as writer:
-        writer.write(grey_frames(1)[0])
-        assert path.read_bytes() == b"older"
-    assert len(read(path)[0]) == 1
-
-
 def test_places_that_cannot_be_written(tmp_path):
     source = make_video(tmp_path / "in.mp4", grey_frames(3))
     (tmp_path / "link.mp4").symlink_to(source)
@@ -494,13 +467,6 @@ def test_a_full_disk_keeps_the_whole_groups(tmp_path, tmp_path_factory, monkeypa
         times = read(tmp_path / "out.mp4")[1]
         assert len(times) in (kept, kept + 1)
         assert times == [Fraction(i, 10) for i in range(len(times))]
-
-
-@pytest.mark.parametrize("lacking", [1, 1000, 50_000])  # bytes
-def test_a_copy_that_lacks_room_is_never_taken_for_whole(tmp_path, lacking):
-    size = write_noise(tmp_path / "out.mp4")
-    with files_of_at_most(size - lacking), pytest.raises(OSError, match="too large"):
-        move_index_to_front(tmp_path / "out.mp4", tmp_path / "copy.mp4", {})
 
 
 def test_without_room_for_a_copy_the_index_stays_at_the_end(tmp_path, monkeypatch):
