@@ -16,6 +16,7 @@ from helpers.waiting import locked
 from PIL import Image
 
 import infer_image
+import infer_video
 from data.images import read_image, read_mask
 from results.picture_files import find_pictures, output_names
 from utils import InputError
@@ -141,6 +142,8 @@ def test_skip_existing_goes_on_where_a_run_stopped(stub, photos, in_tmp, capsys)
     assert stub.num_images == 1
     assert table() == before
     assert "2 were there already" in capsys.readouterr().out
+    run("--input", "photos", "--skip-existing")  # a relative and an absolute path are one picture
+    assert stub.num_images == 1
     run("--input", photos, "--skip-existing", "--save", "mask")
     assert stub.num_images == 4
     run("--input", photos)
@@ -197,6 +200,7 @@ def test_wrong_inputs_are_one_line(stub, photos, in_tmp, capsys):
         return message
 
     assert "--input is missing" in said()
+    assert "--input is missing" in fails(capsys, infer_video.main)
     assert "no such file or folder" in said("--input", "photos/gone.png")
     assert "no pictures in it" in said("--input", "photos/*.tif")
     stub.model = SimpleNamespace(gives_labels=True)
@@ -263,20 +267,6 @@ def test_files_that_cannot_be_written_are_a_line_each_and_never_half(stub, photo
     assert len(message.splitlines()) == 2
     assert overlays() == ["a_overlay.jpg", "b_overlay.jpg", "sub/c_overlay.jpg"]
     assert not list(RESULTS.rglob("*.part"))
-
-
-def test_results_of_another_picture_keep_their_names(stub, photos, in_tmp, capsys):
-    (photos / "sub" / "c.png").rename(photos / "sub" / "a.png")
-    run("--input", photos / "sub", "--save", "mask")
-    first = (RESULTS / "a_mask.png").read_bytes()
-    run("--input", photos / "a.png", "--save", "mask", "--skip-existing")
-    assert (RESULTS / "a_mask.png").read_bytes() == first
-    assert [row["result"] for row in table()] == ["a_2", "a"]
-    stub.num_images = 0
-    for source in (photos / "sub", photos / "a.png", Path("photos/a.png")):
-        run("--input", source, "--save", "mask", "--skip-existing")
-    assert stub.num_images == 0  # a relative and an absolute path are one picture
-    assert [row["result"] for row in table()] == ["a_2", "a"]
 
 
 @pytest.mark.parametrize("changed", [

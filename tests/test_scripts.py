@@ -128,18 +128,6 @@ def test_bad_input_to_training_is_one_line(data_dir, in_tmp, capsys):
     assert "no pictures in it" in said("--data", "empty")
 
 
-def test_bad_input_to_inference_is_one_line(data_dir, in_tmp, capsys):
-    def said(main, source, *more):
-        return fails(capsys, main, "--input", source, "--model", CHECKPOINT, *more)
-
-    assert "no such checkpoint" in said(infer_image.main, data_dir, "--model", "gone.pth")
-    assert "below outputs/" in said(infer_video.main, "text.mp4", "--out-dir", "/x")
-    (in_tmp / "text.mp4").write_text("no video")
-    assert "text.mp4" in said(infer_video.main, "text.mp4")
-    assert "nowhere.mp4" in said(infer_video.main, "nowhere.mp4")
-    assert not list((in_tmp / "outputs" / "inference_results_video").iterdir())
-
-
 def test_a_script_ends_without_a_traceback(in_tmp):
     command = [sys.executable, str(REPO / "infer_video.py"), "--input", "nowhere"]
     done = subprocess.run(command, capture_output=True, text=True)
