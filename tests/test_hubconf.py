@@ -1,9 +1,5 @@
-import subprocess
-import sys
-
 import pytest
 import torch
-from helpers.basics import CHECKPOINT, REPO
 
 import config
 import hubconf
@@ -65,24 +61,3 @@ def test_downloads_come_from_metas_addresses(tmp_path, monkeypatch):
         f"{base}/dinov2/dinov2_vits14/dinov2_vits14_reg4_pretrain.pth",
         f"{base}/webssl/webssl_dino300m_full2b_224.pth",
     ]
-
-
-PROGRAM = """
-import sys, numpy as np, torch
-import config, data, utils
-backbone = torch.hub.load(sys.argv[1], "dinov2_vits14", source="local", pretrained=False)
-assert sum(p.numel() for p in backbone.parameters()) == 22_056_576
-predictor = torch.hub.load(sys.argv[1], "segmenter", sys.argv[2], source="local", device="cpu")
-print(predictor.predict([np.zeros((75, 97, 3), np.uint8)])[0].labels.shape)
-assert sys.modules["utils"] is utils
-import networks.own
-"""
-
-
-def test_entries_run_beside_a_programs_packages_of_the_same_names(tmp_path):
-    for name in ("config.py", "data.py", "utils.py", "networks/__init__.py", "networks/own.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("")
-    command = [sys.executable, "-c", PROGRAM, str(REPO), str(CHECKPOINT)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "(75, 97)\n"), done.stderr

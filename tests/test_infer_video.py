@@ -5,7 +5,6 @@ import os
 import signal
 import time
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
@@ -28,8 +27,6 @@ from results.overlays import class_colours, overlay
 from utils import InputError
 from video.reader import VideoReader
 
-RESULTS = Path("outputs/inference_results_video")
-
 
 def run(source, *more):
     infer_video.main(["--input", str(source), *map(str, more)])
@@ -44,9 +41,13 @@ def test_a_model_of_deep_pictures_says_how_films_are_read(stub, in_tmp, capsys):
     assert "in which 0 to 4095 become black to white" in capsys.readouterr().err
 
 
-def kept() -> set[str]:
+def results(folder):
+    return folder / "outputs" / "inference_results_video"
+
+
+def kept(folder) -> set[str]:
     """Names of the results, without those of the page."""
-    return {path.name for path in RESULTS.iterdir()} - {"index.html", "page"}
+    return {path.name for path in results(folder).iterdir()} - {"index.html", "page"}
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def kept() -> set[str]:
 def test_frames_times_size_and_sound_are_the_inputs(stub, in_tmp, name, codec, options):
     source = make_video(in_tmp / name, grey_frames(8), codec, **options)
     run(source, "--batch", "3")
-    result = RESULTS / f"{source.stem}.mp4"
+    result = results(in_tmp) / f"{source.stem}.mp4"
     with VideoReader(source) as before, VideoReader(result) as after:
         assert (after.width, after.height) == (before.width, before.height)
         assert after.has_audio == before.has_audio == ("sound" in options)
@@ -77,8 +78,8 @@ def test_frames_times_size_and_sound_are_the_inputs(stub, in_tmp, name, codec, o
 def test_results_are_those_of_frame_by_frame(stub, in_tmp):
     source = make_video(in_tmp / "in.mp4", grey_frames(10))
     run(source, "--batch", "4", "--save", "mask,csv", "--crf", "0")
-    shown, _ = read(RESULTS / "in_mask.mp4")
-    rows = list(csv.DictReader((RESULTS / "in.csv").open()))
+    shown, _ = read(results(in_tmp) / "in_mask.mp4")
+    rows = list(csv.DictReader((results(in_tmp) / "in.csv").open()))
     frames, times = read(source)
     for i, image in enumerate(frames):
         labels = stub.labels(image)
@@ -93,8 +94,8 @@ def test_results_are_those_of_frame_by_frame(stub, in_tmp):
 def test_several_outputs_of_one_pass(stub, in_tmp, capsys):
     source = make_video(in_tmp / "in.mp4", grey_frames(5), sound="aac")
     run(source, "--save", "overlay,mask,side-by-side,csv", "--alpha", "0.3", "--crf", "5")
-    assert kept() == {"in.mp4", "in_mask.mp4", "in_side_by_side.mp4", "in.csv"}
-    both, _ = read(RESULTS / "in_side_by_side.mp4")
+    assert kept(in_tmp) == {"in.mp4", "in_mask.mp4", "in_side_by_side.mp4", "in.csv"}
+    both, _ = read(results(in_tmp) / "in_side_by_side.mp4")
     frames, _ = read(source)
     drawn = overlay(frames[4], stub.labels(frames[4]), stub.classes, 0.3)
     assert np.abs(both[4][:, :64].astype(int) - frames[4]).mean() < 3
@@ -110,7 +111,7 @@ def test_several_outputs_of_one_pass(stub, in_tmp, capsys):
 def test_every_nth_frame_and_its_map_until_the_next(stub, in_tmp, every, batch):
     source = make_video(in_tmp / "in.mp4", grey_frames(10))
     run(source, "--every", every, "--batch", batch, "--save", "csv")
-    shares = [float(r["bright"]) for r in csv.DictReader((RESULTS / "in.csv").open())]
+    shares = [float(r["bright"]) for r in csv.DictReader((results(in_tmp) / "in.csv").open())]
     frames, _ = read(source)
     held = [(stub.labels(frames[i // every * every]) == 1).mean() for i in range(10)]
     assert shares == pytest.approx(held, abs=1e-6)
@@ -134,7 +135,7 @@ def test_smoothing_lessens_the_flicker(stub, in_tmp, capsys):
 def test_start_and_duration(stub, in_tmp):
     source = make_video(in_tmp / "in.mp4", grey_frames(20))
     run(source, "--start", "0:00.5", "--duration", "0.8")
-    _, times = read(RESULTS / "in.mp4")
+    _, times = read(results(in_tmp) / "in.mp4")
     assert times == [Fraction(i, 10) for i in range(8)]
     assert stub.num_images == 8
 
@@ -145,10 +146,10 @@ def test_codec_and_quality_reach_the_file(stub, in_tmp):
     sizes = []
     for crf in (5, 45):
         run(source, "--crf", crf)
-        sizes.append((RESULTS / "in.mp4").stat().st_size)
+        sizes.append((results(in_tmp) / "in.mp4").stat().st_size)
     assert sizes[0] > 2 * sizes[1]
     run(source, "--codec", "mpeg4")
-    with av.open(str(RESULTS / "in.mp4")) as container:
+    with av.open(str(results(in_tmp) / "in.mp4")) as container:
         assert container.streams.video[0].codec_context.name == "mpeg4"
 
 
@@ -157,7 +158,7 @@ def test_an_address_is_read_and_gives_a_file_name(stub, in_tmp):
     run(f"file://{source}")
     assert video_files.result_stem("rtsp://u:p@host:8554/a b?x=1") == "host_8554_a_b"
     assert video_files.result_stem("0", is_live=True).startswith("webcam_0_20")
-    assert len(kept()) == 1
+    assert len(kept(in_tmp)) == 1
 
 
 @pytest.mark.parametrize(("first_kind", "kinds"), [
@@ -168,12 +169,12 @@ def test_two_videos_of_one_name_do_not_replace_each_other(stub, in_tmp, capsys, 
     second = make_video(in_tmp / "in.mov", noise_frames(3), "mpeg4")
     run(first, "--save", first_kind)
     run(first, "--save", first_kind)  # again: its own result
-    before = {path: path.read_bytes() for path in RESULTS.glob("in[._]*")}
+    before = {path: path.read_bytes() for path in results(in_tmp).glob("in[._]*")}
     for kind in kinds:
         message = fails(capsys, infer_video.main, "--input", second, "--save", kind)
         assert "is there already, made of in.mp4, " in message
         assert "this is in.mov, " in message
-    assert {path: path.read_bytes() for path in RESULTS.glob("in[._]*")} == before
+    assert {path: path.read_bytes() for path in results(in_tmp).glob("in[._]*")} == before
     run(second, "--out-dir", "other")
 
 
@@ -191,7 +192,7 @@ def test_an_error_in_any_stage_comes_out_and_leaves_no_file(stub, in_tmp, monkey
     source = make_video(in_tmp / "in.mp4", grey_frames(30))
     with pytest.raises(ZeroDivisionError):
         run(source, "--save", "overlay,csv")
-    assert kept() == set()
+    assert kept(in_tmp) == set()
 
 
 @pytest.mark.parametrize(("number", "count"), [
@@ -214,12 +215,12 @@ def test_one_or_two_signals_keep_the_film(stub, in_tmp, monkeypatch, number, cou
     with pytest.raises(SystemExit) as stop:
         run(source, "--save", "overlay,csv")
     assert (stop.value.code, ends) == (128 + number, [])
-    times = read(RESULTS / "in.mp4")[1]
+    times = read(results(in_tmp) / "in.mp4")[1]
     assert 0 < len(times) < 60
-    rows = (RESULTS / "in.csv").read_text().splitlines()
+    rows = (results(in_tmp) / "in.csv").read_text().splitlines()
     assert len(rows) == len(times) + 1
-    assert kept() == {"in.mp4", "in.csv"}
-    assert "Interrupted" in (RESULTS / "index.html").read_text(encoding="utf-8")
+    assert kept(in_tmp) == {"in.mp4", "in.csv"}
+    assert "Interrupted" in (results(in_tmp) / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_full_disk_keeps_what_plays_and_whole_rows(stub, in_tmp, capsys, monkeypatch):
@@ -228,9 +229,9 @@ def test_a_full_disk_keeps_what_plays_and_whole_rows(stub, in_tmp, capsys, monke
     with files_of_at_most(20_000):
         message = fails(capsys, infer_video.main, "--input", source, "--save", "overlay,csv")
     assert "in.mp4 cannot be written" in message
-    assert kept() == {"in.mp4", "in.csv"}
-    assert 0 < len(read(RESULTS / "in.mp4")[1]) < 20
-    assert all(row["source"] for row in csv.DictReader((RESULTS / "in.csv").open()))
+    assert kept(in_tmp) == {"in.mp4", "in.csv"}
+    assert 0 < len(read(results(in_tmp) / "in.mp4")[1]) < 20
+    assert all(row["source"] for row in csv.DictReader((results(in_tmp) / "in.csv").open()))
 
 
 def test_out_of_memory_keeps_the_film_so_far(stub, in_tmp, capsys, monkeypatch):
@@ -243,14 +244,14 @@ def test_out_of_memory_keeps_the_film_so_far(stub, in_tmp, capsys, monkeypatch):
 
     monkeypatch.setattr(stub, "predict", fail_later)
     source = make_video(in_tmp / "in.mp4", grey_frames(20))
-    RESULTS.mkdir(parents=True)
-    leftover = RESULTS / ".in.mp4.x-1-00000000.part.mp4"
+    results(in_tmp).mkdir(parents=True)
+    leftover = results(in_tmp) / ".in.mp4.x-1-00000000.part.mp4"
     leftover.touch()
     os.utime(leftover, (0, 0))
     message = fails(capsys, infer_video.main, "--input", source, "--save", "overlay,csv")
     assert message == "error: out of memory"
-    assert kept() == {"in.mp4", "in.csv"}
-    assert len(read(RESULTS / "in.mp4")[1]) == 8
+    assert kept(in_tmp) == {"in.mp4", "in.csv"}
+    assert len(read(results(in_tmp) / "in.mp4")[1]) == 8
 
 
 def test_bad_flags_are_one_line(stub, in_tmp, capsys):
