@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.basics import draw_data_set
+from helpers.scripts import without_plots
 from helpers.stubs import StubPredictor
 
 import infer_image
@@ -36,6 +37,12 @@ def no_network(request, monkeypatch):
 
     monkeypatch.setattr(torch.hub, "load", local_only)
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+
+
+@pytest.fixture(autouse=True)
+def no_plots(request, monkeypatch):
+    if "plots" not in request.keywords:
+        without_plots(monkeypatch.setattr)
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from networks import hub
 from networks.backbones import load_backbone
 from networks.weights import fingerprint, print_licence
 from predictor import PredictorOptions, load_predictor
-from training import run_folder
 from training.optimizers import OptimizerSettings, build_optimizer
 from utils import InputError
 from video.writer import VideoWriter
@@ -67,8 +66,7 @@ def plain_labels(model, image, resize):
     return F.interpolate(logits, size=image.shape[:2], mode="bilinear")[0].argmax(0).numpy()
 
 
-def test_the_whole_path_with_another_patch_size(lab, data_dir, in_tmp, capsys, monkeypatch):
-    monkeypatch.setattr(run_folder, "draw_curve", lambda *_: b"")  # most of a small run's time
+def test_the_whole_path_with_another_patch_size(lab, data_dir, in_tmp, capsys):
     folder = lab(16)
     argv = ["--data", data_dir, "--hub-repo", folder, "--backbone", "lab_vit", "--weights", "none"]
     argv += ["--imgsz", 50, 42, "--batch", 4, "--workers", 0, "--keep-ratio", "--lr", 0.01]

@@ -23,7 +23,6 @@ from engine import evaluate
 from metrics import ConfusionMatrix
 from model import LinearHead, SegmentationModel
 from predictor import load_predictor
-from training import run_folder
 from training.run_folder import collapse_warning
 
 
@@ -111,7 +110,6 @@ def loss_with(tmp_path_factory):
     def loss_with(*flags):
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
-            patch.setattr(run_folder, "draw_curve", lambda *_: b"")  # most of the time
             train.main(["--data", "data", *TINY, "--epochs", "1", "--no-page", *flags])
         last = torch.load(folder / "outputs/last.pth", weights_only=True)
         return last["training"]["history"][0]["train_loss"]

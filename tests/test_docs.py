@@ -15,8 +15,6 @@ from helpers.basics import REPO, draw_data_set, draw_pair, save_pictures
 from helpers.videos import grey_frames, make_video
 from PIL import Image
 
-from training import run_folder
-
 PAGES = [REPO / "README.md", REPO / "input" / "README.md", *sorted((REPO / "docs").glob("*.md"))]
 SCRIPTS = {path.stem for path in REPO.glob("*.py")}
 # What a run needs that is not here, or what other tests run.
@@ -72,7 +70,6 @@ def folder(in_tmp):
 
 
 def test_commands_run_in_their_order(folder, monkeypatch):
-    monkeypatch.setattr(run_folder, "draw_curve", lambda *_: b"")  # most of a small run's time
     first = "--data input/my_data --imgsz 28"
     todo = [("README.md", "train", first.split()), *commands()]
     done = set()

@@ -27,6 +27,7 @@ from predictor import PredictorOptions, load_predictor
 from utils import InputError
 
 
+@pytest.mark.plots
 def test_a_run_leaves_the_files_that_the_readme_lists(data_dir, in_tmp, capsys):
     run_train(data_dir, "--out-dir", "first")
     folder = in_tmp / "outputs" / "first"
@@ -44,6 +45,8 @@ def test_a_run_leaves_the_files_that_the_readme_lists(data_dir, in_tmp, capsys):
     rows = list(csv.DictReader((folder / "history.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert 0 <= float(rows[1]["valid_miou"]) <= 1
+    for name in ("loss", "accuracy", "miou", "confusion"):
+        assert Image.open(folder / f"{name}.png").width > 100
     previews = [Image.open(path) for path in (folder / "valid_preds").iterdir()]
     assert all(preview.width <= 720 for preview in previews)
     (entry,) = json.loads((folder / "run.json").read_text())

@@ -104,14 +104,12 @@ def interrupt(number: int) -> Callable:
 
 def serve() -> None:
     sys.modules["triton"] = None  # as where there is no GPU; it complains of what gc.freeze keeps
-    import albumentations  # noqa: F401  (these, too, are slow to import)
-    import matplotlib.backends.backend_agg  # noqa: F401
+    import albumentations  # noqa: F401  (it, too, is slow to import)
     import torch._dynamo
 
-    import train  # noqa: F401
-    from training import run_folder
+    from helpers.scripts import without_plots
 
-    run_folder.draw_curve = lambda *what: repr(what).encode()  # most of a small run's time
+    without_plots(setattr)
 
     torch.set_num_threads(1)
     gc.freeze()  # so that a fork's end does not go through, and copy, all that was imported

@@ -23,6 +23,7 @@ from utils import InputError
 HEAD = OFFICIAL_HEADS["dinov2_vits14_voc2012_linear"]
 
 
+@pytest.mark.plots
 def test_the_test_run_repeats_the_validation_score(data_dir, in_tmp, capsys):
     run_train(data_dir, "--out-dir", "run")
     rows = list(csv.DictReader((in_tmp / "outputs/run/history.csv").open()))

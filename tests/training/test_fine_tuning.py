@@ -15,7 +15,6 @@ from helpers.stubs import fails
 import infer_image
 import predictor
 import train
-from training import run_folder
 
 TINY = [
     "--backbone", "dinov2_vitt14", "--weights", "none", "--imgsz", "42", "--workers", "0",
@@ -24,9 +23,8 @@ TINY = [
 
 
 @pytest.fixture
-def trained(data_dir, in_tmp, monkeypatch):
+def trained(data_dir, in_tmp):
     """What final_model.pth holds after a run with these flags."""
-    monkeypatch.setattr(run_folder, "draw_curve", lambda *_: b"")
 
     def run(*flags: str) -> dict[str, torch.Tensor]:
         train.main(["--data", str(data_dir), *TINY, *flags])
