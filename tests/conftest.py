@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.basics import draw_data_set
+from helpers.scripts import without_plots
+from helpers.stubs import StubPredictor
 
+import infer_image
+import infer_video
 from data.layouts import find_splits
 from data.survey import load_data
 
@@ -35,6 +39,12 @@ def no_network(request, monkeypatch):
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
 
 
+@pytest.fixture(autouse=True)
+def no_plots(request, monkeypatch):
+    if "plots" not in request.keywords:
+        without_plots(monkeypatch.setattr)
+
+
 @pytest.fixture
 def in_tmp(tmp_path, monkeypatch) -> Path:
     """Run in an empty folder, so that outputs/ lands there."""
@@ -51,3 +61,12 @@ def data_dir(tmp_path) -> Path:
 @pytest.fixture
 def data(data_dir, in_tmp):
     return load_data(find_splits(data_dir))
+
+
+@pytest.fixture
+def stub(monkeypatch) -> StubPredictor:
+    """What the scripts load in place of any model."""
+    predictor = StubPredictor()
+    for script in (infer_image, infer_video):
+        monkeypatch.setattr(script, "load_predictor", lambda *_, **__: predictor)
+    return predictor

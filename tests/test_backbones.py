@@ -22,7 +22,6 @@ from networks import hub
 from networks.backbones import load_backbone
 from networks.weights import fingerprint, print_licence
 from predictor import PredictorOptions, load_predictor
-from training import run_folder
 from training.optimizers import OptimizerSettings, build_optimizer
 from utils import InputError
 from video.writer import VideoWriter
@@ -67,30 +66,17 @@ def plain_labels(model, image, resize):
     return F.interpolate(logits, size=image.shape[:2], mode="bilinear")[0].argmax(0).numpy()
 
 
-def keep_the_model(path, wrapped, notes):
-    """In place of a file: the model that would be traced."""
-    path.write_bytes(b"")
-    return wrapped
-
-
-@pytest.mark.parametrize(("patch", "head"), [(16, "ms"), (8, "sharp")])
-def test_the_whole_path_with_another_patch_size(
-    lab, data_dir, in_tmp, capsys, monkeypatch, patch, head
-):
-    monkeypatch.setattr(run_folder, "draw_curve", lambda *_: b"")  # most of a small run's time
-    if patch == 8:  # one real file is enough
-        monkeypatch.setattr(export, "traced", lambda wrapped, *_: wrapped)
-        monkeypatch.setattr(export, "_write_pt2", keep_the_model)
-    folder = lab(patch)
+def test_the_whole_path_with_another_patch_size(lab, data_dir, in_tmp, capsys):
+    folder = lab(16)
     argv = ["--data", data_dir, "--hub-repo", folder, "--backbone", "lab_vit", "--weights", "none"]
     argv += ["--imgsz", 50, 42, "--batch", 4, "--workers", 0, "--keep-ratio", "--lr", 0.01]
-    argv += ["--cache-features", 1, "--head", head]
+    argv += ["--cache-features", 1, "--head", "sharp"]
     train.main([*map(str, argv), "--epochs", "1"])
     train.main([*map(str, argv), "--epochs", "2", "--resume"])
     capsys.readouterr()
     path = in_tmp / "outputs" / "best_model_iou.pth"
     checkpoint = Checkpoint.load(path)
-    assert (checkpoint.patch_size, checkpoint.mean) == (patch, [0.5] * 3)
+    assert (checkpoint.patch_size, checkpoint.mean) == (16, [0.5] * 3)
     assert checkpoint.hub_repo == folder
 
     image, _ = draw_pair(1, 83, 61)
@@ -105,9 +91,8 @@ def test_the_whole_path_with_another_patch_size(
     infer_image.main([*model, "--input", pictures, "--mode", "slide", "--imgsz", "30"])
     infer_video.main([*model, "--input", str(video)])
     export.main([*model, "--to", "model.pt2"])
-    if patch == 16:
-        run = torch.export.load("model.pt2").module()
-        assert run(torch.zeros(1, 3, 42, 50)).shape == (1, 2, 42, 50)
+    run = torch.export.load("model.pt2").module()
+    assert run(torch.zeros(1, 3, 42, 50)).shape == (1, 2, 42, 50)
     train.main(["--data", str(data_dir), "--test-only", *model])
     said = capsys.readouterr().out
     assert "3 of 3 pictures" in said
@@ -117,8 +102,8 @@ def test_the_whole_path_with_another_patch_size(
     words = f"trained with the backbone lab_vit from {folder}.*pass --hub-repo {folder}"
     with pytest.raises(InputError, match=words):
         load_predictor(path, CPU)
-    lab(patch, f"n_blocks = {patch},", "n_blocks = 4,")
-    with pytest.raises(InputError, match=f"patches of {patch} pixels, lab_vit has 4"):
+    lab(16, "n_blocks = 16,", "n_blocks = 4,")
+    with pytest.raises(InputError, match="patches of 16 pixels, lab_vit has 4"):
         load_predictor(path, CPU, PredictorOptions(hub_repo=folder))
     assert "--dynamic works with DINOv2" in fails(
         capsys, export.main, "--hub-repo", folder, "--backbone", "lab_vit", "--head", "linear",

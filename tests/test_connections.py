@@ -2,26 +2,19 @@
 
 import itertools
 import os
-import time
 from pathlib import Path
 
 import pytest
 from helpers.cameras import camera, film_server, server
-from helpers.stubs import StubPredictor, fails
+from helpers.stubs import fails
 from helpers.videos import grey_frames, make_video, noise_frames, read
+from helpers.waiting import LIMIT
 from PIL import Image
 
 import infer_video
 from results import video_files
 from utils import public_name, without_secrets
 from video import source
-
-
-@pytest.fixture
-def stub(monkeypatch) -> StubPredictor:
-    predictor = StubPredictor()
-    monkeypatch.setattr(infer_video, "load_predictor", lambda *args, **kwargs: predictor)
-    return predictor
 
 
 def results(folder):
@@ -114,18 +107,18 @@ def test_another_film_at_the_same_address_does_not_replace_the_first(stub, in_tm
     assert len(read(films(in_tmp)[0])[1]) == 5
 
 
-def test_a_short_silence_is_waited_out_and_a_long_one_is_told(stub, in_tmp, capsys, monkeypatch):
-    monkeypatch.setattr(source, "SILENCE", 0.6)
-    argv = ["--input", "", "--save", "csv"]
-    for silence, rows in ((0.3, 20), (2.0, 10)):
-        with camera(fps=30, count=20, silence=silence) as host:
-            argv[1] = f"http://{host}/{rows}"
-            started = time.monotonic()
-            message = fails(capsys, infer_video.main, *argv)
-            assert ("no data for" in message) == (rows == 10)
-            assert time.monotonic() - started < silence + 2
-        (table,) = results(in_tmp).glob(f"*_{rows}_*.csv")
-        assert len(table.read_text().splitlines()) == rows + 1
+@pytest.mark.parametrize(
+    ("patience", "silence", "rows"), [(LIMIT, 0.3, 20), (4.0, LIMIT, 10)], ids=["short", "long"]
+)
+def test_a_short_silence_is_waited_out_and_a_long_one_is_told(
+    stub, in_tmp, capsys, monkeypatch, patience, silence, rows
+):
+    monkeypatch.setattr(source, "SILENCE", patience)
+    with camera(fps=30, count=20, silence=silence) as host:
+        message = fails(capsys, infer_video.main, "--input", f"http://{host}/", "--save", "csv")
+    assert ("no data for" in message) == (rows == 10)
+    (table,) = results(in_tmp).glob("*.csv")
+    assert len(table.read_text().splitlines()) == rows + 1
 
 
 def test_a_clip_of_a_camera_ends_without_an_error(stub, in_tmp, capsys):

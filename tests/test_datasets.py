@@ -1,11 +1,14 @@
 """Tensors from pairs: repeatable draws, targets at their own size, proportions kept."""
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from helpers.basics import draw_data_set
 from helpers.models import StripeBackbone, criterion
+from helpers.scripts import TINY
 from helpers.stubs import fails
 from PIL import Image
 
@@ -13,25 +16,14 @@ import check_data
 import datasets
 import train
 from config import InputFormat
-from data.augment import build_augment
 from data.pairs import tile_pairs
 from data.transforms import Resize
-from datasets import EpochBatches, SegmentationDataset, build_loaders
+from datasets import EpochBatches, SegmentationDataset
 from engine import evaluate
 from metrics import ConfusionMatrix
 from model import LinearHead, SegmentationModel
 from predictor import load_predictor
 from training.run_folder import collapse_warning
-
-TINY = ["--backbone", "dinov2_vitt14", "--weights", "none", "--imgsz", "56", "--workers", "0"]
-
-
-def test_validation_items_have_the_masks_own_size(data):
-    dataset = SegmentationDataset(data.splits.valid, data.encoding, Resize((56, 84)))
-    for i, pair in enumerate(data.splits.valid):
-        image, target = dataset[i]
-        assert image.shape == (3, 56, 84)
-        assert np.array_equal(target, np.asarray(Image.open(pair.mask)))
 
 
 def test_windows_beyond_the_picture_show_the_mean_colour_of_the_backbone(data):
@@ -43,17 +35,6 @@ def test_windows_beyond_the_picture_show_the_mean_colour_of_the_backbone(data):
     image, target = dataset[0]
     assert (target[-1] == 255).all()
     assert image[:, -1].abs().max() < 0.01
-
-
-def test_training_items_are_draws(data):
-    resize = Resize((56, 84))
-    augment = build_augment("scale", resize, 0)
-    dataset = SegmentationDataset(data.splits.train, data.encoding, resize, augment)
-    first, again, later = dataset[2], dataset[2], dataset[2 + len(dataset)]
-    assert first[0].shape == (3, 56, 84)
-    assert first[1].shape == (56, 84)
-    assert torch.equal(first[0], again[0])
-    assert not torch.equal(first[0], later[0])
 
 
 def test_every_epoch_draws_each_picture_once_in_its_own_order():
@@ -79,31 +60,6 @@ def test_an_epoch_goes_on_after_the_batches_that_were_seen():
         sampler.start = start
         assert list(sampler) == whole[start:]
         assert len(sampler) == len(whole) - start
-
-
-@pytest.mark.parametrize("num_pairs", [1, 2, 5, 8])
-def test_processes_share_each_batch_out(monkeypatch, num_pairs):
-    whole = list(EpochBatches(num_pairs, 4, seed=3))
-    monkeypatch.setattr(datasets, "world_size", lambda: 2)
-    shares = []
-    for rank in (0, 1):
-        monkeypatch.setattr(datasets, "rank", lambda rank=rank: rank)
-        shares.append(list(EpochBatches(num_pairs, 2, seed=3)))
-        assert datasets.own_indices(num_pairs) == range(rank, num_pairs, 2)
-    assert [sorted(a + b) for a, b in zip(*shares, strict=True)] == [sorted(b) for b in whole]
-
-
-def test_workers_change_nothing(data):
-    batches = []
-    for workers in (0, 2):
-        resize = Resize((28, 42))
-        augment = build_augment("scale", resize, 0)
-        loader, valid, _ = build_loaders(data, resize, augment, 4, workers, seed=0)
-        batches.append(list(loader))
-        assert [len(targets) for _, targets in valid] == [3]
-    for one, other in zip(*batches, strict=True):
-        assert torch.equal(one[0], other[0])
-        assert torch.equal(one[1], other[1])
 
 
 @pytest.mark.parametrize("flags", [[], ["--keep-ratio"]])
@@ -145,26 +101,37 @@ def test_evaluation_finds_pictures_in_their_padding(size):
     assert scores["predicted"].sum() == mask.size
 
 
+@pytest.fixture(scope="module")
+def loss_with(tmp_path_factory):
+    """The training loss of an epoch with more flags."""
+    folder = tmp_path_factory.mktemp("flags")
+    draw_data_set(folder / "data", train=3, valid=1)
+
+    def loss_with(*flags):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            train.main(["--data", "data", *TINY, "--epochs", "1", "--no-page", *flags])
+        last = torch.load(folder / "outputs/last.pth", weights_only=True)
+        return last["training"]["history"][0]["train_loss"]
+
+    return cache(loss_with)
+
+
 @pytest.mark.parametrize(
     ("flags", "differs"),
     [
-        (["--loss", "ce+dice"], True),
-        (["--loss", "focal"], True),
-        (["--class-weights", "auto"], True),
-        (["--augment", "scale"], True),
-        (["--augment", "none"], True),
-        (["--keep-ratio"], True),
-        (["--loss", "ce", "--class-weights", "none", "--augment", "articles"], False),
+        ("--loss ce+dice", True),
+        ("--loss focal", True),
+        ("--class-weights auto", True),
+        ("--augment scale", True),
+        ("--augment none", True),
+        ("--keep-ratio", True),
+        ("--seed 7", True),
+        ("--loss ce --class-weights none --augment articles --seed 42", False),
     ],
 )
-def test_flags_of_training_do_something(data_dir, in_tmp, flags, differs):
-    losses = []
-    for name, more in (("plain", []), ("changed", flags)):
-        argv = ["--data", str(data_dir), *TINY, "--epochs", "1", "--out-dir", name, *more]
-        train.main(argv)
-        last = torch.load(in_tmp / "outputs" / name / "last.pth", weights_only=True)
-        losses.append(last["training"]["history"][0]["train_loss"])
-    assert (losses[0] != losses[1]) == differs
+def test_flags_of_training_do_something(loss_with, flags, differs):
+    assert (loss_with(*flags.split()) != loss_with()) == differs
 
 
 def scores(predicted, iou):

@@ -11,7 +11,7 @@ import types
 import numpy as np
 import pytest
 import torch
-from helpers.basics import REPO, draw_pair
+from helpers.basics import REPO, draw_data_set, draw_pair, save_pictures
 from helpers.videos import grey_frames, make_video
 from PIL import Image
 
@@ -59,14 +59,12 @@ def test_every_command_fits_its_parser(page, script, arguments):
 
 
 @pytest.fixture
-def folder(in_tmp, data_dir):
+def folder(in_tmp):
     """What the commands name: a data set, pictures, a video."""
     for name in ("my_data", "PennFudanPed"):
-        shutil.copytree(data_dir, in_tmp / "input" / name)
-    (in_tmp / "my_pictures").mkdir()
-    for seed, name in enumerate("ab", 1):
-        Image.fromarray(draw_pair(seed, 40, 30)[0]).save(in_tmp / "my_pictures" / f"{name}.png")
-    shutil.copytree(in_tmp / "my_pictures", in_tmp / "input" / "inference_data" / "images")
+        draw_data_set(in_tmp / "input" / name)
+    for name in ("my_pictures", "input/inference_data/images"):
+        save_pictures(in_tmp / name, {"a.png": (40, 30), "b.png": (40, 30)})
     make_video(in_tmp / "video.mp4", grey_frames(3))
     return in_tmp
 

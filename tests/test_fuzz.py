@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.basics import draw_pair
-from helpers.stubs import StubPredictor
 from helpers.videos import grey_frames, make_video, noise_frames
 from helpers.waiting import LIMIT
 from PIL import Image
@@ -74,8 +73,7 @@ def write_pictures(folder: Path, rng: np.random.Generator) -> None:
         (folder / name).write_bytes(mutated(encoded.getvalue(), rng))
 
 
-def test_mutated_pictures(in_tmp, monkeypatch, capsys):
-    monkeypatch.setattr(infer_image, "load_predictor", lambda *_, **__: StubPredictor())
+def test_mutated_pictures(stub, in_tmp):
     write_pictures(in_tmp / "photos", np.random.default_rng(0))
     kinds = "overlay,mask,side-by-side,confidence"
     with pytest.raises(SystemExit) as stop, warnings.catch_warnings():
@@ -98,9 +96,8 @@ def test_mutated_pictures(in_tmp, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("number", range(NUM_VIDEOS))
-def test_mutated_videos(in_tmp, monkeypatch, capfd, number):
+def test_mutated_videos(stub, in_tmp, capfd, number):
     rng = np.random.default_rng(number)
-    monkeypatch.setattr(infer_video, "load_predictor", lambda *_, **__: StubPredictor())
     suffix = list(VIDEOS)[number % len(VIDEOS)]
     frames = grey_frames(12) if rng.random() < 0.5 else noise_frames(12)
     good = make_video(in_tmp / f"good.{suffix}", frames, **VIDEOS[suffix])

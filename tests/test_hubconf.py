@@ -1,9 +1,5 @@
-import sys
-from types import ModuleType
-
 import pytest
 import torch
-from helpers.basics import REPO
 
 import config
 import hubconf
@@ -32,21 +28,6 @@ def test_every_public_callable_is_an_entry():
     """torch.hub offers whatever does not begin with an underscore."""
     public = {n for n, v in vars(hubconf).items() if callable(v) and not n.startswith("_")}
     assert public == {*OWN_ENTRIES, "segmenter"}
-
-
-def test_loads_beside_a_programs_own_packages_from_another_folder(in_tmp, monkeypatch):
-    for name in list(sys.modules):
-        if name.split(".")[0] in ("networks", "data", "utils", "config", "common", "datasets"):
-            monkeypatch.delitem(sys.modules, name)
-    own = {name: ModuleType(name) for name in ("networks", "data", "utils", "config", "datasets")}
-    for name, module in own.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    before = {*sys.modules}
-    model = torch.hub.load(str(REPO), "dinov2_vits14", source="local", pretrained=False)
-    assert sum(p.numel() for p in model.parameters()) == 22_056_576
-    assert all(sys.modules[name] is module for name, module in own.items())
-    added = {name for name in {*sys.modules} - before if "torch" not in name}
-    assert all(name.startswith("_networks_of_") for name in added)
 
 
 @pytest.mark.parametrize("chunks", [0, 4])

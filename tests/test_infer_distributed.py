@@ -1,28 +1,20 @@
-"""infer_image.py under torchrun: many processes leave what a single one does."""
+"""infer_image.py in several processes leaves what a single one does."""
 
-import os
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers.basics import REPO, draw_pair
-from PIL import Image
+from helpers.basics import CHECKPOINT, save_pictures
+from helpers.forked import Forks
 
 import config
 import infer_image
 from common import distributed
 from common.job_record import JobRecord
 from data.labels.classes import PERSON
-from data.transforms import Resize
 from inference.windows import Prediction
-from model import build_model
-from networks.weights import fingerprint
 from results.tables import ResultsTable
-from training.run_folder import describe_model
 
 pytestmark = [
     pytest.mark.slow,
@@ -33,46 +25,39 @@ pytestmark = [
 
 
 @pytest.fixture
-def checkpoint(tmp_path) -> Path:
-    """An untrained head on the tiny backbone, its classes far enough apart to be sure of them."""
-    spec = config.ModelConfig("dinov2_vitt14", "ms", 2, "none")
-    torch.manual_seed(0)
-    model = build_model(spec)
-    torch.nn.init.normal_(model.head.conv_seg.weight)
-    untrained = describe_model(spec, fingerprint(model.backbone), PERSON, Resize((56, 70)))
-    path = tmp_path / "head.pth"
-    replace(untrained, epoch=1, model_state_dict=model.trained()).save(path)
-    return path
-
-
-@pytest.fixture
 def photos(in_tmp) -> Path:
     """Five pictures, one of them in a folder below, and two broken ones."""
-    folder = in_tmp / "photos"
-    (folder / "sub").mkdir(parents=True)
-    for i, name in enumerate(("a.png", "b.png", "d.jpg", "sub/e.png", "sub/f.png")):
-        Image.fromarray(draw_pair(i, 60 + 7 * i, 50 + 3 * i)[0]).save(folder / name)
+    names = ("a.png", "b.png", "d.jpg", "sub/e.png", "sub/f.png")
+    sizes = {name: (60 + 7 * i, 50 + 3 * i) for i, name in enumerate(names)}
+    folder = save_pictures(in_tmp / "photos", sizes)
     for name in ("c.png", "sub/g.png"):
         (folder / name).write_bytes(b"no picture")
     return folder
 
 
-def torchrun(checkpoint: Path, *argv) -> subprocess.CompletedProcess:
-    """infer_image.py in two processes."""
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2,
-        REPO / "infer_image.py", "--model", checkpoint, "--device", "cpu", *argv,
-    ]  # fmt: skip
-    # As many threads as the tests' own process has: the split of a sum decides its last bits.
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, env=environment, check=False
-    )
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory):
+    forks = Forks(tmp_path_factory.mktemp("forks"), script="infer_image")
+    yield forks
+    forks.close()
 
 
-def run(checkpoint: Path, *argv) -> None:
+@pytest.fixture
+def together(forks, in_tmp):
+    """infer_image.py in two processes: their exit codes, and what both have said."""
+    forks.folder = in_tmp
+
+    def together(*argv):
+        argv = ["--model", CHECKPOINT, "--device", "cpu", *argv]
+        (code, said), (other_code, more) = forks.run_together(*argv, setups=["", ""])
+        return (code, other_code), said + more
+
+    return together
+
+
+def run(*argv) -> None:
     """infer_image.py in this process."""
-    infer_image.main(["--model", str(checkpoint), "--device", "cpu", *map(str, argv)])
+    infer_image.main(["--model", str(CHECKPOINT), "--device", "cpu", *map(str, argv)])
 
 
 def files(out_dir: str) -> dict[str, bytes]:
@@ -82,29 +67,27 @@ def files(out_dir: str) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
-def test_two_processes_leave_what_one_does(checkpoint, photos, capsys):
+def test_two_processes_leave_what_one_does(photos, together):
     options = ["--input", photos, "--save", "overlay,mask,confidence", "--sort-by-confidence"]
     with pytest.raises(SystemExit) as stop:
-        run(checkpoint, *options, "--out-dir", "by_one")
+        run(*options, "--out-dir", "by_one")
     alone = str(stop.value.code).splitlines()
     assert len(alone) == 2
-    both = torchrun(checkpoint, *options, "--out-dir", "by_two")
-    assert both.returncode == 1
-    assert [line for line in both.stderr.splitlines() if line.startswith("error: ")] == alone
-    assert both.stdout.count("5 of 7 pictures segmented") == 1
+    codes, said = together(*options, "--out-dir", "by_two")
+    assert max(codes) == 1
+    assert [line for line in said.splitlines() if line.startswith("error: ")] == alone
+    assert said.count("5 of 7 pictures segmented") == 1
     assert files("by_two") == files("by_one")
     assert len(files("by_one")) == 3 * 5 + 5 + 5  # and one of each picture for the page
 
 
-def test_a_run_of_one_process_is_ended_by_two_of_which_one_has_nothing_to_do(
-    checkpoint, photos, capsys
-):
+def test_a_run_of_one_process_is_ended_by_two_of_which_one_has_nothing_to_do(photos, together):
     pictures = [photos / "a.png", photos / "b.png"]
-    run(checkpoint, "--input", *pictures, "--out-dir", "whole")
-    run(checkpoint, "--input", pictures[1], "--out-dir", "parts")
-    rest = torchrun(checkpoint, "--input", *pictures, "--skip-existing", "--out-dir", "parts")
-    assert rest.returncode == 0, rest.stderr
-    assert "1 of 2 pictures segmented" in rest.stdout
+    run("--input", *pictures, "--out-dir", "whole")
+    run("--input", pictures[1], "--out-dir", "parts")
+    codes, said = together("--input", *pictures, "--skip-existing", "--out-dir", "parts")
+    assert codes == (0, 0), said
+    assert "1 of 2 pictures segmented" in said
     assert files("parts") == files("whole")
 
 

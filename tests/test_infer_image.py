@@ -4,29 +4,21 @@ import csv
 import errno
 import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers.basics import REPO, save_pictures
-from helpers.stubs import StubPredictor, fails
-from helpers.videos import grey_frames, make_video
+from helpers.basics import save_pictures
+from helpers.stubs import fails
+from helpers.videos import files_of_at_most, grey_frames, make_video
+from helpers.waiting import locked
 from PIL import Image
 
 import infer_image
+import infer_video
 from data.images import read_image, read_mask
 from results.picture_files import find_pictures, output_names
 from utils import InputError
-
-
-@pytest.fixture
-def stub(monkeypatch) -> StubPredictor:
-    predictor = StubPredictor()
-    monkeypatch.setattr(infer_image, "load_predictor", lambda *args, **kwargs: predictor)
-    return predictor
 
 
 @pytest.fixture
@@ -91,14 +83,6 @@ def test_results_csv_and_its_order(stub, photos, in_tmp):
     assert len(set(confidences)) == 3
 
 
-def test_the_contact_sheet_shows_every_overlay(stub, photos, in_tmp):
-    run("--input", photos)
-    sheet = Image.open(results(in_tmp) / "contact_sheet.jpg")
-    assert sheet.width == 3 * 320
-    run("--input", photos, "--save", "mask", "--out-dir", "masks")
-    assert not (in_tmp / "outputs" / "masks" / "contact_sheet.jpg").exists()
-
-
 def test_files_of_other_settings_are_neither_shown_nor_kept(stub, photos, in_tmp):
     """An overlay and a mask in one folder may be of two models."""
     page = results(in_tmp) / "index.html"
@@ -161,6 +145,8 @@ def test_skip_existing_goes_on_where_a_run_stopped(stub, photos, in_tmp, capsys)
     assert stub.num_images == 1
     assert table(in_tmp) == before
     assert "2 were there already" in capsys.readouterr().out
+    run("--input", "photos", "--skip-existing")  # a relative and an absolute path are one picture
+    assert stub.num_images == 1
     run("--input", photos, "--skip-existing", "--save", "mask")
     assert stub.num_images == 4
     run("--input", photos)
@@ -217,6 +203,7 @@ def test_wrong_inputs_are_one_line(stub, photos, in_tmp, capsys):
         return message
 
     assert "--input is missing" in said()
+    assert "--input is missing" in fails(capsys, infer_video.main)
     assert "no such file or folder" in said("--input", "photos/gone.png")
     assert "no pictures in it" in said("--input", "photos/*.tif")
     stub.model = SimpleNamespace(gives_labels=True)
@@ -267,51 +254,22 @@ def test_results_of_other_pictures_are_never_replaced(stub, photos, in_tmp):
 
 def test_a_second_start_into_the_folder_of_one_that_runs_is_refused(stub, photos, in_tmp, capsys):
     results(in_tmp).mkdir(parents=True)
-    code = "import sys, time; from pathlib import Path; from common.lock import sole_writer\n"
-    code += "with sole_writer(Path(sys.argv[1])): print(flush=True); time.sleep(60)"
-    other = subprocess.Popen(
-        [sys.executable, "-c", code, results(in_tmp)],
-        env=os.environ | {"PYTHONPATH": str(REPO)}, stdout=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        other.stdout.readline()
+    with locked(results(in_tmp)):
         message = fails(capsys, infer_image.main, "--input", photos)
-    finally:
-        other.kill()
-        other.communicate()
     assert "is in use by process" in message
     run("--input", photos)
 
 
 def test_files_that_cannot_be_written_are_a_line_each_and_never_half(stub, photos, in_tmp, capsys):
-    resource = pytest.importorskip("resource")
     noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)
     Image.fromarray(noise).save(photos / "noise.png")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
-    try:
+    with files_of_at_most(10_000):
         message = fails(capsys, infer_image.main, "--input", photos)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "noise_overlay.jpg: cannot write" in message
     assert "contact_sheet.jpg: cannot write" in message
     assert len(message.splitlines()) == 2
     assert overlays(in_tmp) == ["a_overlay.jpg", "b_overlay.jpg", "sub/c_overlay.jpg"]
     assert not list(results(in_tmp).rglob("*.part"))
-
-
-def test_results_of_another_picture_keep_their_names(stub, photos, in_tmp, capsys):
-    (photos / "sub" / "c.png").rename(photos / "sub" / "a.png")
-    run("--input", photos / "sub", "--save", "mask")
-    first = (results(in_tmp) / "a_mask.png").read_bytes()
-    run("--input", photos / "a.png", "--save", "mask", "--skip-existing")
-    assert (results(in_tmp) / "a_mask.png").read_bytes() == first
-    assert [row["result"] for row in table(in_tmp)] == ["a_2", "a"]
-    stub.num_images = 0
-    for source in (photos / "sub", photos / "a.png", Path("photos/a.png")):
-        run("--input", source, "--save", "mask", "--skip-existing")
-    assert stub.num_images == 0  # a relative and an absolute path are one picture
-    assert [row["result"] for row in table(in_tmp)] == ["a_2", "a"]
 
 
 @pytest.mark.parametrize("changed", [

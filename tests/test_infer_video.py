@@ -9,7 +9,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from helpers.stubs import StubPredictor, fails
+from helpers.stubs import fails
 from helpers.videos import (
     files_of_at_most,
     grey_frames,
@@ -26,13 +26,6 @@ from results import video_files
 from results.overlays import class_colours, overlay
 from utils import InputError
 from video.reader import VideoReader
-
-
-@pytest.fixture
-def stub(monkeypatch) -> StubPredictor:
-    predictor = StubPredictor()
-    monkeypatch.setattr(infer_video, "load_predictor", lambda *args, **kwargs: predictor)
-    return predictor
 
 
 def run(source, *more):
@@ -230,20 +223,6 @@ def test_one_or_two_signals_keep_the_film(stub, in_tmp, monkeypatch, number, cou
     assert "Interrupted" in (results(in_tmp) / "index.html").read_text(encoding="utf-8")
 
 
-def test_places_that_take_no_files(stub, in_tmp, capsys):
-    source = make_video(in_tmp / "in.mp4", grey_frames(3))
-    (in_tmp / "outputs").write_text("a file in place of the folder")
-    assert "cannot make this folder" in fails(capsys, infer_video.main, "--input", source)
-    (in_tmp / "outputs").unlink()
-    own = results(in_tmp) / "in.mp4"
-    own.parent.mkdir(parents=True)
-    source.rename(own)
-    before = own.read_bytes()
-    assert "is the input itself" in fails(capsys, infer_video.main, "--input", own)
-    assert own.read_bytes() == before
-    assert "--input is missing" in fails(capsys, infer_video.main)
-
-
 def test_a_full_disk_keeps_what_plays_and_whole_rows(stub, in_tmp, capsys, monkeypatch):
     monkeypatch.setattr("video.writer.SECONDS_PER_GROUP", 0.2)
     source = make_video(in_tmp / "in.mp4", noise_frames(20))
@@ -265,7 +244,7 @@ def test_out_of_memory_keeps_the_film_so_far(stub, in_tmp, capsys, monkeypatch):
 
     monkeypatch.setattr(stub, "predict", fail_later)
     source = make_video(in_tmp / "in.mp4", grey_frames(20))
-    (results(in_tmp)).mkdir(parents=True)
+    results(in_tmp).mkdir(parents=True)
     leftover = results(in_tmp) / ".in.mp4.x-1-00000000.part.mp4"
     leftover.touch()
     os.utime(leftover, (0, 0))

@@ -10,7 +10,6 @@ from helpers.models import criterion
 from torch.nn import functional as F
 
 from losses import PIXEL_LOSSES, build_criterion, class_weights, dice, overlaps
-from model import LinearHead
 from networks import resampling
 from networks.resampling import upsample
 
@@ -88,17 +87,6 @@ def test_strips_give_the_loss_and_gradient_of_the_whole(name, pixels, strip_byte
     assert loss.item() == pytest.approx(losses.at_full_size(upsampled, target).item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", PIXEL_LOSSES)
-def test_an_empty_batch_has_zero_loss_and_zero_gradients(name):
-    """The share of a process in a last batch of fewer pictures than processes."""
-    head = LinearHead(4, 3)
-    logits = head(torch.empty(0, 4, 2, 3))
-    loss = criterion(14, name)(logits, torch.empty(0, 28, 42, dtype=torch.uint8))
-    loss.backward()
-    assert loss.item() == 0
-    assert head.conv_seg.weight.grad.abs().sum() == 0
-
-
 @pytest.mark.parametrize("pixels", [None, [900, 90, 10]])
 @pytest.mark.parametrize("name", PIXEL_LOSSES)
 def test_ignored_pixels_change_nothing(name, pixels):
@@ -123,25 +111,6 @@ def test_nothing_but_ignored_pixels_is_zero_not_nan(name):
     assert loss.item() == 0
     loss.backward()
     assert logits.grad.abs().sum() == 0
-
-
-@pytest.mark.parametrize("name", PIXEL_LOSSES)
-def test_right_answers_cost_least(name):
-    losses = build_criterion(name, STRIDE)
-    targets = torch.tensor([[[0, 1], [2, 1]]])
-    right = 20 * F.one_hot(targets, 3).permute(0, 3, 1, 2).float()
-    assert losses.at_full_size(right, targets).item() < 1e-4
-    assert losses.at_full_size(-right, targets).item() > 1
-
-
-@pytest.mark.parametrize("name", PIXEL_LOSSES)
-def test_pixels_weigh_the_rare_class_more(name):
-    plain, weighted = build_criterion(name, STRIDE), build_criterion(name, STRIDE, [900, 100])
-    logits = torch.zeros(1, 2, 1, 2)
-    logits[0, :, 0, 1] = torch.tensor([3.0, -3.0])  # the rare one's pixel is wrong
-    targets = torch.tensor([[[0, 1]]])
-    usual = plain.at_full_size(logits, targets)
-    assert weighted.at_full_size(logits, targets) > 1.2 * usual
 
 
 def test_class_weights_by_hand():

@@ -1,4 +1,4 @@
-"""torch.hub's `segmenter` runs beside a program's own modules of the same names."""
+"""torch.hub's entries run beside a program's own modules of the same names."""
 
 import subprocess
 import sys
@@ -8,6 +8,8 @@ from helpers.basics import REPO
 PROGRAM = """
 import sys, numpy as np, torch
 import config, data, utils
+backbone = torch.hub.load(sys.argv[1], "dinov2_vits14", source="local", pretrained=False)
+assert sum(p.numel() for p in backbone.parameters()) == 22_056_576
 predictor = torch.hub.load(sys.argv[1], "segmenter", sys.argv[2], source="local", device="cpu")
 print(predictor.predict([np.zeros((75, 97, 3), np.uint8)])[0].labels.shape)
 assert sys.modules["utils"] is utils

@@ -63,12 +63,6 @@ def test_only_the_files_of_ended_writers_are_removed(tmp_path):
     assert not nested.exists()
 
 
-def test_an_output_folder_loses_what_killed_writers_left(in_tmp):
-    left = leftover_of(Path("outputs/run/valid_preds/epoch_001.jpg"))
-    output_folder("run")
-    assert not left.exists()
-
-
 def test_a_temporary_folder_is_gone_afterwards(tmp_path):
     theirs, mine = tmp_path / ".other.bin.part", leftover_of(tmp_path / "masks [1]")
     mine.unlink()

@@ -1,6 +1,5 @@
 """Files of tensors: plain data, whole or not at all, never trusted."""
 
-import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from PIL import Image
 import config
 from common.checkpoints import check_weights
 from common.job_record import JobRecord
-from common.random_states import random_states, set_random_states
 from common.tensor_files import load_tensors, save_tensors
 from data.labels.classes import PERSON
 from data.transforms import Resize
@@ -23,7 +21,7 @@ from networks.weights import fingerprint
 from predictor import PredictorOptions, load_predictor
 from training.checkpointer import find_last
 from training.run_folder import RunFolder, describe_model
-from utils import InputError, output_folder, select_device, write_atomically
+from utils import InputError, output_folder, write_atomically
 
 CPU = torch.device("cpu")
 SCORES = {"loss": 0.5, "pixel_acc": 0.9, "miou": 0.8}
@@ -188,24 +186,3 @@ def test_a_checkpoint_without_resume_state_is_refused(run):
     change(last, training={"job": run.job.to_json(), "history": run.history})
     with pytest.raises(InputError, match=r"continue from \(its history has no lr\)"):
         find_last(run, last, epochs=9)
-
-
-def test_random_states_come_back():
-    def draw():
-        drawn = random.gauss(0, 1), np.random.normal(), torch.rand(1).item()  # noqa: NPY002
-        return (*drawn, random.random())
-
-    draw()  # both gauss and normal keep a second number in store
-    states = random_states()
-    expected = [draw() for _ in range(3)]
-    draw()
-    set_random_states(states)
-    assert [draw() for _ in range(3)] == expected
-
-
-def test_device():
-    assert select_device("cpu").type == "cpu"
-    assert select_device("auto").type in ("cpu", "cuda", "mps")
-    for name in ("cuda:99", "gpu"):
-        with pytest.raises(InputError, match=f"--device {name} cannot be used here"):
-            select_device(name)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,9 @@ import numpy as np
 import pytest
 import torch
 from helpers.basics import REPO, draw_data_set
-from helpers.models import criterion
+from helpers.forked import Forks
 
 import datasets
-import losses
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,87 +28,79 @@ TINY = [
     "--workers", "0", "--device", "cpu", "--lr", "0.01",
 ]  # fmt: skip
 RECIPES = {
-    "ms": ["--head", "ms", "--loss", "ce+dice", "--class-weights", "auto", "--grad-accum", "2"],
+    "ms": "--loss ce+dice --class-weights auto --grad-accum 2 --cache-features 1".split(),
     "token": ["--head", "token", "--loss", "focal", "--fine-tune", "--unfreeze-blocks", "2"],
     "conv": ["--head", "conv", "--fine-tune", "--lr", "0.001", "--checkpoint-activations"],
     "sharp": ["--head", "sharp", "--lr", "0.001", "--loss", "ce+dice", "--cache-features", "2"],
     "mask": ["--head", "mask", "--lr", "0.001", "--fine-tune", "--unfreeze-blocks", "1"],
 }
 SCHEDULE = "--scheduler --scheduler-epochs 1 --warmup 1 --fine-tune --lr 0.001".split()
-DEATHS = {
-    "step": {"trouble": "killed in a step", "rank": 1},
-    "validation": {"trouble": "killed in validation", "rank": 1},
-    "writing": {"trouble": "killed while writing", "rank": 0},
-}
-STOPS = {
-    "in_step": {"trouble": "asked to end in a step", "rank": 1},
-    "in_validation": {"trouble": "asked to end in validation", "rank": 1},
-}
-RESUMED_IN = {"in_step": 1, "in_validation": 2}  # processes
-
-
-def job(name: str, *argv: str, processes: int = 2, epochs: int = 3, **more) -> dict:
-    """The same work in any number of processes: four pictures a step."""
-    batch = ["--batch", str(4 // processes), "--epochs", str(epochs), "--out-dir", name]
-    return {"name": name, "argv": [*TINY, *batch, *argv], "processes": processes, **more}
-
-
-def all_jobs() -> list[dict]:
-    jobs = []
-    for name, recipe in RECIPES.items():
-        jobs += [job(f"{name}-{count}", *recipe, processes=count) for count in (1, 2)]
-    jobs += [job(f"killed-{name}", **death, epochs=2) for name, death in DEATHS.items()]
-    jobs.append(job("undisturbed", *SCHEDULE, epochs=2))
-    for name, stop in STOPS.items():
-        jobs.append(job(name, *SCHEDULE, epochs=2, **stop))
-        resumed = job(name, *SCHEDULE, "--resume", epochs=2, processes=RESUMED_IN[name])
-        jobs.append(resumed | {"name": f"{name}-resumed"})
-    jobs.append(job("broken", epochs=1, trouble="pictures break", rank=1))
-    return jobs
+IN_A_STEP = "at_call('training.optimizers.ScheduledOptimizer.step', 4, interrupt({}))"
+IN_VALIDATION = "at_call('losses.Criterion.of_picture', 2, interrupt({}))"
+WHILE_WRITING = "at_call('common.checkpoints.save_tensors', 2, interrupt({}))"
+PICTURES_BREAK = """
+import datasets, utils
+def unreadable(pair, *more):
+    raise utils.InputError(f"{pair.image}: not a readable picture")
+datasets.read_pair = unreadable
+"""
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """Where all jobs have run."""
+def forks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("jobs")
     draw_data_set(folder / "data", **PAIRS, ignored_rows=3)
-    (folder / "jobs").write_text(json.dumps(all_jobs()))
-    command = [sys.executable, str(REPO / "tests" / "helpers" / "processes.py"), "jobs"]
-    subprocess.run(command, cwd=folder, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    return folder
+    forks = Forks(folder)
+    yield forks
+    forks.close()
 
 
-def results(folder: Path, name: str) -> tuple[list[int | None], list[str]]:
-    """Exit codes and what was said, by rank."""
-    ranks = json.loads((folder / f"{name}.json").read_text())
-    return [rank["code"] for rank in ranks], [rank["said"] for rank in ranks]
+def run(forks: Forks, name: str, *argv: str, setups=("", "")) -> tuple[list, list]:
+    """Exit codes and what was said, by rank, of a job in as many processes as setups.
+
+    The work is the same for any number: four pictures a step.
+    """
+    batch = ["--batch", 4 // len(setups), "--epochs", 2, "--out-dir", name]
+    ended = forks.run_together(*TINY, *batch, *argv, setups=setups)
+    return tuple(map(list, zip(*ended, strict=True)))
 
 
-def history(folder: Path, name: str) -> np.ndarray:
+@pytest.fixture(scope="module")
+def undisturbed(forks) -> Path:
+    """The folder of a run that none of the stopped ones may differ from."""
+    assert run(forks, "undisturbed", *SCHEDULE)[0] == [0, 0]
+    return forks.folder / "outputs" / "undisturbed"
+
+
+def history(folder: Path) -> np.ndarray:
     """(epochs, columns)"""
-    rows = csv.DictReader((folder / "outputs" / name / "history.csv").open())
+    rows = csv.DictReader((folder / "history.csv").open())
     return np.array([list(map(float, row.values())) for row in rows])
 
 
-def final_scores(folder: Path, name: str) -> dict:
-    (entry,) = json.loads((folder / "outputs" / name / "run.json").read_text())
-    return entry["scores"]
+def boundary_iou(folder: Path) -> float:
+    (entry,) = json.loads((folder / "run.json").read_text())
+    return entry["scores"]["boundary_iou"]
 
 
-def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
-    path = folder / "outputs" / name / "final_model.pth"
-    return torch.load(path, weights_only=True)["model_state_dict"]
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "final_model.pth", weights_only=True)["model_state_dict"]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_two_processes_get_the_scores_of_one(folder, recipe):
+def test_two_processes_get_the_scores_of_one(forks, recipe):
     for count in (1, 2):
-        assert results(folder, f"{recipe}-{count}")[0] == [0] * count
-    one, two = history(folder, f"{recipe}-1"), history(folder, f"{recipe}-2")
-    assert one.shape == (3, 10)
+        name = f"{recipe}-{count}"
+        codes, said = run(forks, name, *RECIPES[recipe], setups=[""] * count)
+        assert codes == [0] * count, said
+        assert "TRAINING COMPLETE" in said[0]
+    if recipe == "ms":  # of others torch warns; some releases tell how the processes met
+        assert [line for line in said[1].splitlines() if not line.startswith("[Gloo]")] == []
+    folders = [forks.folder / "outputs" / f"{recipe}-{count}" for count in (1, 2)]
+    one, two = map(history, folders)
+    assert one.shape == (2, 10)
     assert abs(one - two).max() < 1e-4
-    scores = [final_scores(folder, f"{recipe}-{count}") for count in (1, 2)]
-    assert scores[0]["boundary_iou"] == pytest.approx(scores[1]["boundary_iou"], abs=1e-4)
+    assert boundary_iou(folders[0]) == pytest.approx(boundary_iou(folders[1]), abs=1e-4)
     assert abs(one[0] - one[1]).max() > 1e-3  # or nothing would have been shown
 
 
@@ -130,29 +122,16 @@ def test_each_picture_belongs_to_one_process(processes, monkeypatch):
         assert [sorted(batch) for batch in training] == [sorted(batch) for batch in whole]
 
 
-def test_an_empty_share_weighs_nothing(monkeypatch):
-    """Or the others' pixels would lose a little of their weight."""
-    sums = []
-    monkeypatch.setattr(losses, "global_sum", lambda value: sums.append(value) or value)
-    logits, targets = torch.zeros(0, 2, 3, 3), torch.zeros(0, 42, 42, dtype=torch.uint8)
-    for class_weights in (None, torch.ones(2)):
-        assert criterion(14, "ce+dice", class_weights)(logits, targets) == 0
-    assert len(sums) == 2
-    assert not torch.cat(sums).any()
-
-
-def test_one_process_writes_and_speaks(folder):
-    _, (first, second) = results(folder, "ms-2")
-    assert "TRAINING COMPLETE" in first
-    # Some releases of torch tell there how the processes met.
-    assert [line for line in second.splitlines() if not line.startswith("[Gloo]")] == []
-
-
-@pytest.mark.parametrize("name", DEATHS)
-def test_when_one_is_killed_the_other_says_so_and_ends(folder, name):
-    codes, said = results(folder, f"killed-{name}")
-    dead = DEATHS[name]["rank"]
-    assert codes[dead] == -9
+@pytest.mark.parametrize(
+    ("place", "dead"),
+    [(IN_A_STEP, 1), (IN_VALIDATION, 1), (WHILE_WRITING, 0)],
+    ids=["step", "validation", "writing"],
+)
+def test_when_one_is_killed_the_other_says_so_and_ends(forks, place, dead):
+    setups = ["", ""]
+    setups[dead] = place.format(int(signal.SIGKILL))
+    codes, said = run(forks, "killed", setups=setups)
+    assert codes[dead] == -signal.SIGKILL
     assert codes[1 - dead] == 1
     last = said[1 - dead].splitlines()[-1]
     assert f"error: process {1 - dead} of 2 lost another one (Connection " in last
@@ -160,35 +139,49 @@ def test_when_one_is_killed_the_other_says_so_and_ends(folder, name):
     assert "Traceback" not in "".join(said)
 
 
-@pytest.mark.parametrize("name", STOPS)
-def test_a_signal_to_one_stops_all_at_once_and_nothing_is_lost(folder, name):
-    codes, said = results(folder, name)
+@pytest.mark.parametrize(
+    ("place", "done", "processes"),
+    [
+        (IN_A_STEP, "1 epochs and 1 batches", 1),
+        (IN_VALIDATION, "0 epochs and 3 batches", 2),
+    ],
+    ids=["in_step", "in_validation"],
+)
+def test_a_signal_to_one_stops_all_at_once_and_nothing_is_lost(
+    forks, undisturbed, place, done, processes
+):
+    """processes: in which the run is resumed."""
+    setups = ["", place.format(int(signal.SIGTERM))]
+    codes, said = run(forks, "stopped", *SCHEDULE, setups=setups)
     assert codes == [143, 143]
-    place = "1 epochs and 1 batches" if name == "in_step" else "0 epochs and 3 batches"
-    assert f"stopped after {place}, all is saved" in said[0]
+    assert f"stopped after {done}, all is saved" in said[0]
     assert "stopped" not in said[1]
-    assert results(folder, f"{name}-resumed")[0] == [0] * RESUMED_IN[name]
-    assert abs(history(folder, name) - history(folder, "undisturbed")).max() < 1e-4
-    if RESUMED_IN[name] == 2:
-        resumed, expected = weights(folder, name), weights(folder, "undisturbed")
+    codes, _ = run(forks, "stopped", *SCHEDULE, "--resume", setups=[""] * processes)
+    assert codes == [0] * processes
+    folder = forks.folder / "outputs" / "stopped"
+    assert abs(history(folder) - history(undisturbed)).max() < 1e-4
+    if processes == 2:
+        resumed, expected = weights(folder), weights(undisturbed)
         assert all(torch.equal(resumed[key], expected[key]) for key in expected)
 
 
-def test_what_one_process_cannot_read_ends_all(folder):
-    codes, said = results(folder, "broken")
+def test_what_one_process_cannot_read_ends_all(forks):
+    codes, said = run(forks, "broken", setups=["", PICTURES_BREAK])
     assert codes == [1, 1]
     assert "not a readable picture" in said[1].splitlines()[-1]
     assert "lost another one (Connection " in said[0].splitlines()[-1]
     assert "Traceback" not in "".join(said)
 
 
-def test_torchrun_tells_an_error_once(folder):
+def test_torchrun_tells_an_error_once(forks):
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
         str(REPO / "train.py"), *TINY, "--test-only",
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=forks.folder, env=environment
+    )
     assert done.returncode != 0
     assert done.stderr.count("error: ") == 1
     assert "--test-only runs in a single process: start it without torchrun" in done.stderr

@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers.basics import draw_data_set
 from helpers.forked import Forks
+from helpers.published import Hostile
 from helpers.stubs import fails
 
 import infer_image
@@ -50,16 +51,16 @@ def readers(data, path):
     ]
 
 
-class Code:
-    def __reduce__(self):
-        return open, ("owned", "w")
+def saved(content):
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
 
 
 def rewritten(content, change, compression=zipfile.ZIP_STORED):
     """What torch.save makes of content, each entry of the archive changed."""
-    saved, result = io.BytesIO(), io.BytesIO()
-    torch.save(content, saved)
-    with zipfile.ZipFile(saved) as old, zipfile.ZipFile(result, "w", compression) as new:
+    whole, result = io.BytesIO(saved(content)), io.BytesIO()
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(result, "w", compression) as new:
         for entry in old.infolist():
             new.writestr(entry.filename, change(entry.filename, old.read(entry)))
     return result.getvalue()
@@ -74,10 +75,10 @@ def header_of_ten_gb(content):
     """A storage that claims 10 GB and has 217 KB."""
     claimed = b"\x8a\x05" + TEN_GB.to_bytes(5, "little")
 
+    marked = b"M" + struct.pack("<H", 54321)
+
     def change(name, data):
-        return (
-            data.replace(b"M" + struct.pack("<H", 54321), claimed) if "data.pkl" in name else data
-        )
+        return data.replace(marked, claimed) if "data.pkl" in name else data
 
     return rewritten(with_marked_tensor(content), change)
 
@@ -89,12 +90,6 @@ def bomb(content):
         return bytes(100_000_000) if data == bytes(4 * 54321) else data
 
     return rewritten(with_marked_tensor(content), change, zipfile.ZIP_DEFLATED)
-
-
-def saved(content):
-    file = io.BytesIO()
-    torch.save(content, file)
-    return file.getvalue()
 
 
 def with_weights(**weights):
@@ -113,13 +108,12 @@ def nested(depth=60):
 
 
 FILES = {
-    "code": lambda content: saved(content | {"job": Code()}),
+    "code": lambda content: saved(content | {"job": Hostile()}),
     "empty": lambda content: b"",
     "text": lambda content: b"hello",
     "cut": lambda content: saved(content)[:-3000],
     "a list": lambda content: saved([content]),
     "names of numbers": lambda content: saved(content | {1: 2}),
-    "another format": lambda content: saved({"state_dict": content["model_state_dict"]}),
     "another version": lambda content: saved(content | {"version": 99}),
     "a strange version": lambda content: saved(content | {"version": nested()}),
     "header of 10 GB": header_of_ten_gb,
@@ -142,19 +136,16 @@ def check_line(message, name):
     assert len(message) < 600
 
 
-@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("kind", [*FILES, "a folder"])
 def test_no_script_takes_a_hostile_file(folder, content, in_tmp, capsys, kind):
     path = in_tmp / "hostile.pth"
-    path.write_bytes(FILES[kind](content))
+    if kind == "a folder":
+        path.mkdir()
+    else:
+        path.write_bytes(FILES[kind](content))
     for reader in readers(folder / "data", path):
         check_line(fails(capsys, *reader), "hostile.pth")
     assert not (in_tmp / "owned").exists()
-
-
-def test_no_script_takes_a_folder(folder, in_tmp, capsys):
-    (in_tmp / "hostile.pth").mkdir()
-    for reader in readers(folder / "data", "hostile.pth"):
-        assert "hostile.pth" in fails(capsys, *reader)
 
 
 def test_memory_that_a_hostile_file_costs(folder, content, tmp_path):

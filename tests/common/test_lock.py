@@ -1,42 +1,20 @@
 """A folder has one writer, and a killed one does not keep it."""
 
 import os
-import signal
-from multiprocessing import get_context
 
 import pytest
-from helpers.waiting import LIMIT
+from helpers.waiting import locked
 
 from common.lock import sole_writer
 from utils import InputError
 
 
-def hold(folder, ready):
-    with sole_writer(folder):
-        ready.set()
-        signal.pause()
-
-
-@pytest.fixture
-def holder(tmp_path):
-    """Another process that has locked tmp_path."""
-    context = get_context("fork")
-    ready = context.Event()
-    process = context.Process(target=hold, args=(tmp_path, ready), daemon=True)
-    process.start()
-    assert ready.wait(LIMIT)
-    yield process
-    process.kill()
-    process.join()
-
-
-def test_the_second_writer_is_refused_until_the_first_is_killed(tmp_path, holder):
-    line = rf"{tmp_path} is in use by process {holder.pid} on .*; .* pass another --out-dir"
-    for _ in range(2):
-        with pytest.raises(InputError, match=line), sole_writer(tmp_path):
-            pass
-    os.kill(holder.pid, signal.SIGKILL)
-    holder.join()
+def test_the_second_writer_is_refused_until_the_first_is_killed(tmp_path):
+    with locked(tmp_path) as holder:
+        line = rf"{tmp_path} is in use by process {holder.pid} on .*; .* pass another --out-dir"
+        for _ in range(2):
+            with pytest.raises(InputError, match=line), sole_writer(tmp_path):
+                pass
     assert str(holder.pid) in (tmp_path / ".lock").read_text()  # it could not clean up
     with sole_writer(tmp_path):
         assert f"process {os.getpid()} on" in (tmp_path / ".lock").read_text()

@@ -12,6 +12,7 @@ from utils import temporary_path
 
 REPO = Path(__file__).resolve().parents[2]
 SHARED_DATA = REPO.parent / "shared" / "data"
+CHECKPOINT = REPO / "tests" / "golden" / "checkpoint_v1.pth"  # a trained head on the tiny backbone
 
 
 def load_golden(name: str) -> dict:

@@ -1,10 +1,10 @@
-"""Files as published, with random numbers."""
+"""Files of published weights with random numbers, and one that holds code."""
 
 import torch
 
 
 def published_content(head, **changes):
-    """The layout of a published file, with random numbers."""
+    """The layout of a published file."""
     count, channels = head.classes.num_classes, head.channels
     state = {
         "decode_head.conv_seg.weight": torch.randn(count, channels, 1, 1),
@@ -16,3 +16,10 @@ def published_content(head, **changes):
         "decode_head.bn.num_batches_tracked": torch.tensor(40_000),
     }
     return {"meta": {"CLASSES": head.classes.names}, "state_dict": state | changes, "optimizer": {}}
+
+
+class Hostile:
+    """Writes the file `owned` where it is loaded."""
+
+    def __reduce__(self):
+        return open, ("owned", "w")

@@ -1,7 +1,5 @@
 """A predictor without a network, and how a script fails."""
 
-import time
-
 import numpy as np
 import pytest
 
@@ -10,18 +8,14 @@ from inference.windows import Prediction
 
 
 class StubPredictor:
-    """Class 1 where a pixel is brighter than its column asks for; no weights, no network.
-
-    seconds: that each picture takes.
-    """
+    """Class 1 where a pixel is brighter than its column asks for; no weights, no network."""
 
     model = value_range = None
     compile_seconds = 0.0
     classes = Classes(("dark", "bright"), ((0, 0, 0), (200, 40, 0)))
 
-    def __init__(self, seconds: float = 0.0):
+    def __init__(self):
         self.num_images = self.largest_batch = 0
-        self._seconds = seconds
 
     def labels(self, image: np.ndarray) -> np.ndarray:
         return (self._probability(image) > 0.5).astype(np.uint8)
@@ -31,7 +25,6 @@ class StubPredictor:
         return 1 / (1 + np.exp((threshold - image[..., 1]) / 16))
 
     def predict(self, images, keep=()) -> list[Prediction]:
-        time.sleep(self._seconds * len(images))
         self.num_images += len(images)
         self.largest_batch = max(self.largest_batch, len(images))
         predictions = []

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.basics import REPO, draw_pair
+from helpers.basics import CHECKPOINT, draw_pair
 from helpers.stubs import fails
 from PIL import Image
 
 import export
 import infer_image
 from config import PredictorOptions
+from data.images import read_mask
 from data.labels.classes import VOC2012, default_classes
 from data.transforms import Resize
 from inference import onnx_model
@@ -27,8 +28,10 @@ onnxruntime = pytest.importorskip("onnxruntime", minversion="1.24")
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 
-CHECKPOINT = str(REPO / "tests" / "golden" / "checkpoint_v1.pth")
 CPU = torch.device("cpu")
+
+
+FILES = {"fixed": [], "dynamic": ["--dynamic"], "labels": ["--output", "labels"]}
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +39,9 @@ def folder(tmp_path_factory):
     """fixed.onnx, dynamic.onnx and labels.onnx, of one checkpoint."""
     folder = tmp_path_factory.mktemp("exported")
     with redirect_stdout(io.StringIO()) as said:
-        export.main(["--model", CHECKPOINT, "--to", str(folder / "fixed.onnx")])
-        export.main(["--model", CHECKPOINT, "--to", str(folder / "dynamic.onnx"), "--dynamic"])
-        export.main(
-            ["--model", CHECKPOINT, "--to", str(folder / "labels.onnx"), "--output", "labels"]
-        )
+        for name, more in FILES.items():
+            argv = ["--model", str(CHECKPOINT), "--to", str(folder / f"{name}.onnx")]
+            export.main([*argv, *more])
     fixed, dynamic, _ = said.getvalue().splitlines()
     assert "fixed.onnx: 70 x 56 pixels, float32 weights, 1" in fixed
     assert "dynamic.onnx: any size and batch, float32 weights, 1" in dynamic
@@ -54,10 +55,12 @@ def test_the_masks_are_those_of_the_checkpoint(folder, in_tmp, data_dir):
         argv = ["--input", data_dir / "valid_images", "--model", model, "--device", "cpu"]
         argv += ["--save", "mask,overlay", "--out-dir", name, "--batch", 2, "--flip"]
         infer_image.main(list(map(str, argv)))
-        masks[name] = [p.read_bytes() for p in sorted(Path("outputs", name).glob("*_mask.png"))]
+        masks[name] = [read_mask(p)[0] for p in sorted(Path("outputs", name).glob("*_mask.png"))]
         assert {"index.html", "results.csv"} <= {p.name for p in Path("outputs", name).iterdir()}
     assert len(masks["torch"]) == 3
-    assert masks["torch"] == masks["fixed"] == masks["dynamic"]
+    for name in ("fixed", "dynamic"):
+        for one, other in zip(masks["torch"], masks[name], strict=True):
+            assert (one == other).mean() > 0.995  # but for pixels between two classes
 
 
 def test_a_file_of_class_ids_gives_the_masks_without_a_confidence(folder, in_tmp, capsys):
@@ -67,7 +70,7 @@ def test_a_file_of_class_ids_gives_the_masks_without_a_confidence(folder, in_tmp
     (expected,) = load_predictor(CHECKPOINT, CPU).predict([image])
     assert "each counts as certain" in capsys.readouterr().out
     assert len(np.unique(expected.labels)) > 1
-    assert np.array_equal(ids.labels, expected.labels)
+    assert (ids.labels == expected.labels).mean() > 0.995
     assert ids.confidence.min() == 1
     with pytest.raises(InputError, match="without a confidence"):
         load_predictor(path, CPU, PredictorOptions(min_confidence=0.5))

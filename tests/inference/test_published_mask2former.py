@@ -1,6 +1,5 @@
 """The published Mask2Former: its file, its config read as data, its windows, its number types."""
 
-import os
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from helpers.basics import draw_pair, load_golden, shared_data
 from helpers.models import decided_model
+from helpers.published import Hostile
 from helpers.small_mask2former import CONFIG_FITTING, TINY, written
 from helpers.stubs import fails
 from helpers.videos import grey_frames, make_video
@@ -119,11 +119,6 @@ def test_every_layout_loads_whole(weights, layout, capsys):
     assert len(said) == 1
     assert "not in a published config, defaults used: all settings (decoder heads 4," in said[0]
     assert "windows 512 pixels every 341" in said[0]
-
-
-class Hostile:
-    def __reduce__(self):
-        return os.system, ("touch owned",)
 
 
 def test_wrong_files_are_refused_in_one_line(weights, in_tmp):

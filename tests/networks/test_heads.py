@@ -3,7 +3,6 @@ import torch
 from torch import nn
 
 from model import HEADS, LinearHead, SegmentationModel, check_grid
-from networks import heads
 from utils import InputError
 
 CHANNELS, CLASSES = 24, 5
@@ -68,20 +67,7 @@ def test_the_fused_head_is_batchnorm_and_convolution(fine_tune, mean, tolerance)
     check_like_torch(features(mean).requires_grad_(fine_tune), tolerance)
 
 
-class OwnHead(nn.Sequential):
-    """A head as a user would write it."""
-
-    def __init__(self, channels: int, num_classes: int):
-        super().__init__(
-            nn.Conv2d(channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.GELU(),
-            nn.Conv2d(8, num_classes, 1),
-        )  # fmt: skip
-
-    def forward(self, features):
-        return super().forward(features.to(self[0].weight.dtype))
-
-
-@pytest.mark.parametrize("head", [*HEAD_CLASSES, OwnHead])
+@pytest.mark.parametrize("head", HEAD_CLASSES)
 @pytest.mark.parametrize("training", [False, True])
 def test_heads_take_features_of_any_float_type(head, training):
     """Cached features are float16."""
@@ -91,28 +77,6 @@ def test_heads_take_features_of_any_float_type(head, training):
     for found in logits:
         assert found.dtype == torch.float32
         assert torch.equal(found, logits[0])
-
-
-@pytest.mark.parametrize("head", HEAD_CLASSES)
-def test_a_share_without_pictures_has_no_gradient(head):
-    """The last batch of an epoch may leave a process without pictures; it still takes the step."""
-    head = head(CHANNELS, CLASSES)
-    logits = head(torch.zeros(0, CHANNELS, 4, 5))
-    scale = getattr(head, "scale", 1)
-    assert logits.shape == (0, CLASSES, 4 * scale, 5 * scale)
-    logits.sum().backward()
-    for parameter in head.parameters():
-        assert torch.equal(parameter.grad, torch.zeros_like(parameter))
-
-
-@pytest.mark.parametrize("count", [0, 2])
-def test_batch_statistics_have_one_type_for_any_number_of_pictures(monkeypatch, count):
-    """Processes exchange them; one that has no picture must send as many bytes as the others."""
-    exchanged = []
-    monkeypatch.setattr(heads, "global_sum", lambda sums: exchanged.append(sums) or sums)
-    features = torch.ones(count, 4, 3, 5, dtype=torch.float16)
-    heads.batch_norm_conv(features, nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
-    assert [(sums.dtype, sums.shape) for sums in exchanged[1:]] == [(torch.float32, (4,))] * 2
 
 
 def test_a_head_whose_grid_is_not_that_of_its_scale_is_refused():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.basics import REPO
+from helpers.basics import CHECKPOINT
 from helpers.scripts import TINY, run_train
 from helpers.stubs import fails
 
@@ -66,14 +66,6 @@ def compiled(backbone, monkeypatch):
     return sizes
 
 
-def test_sizes_kept_are_bounded(backbone, monkeypatch, compiled):
-    monkeypatch.setattr(openvino_runtime, "KEPT_SIZES", 1)
-    fast = OpenVinoBackbone(backbone)
-    for width in (14, 14, 28, 14):
-        fast(torch.zeros(1, 3, 14, width))
-    assert compiled == [(14, 14), (14, 28), (14, 14)]
-
-
 def test_other_features_are_refused(backbone, monkeypatch):
     wrong = lambda b, *_: lambda image: torch.cat(b(torch.from_numpy(image)), 1).numpy() * 1.01  # noqa: E731
     monkeypatch.setattr(openvino_runtime, "compile_backbone", wrong)
@@ -129,10 +121,10 @@ def test_what_does_not_work_with_openvino_is_refused(backbone, monkeypatch, data
 
 @pytest.mark.usefixtures("runs")
 def test_the_scripts_give_the_same_masks(in_tmp, data_dir, capsys):
-    checkpoint = str(REPO / "tests" / "golden" / "checkpoint_v1.pth")
     masks = {}
     for runtime in ("torch", "openvino"):
-        argv = ["--input", str(data_dir / "valid_images"), "--model", checkpoint, "--device", "cpu"]
+        argv = ["--input", str(data_dir / "valid_images"), "--model", str(CHECKPOINT)]
+        argv += ["--device", "cpu"]
         infer_image.main([*argv, "--save", "mask", "--runtime", runtime, "--out-dir", runtime])
         assert ("to compile the model" in capsys.readouterr().out) == (runtime == "openvino")
         paths = sorted(Path("outputs", runtime).glob("*.png"))

@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from networks import vit as vit_module
 from networks.vit import DinoVisionTransformer
 from networks.vit_layers import attention_in_blocks
 
@@ -72,18 +71,6 @@ def test_validation_sees_the_position_table_that_was_just_trained():
             assert torch.equal(shown, fresh(images))
         vit(images)[:, 0].backward()  # a normalised sum is constant: without a gradient
         optimizer.step()
-
-
-def test_position_tables_are_kept_for_the_last_sizes(monkeypatch):
-    resized, interpolate = [], F.interpolate
-    record = lambda *a, **kwargs: resized.append(kwargs) or interpolate(*a, **kwargs)  # noqa: E731
-    monkeypatch.setattr(F, "interpolate", record)
-    monkeypatch.setattr(vit_module, "KEPT_POSITION_BYTES", 5000)
-    vit = tiny().requires_grad_(False)
-    with torch.no_grad():
-        for width in (*range(1, 30), 29, 28, 1):
-            vit(torch.zeros(1, 3, 14, 14 * width))
-    assert len(resized) == 29 + 1
 
 
 def test_the_position_table_gets_a_gradient_when_trained():

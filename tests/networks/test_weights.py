@@ -6,7 +6,7 @@ from argparse import Namespace
 
 import pytest
 import torch
-from helpers.basics import REPO, shared_data
+from helpers.basics import CHECKPOINT, REPO, shared_data
 from helpers.stubs import fails
 from torch import nn
 
@@ -250,12 +250,11 @@ def test_what_does_not_fit_names_the_layout(tmp_path, content, words):
 
 
 def test_a_head_is_no_backbone_and_a_backbone_no_head(tmp_path, capsys):
-    old = str(REPO / "tests/golden/checkpoint_v1.pth")
     published = tmp_path / "dinov2_vits14_voc2012_ms_head.pth"
     torch.save({"state_dict": {"decode_head.conv_seg.weight": torch.ones(2, 3)}}, published)
-    for path in (old, str(published)):
+    for path in (CHECKPOINT, published):
         with pytest.raises(InputError, match=r"holds a segmentation head .* run by --model FILE"):
-            load_backbone("dinov2_vitt14", 1, weights=path)
+            load_backbone("dinov2_vitt14", 1, weights=str(path))
     backbone = str(REPO / "weights/dinov2_vitt14.pth")
     picture = REPO / "docs/demo.jpg"
     said = fails(capsys, infer_image.main, "--input", picture, "--model", backbone)

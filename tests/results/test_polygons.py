@@ -1,7 +1,5 @@
 """Outlines of predicted classes, drawn again."""
 
-import time
-
 import cv2
 import numpy as np
 import pytest
@@ -70,17 +68,3 @@ def test_small_parts_are_counted_and_small_holes_are_filled():
 def test_a_line_keeps_its_area_when_it_is_simplified(shape):
     again, _ = drawn_again(np.ones(shape, np.uint8), Tracing(simplify=5, min_area=0))
     assert again.all()
-
-
-@pytest.mark.slow
-def test_a_film_s_frame_of_20_classes_is_traced_in_a_moment():
-    """In 30 to 45 ms."""
-    rng = np.random.default_rng(0)
-    noise = [cv2.GaussianBlur(rng.random((108, 192)), (0, 0), 6) for _ in range(20)]
-    mask = np.uint8(np.argmax(noise, axis=0)).repeat(10, axis=0).repeat(10, axis=1)
-    times = []
-    for _ in range(5):
-        start = time.process_time()
-        trace(mask, range(20), Tracing())
-        times.append(time.process_time() - start)
-    assert min(times) < 0.2

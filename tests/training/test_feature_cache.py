@@ -1,10 +1,10 @@
 """Cached features: those that training on images would compute, each of them computed once."""
 
 import os
-import shutil
 import signal
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,10 +24,9 @@ from losses import Criterion
 from model import HEADS, SegmentationModel
 from training import feature_cache, feature_room
 from training.feature_cache import cached_loaders, cached_valid_loader
-from training.feature_store import FileStore, TensorSpec
+from training.feature_store import FileStore
 from utils import InputError
 
-CPU = torch.device("cpu")
 RESIZE = Resize((28, 42))
 TRAIN, VALID = 6, 3  # pictures in data_dir
 SETTINGS = {"backbone": "stripes", "blocks": 2, "augment": "scale", "seed": 0}
@@ -40,21 +39,23 @@ def image_loaders(data_dir, augment=None, resize=RESIZE, batch=4, seed=0, worker
     return build_loaders(data, resize, augment, batch, workers, seed)[:2]
 
 
-class Counting(SegmentationModel):
-    """Counts the images that its backbone has seen; fails once there are more than `limit`."""
+def killed():
+    raise KeyboardInterrupt
 
-    def __init__(self, head="ms", limit=10**9, seconds=0.0):
+
+class Counting(SegmentationModel):
+    """Counts the images that its backbone has seen; calls `beyond` above `limit` of them."""
+
+    def __init__(self, head="ms", limit=10**9, beyond=killed):
         torch.manual_seed(0)
         super().__init__(StripeBackbone(), HEADS[head][0](8, 2))
-        self.limit = limit
-        self.seconds = seconds
+        self.limit, self.beyond = limit, beyond
         self.seen = 0
 
     def extract(self, images):
         self.seen += len(images)
-        time.sleep(self.seconds)
         if self.seen > self.limit:
-            raise KeyboardInterrupt
+            self.beyond()
         return super().extract(images)
 
 
@@ -113,16 +114,12 @@ def test_the_first_epochs_are_those_of_training_on_images(data_dir, in_tmp, name
             assert torch.equal(kept_targets, targets)
             epochs.append(kept)
     assert [len(kept) for kept in epochs] == [4, 2, 4, 2]
-    assert not torch.equal(epochs[0], epochs[2])
-
-
-def test_views_take_turns(data_dir, in_tmp):
-    pictures = cached(data_dir, 2)[0].dataset
-    for i in range(TRAIN):
-        first, second, third = (pictures[epoch * TRAIN + i] for epoch in (1, 2, 3))
-        assert torch.equal(first[0], third[0])
-        assert torch.equal(first[1], third[1])
-        assert not torch.equal(first[0], second[0])
+    first, second, third = (
+        torch.stack([train.dataset[epoch * TRAIN + i][0] for i in range(TRAIN)])
+        for epoch in (1, 2, 3)
+    )
+    assert torch.equal(first, third)  # views take turns
+    assert not torch.equal(first, second)
 
 
 @pytest.mark.parametrize("head", ["ms", "sharp", "mask"])
@@ -145,47 +142,16 @@ def test_validation_scores_are_exactly_those_without(data_dir, in_tmp, views, am
     assert valid.dataset[1][0].dtype == torch.float32
 
 
-def test_a_preview_is_made_of_features(data_dir, in_tmp):
-    model = Counting()
-    pictures = image_loaders(data_dir)[1].dataset
-    images, targets = preview_batch(pictures, 2)
-    kept, kept_targets = preview_batch(cached(data_dir, model=model)[1].dataset, 2)
-    torch.testing.assert_close(kept, model.extract(images))
-    assert all(torch.equal(a, b) for a, b in zip(kept_targets, targets, strict=True))
-
-
-def test_computing_features_draws_no_random_numbers(data_dir, in_tmp):
-    """A run that finds them stored, by another run at the same time say, trains as this one."""
-    model = Counting().eval()
-    state = torch.get_rng_state()
-    cached(data_dir, 2, model)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_an_epoch_may_begin_in_the_middle(data_dir, in_tmp):
-    train, _ = cached(data_dir, batch=1)
-    whole = list(train)
-    train.batch_sampler.start = 4
-    assert len(train) == 2
-    for (kept, _), (again, _) in zip(whole[4:], train, strict=True):
-        assert torch.equal(kept, again)
-
-
-def test_a_process_may_have_no_picture_of_a_batch(data_dir, in_tmp):
-    kept, targets = cached(data_dir)[0].dataset.__getitems__([])
-    assert kept.shape == (0, 8, 2, 3)
-    assert targets.shape == (0, 28, 42)
-
-
 # -- once only -------------------------------------------------------------------------------------
 
 
 def test_a_second_run_computes_nothing(data_dir, in_tmp, capsys):
-    first = cached(data_dir, 2)
-    assert "features: 15 pictures to compute, 0.0 GB in outputs/features/" in (
-        capsys.readouterr().out
-    )
-    model = Counting()
+    model, state = Counting().eval(), torch.get_rng_state()
+    first = cached(data_dir, 2, model)
+    assert torch.equal(torch.get_rng_state(), state)  # or the second run would train otherwise
+    said = capsys.readouterr().out
+    assert "features: 15 pictures to compute, 0.0 GB in outputs/features/" in said
+    model = Counting().eval()
     second = cached(data_dir, 2, model, batch=3)
     assert model.seen == 0
     assert "features: 2 views of 6 pictures found in outputs/features/" in capsys.readouterr().out
@@ -213,18 +179,7 @@ def test_the_minutes_are_told_after_one_picture(data_dir, in_tmp, capsys, monkey
 )
 def test_a_signal_stops_after_the_batch(data_dir, in_tmp, monkeypatch, room, done, words):
     set_room(monkeypatch, room, 10**9)
-    model = Counting()
-    extract = model.extract
-
-    seen = []
-
-    def signalled(images):
-        seen.extend(images)
-        if len(seen) == done:
-            signal.raise_signal(signal.SIGTERM)
-        return extract(images)
-
-    model.extract = signalled
+    model = Counting(limit=done - 1, beyond=lambda: signal.raise_signal(signal.SIGTERM))
     line = f"stopped after the features of {done} of 9 pictures, .*{words}; continue with the same"
     with pytest.raises(Stopped, match=line) as stop:
         cached(data_dir, model=model, batch=4)
@@ -241,31 +196,6 @@ def test_a_run_that_was_killed_is_resumed(data_dir, in_tmp, limit, kept):
     assert computed(data_dir, 2) == 0
 
 
-def other_weights(_):
-    model = Counting()
-    torch.nn.init.ones_(model.backbone.proj.weight)
-    return {"model": model}
-
-
-def later_mask(data_dir):
-    path = data_dir / "train_masks" / "2.png"
-    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
-    return {}
-
-
-def longer_image(data_dir):
-    path = data_dir / "valid_images" / "1.png"
-    changed = path.stat().st_mtime_ns
-    path.write_bytes(path.read_bytes() + b"\0")
-    os.utime(path, ns=(0, changed))
-    return {}
-
-
-def moved(data_dir):
-    shutil.copytree(data_dir, data_dir.with_name("copy"), copy_function=shutil.copy2)
-    return {"data_dir": data_dir.with_name("copy")}
-
-
 def of_input(**fields):
     return Resize(RESIZE.image_size, input_format=InputFormat(**fields))
 
@@ -273,26 +203,29 @@ def of_input(**fields):
 @pytest.mark.parametrize(
     "change",
     [
-        other_weights,
-        later_mask,
-        longer_image,
-        moved,
-        lambda _: {"settings": {"backbone": "other"}},
-        lambda _: {"settings": {"blocks": 1}},
-        lambda _: {"settings": {"augment": "articles"}},
-        lambda _: {"settings": {"seed": 1}},
-        lambda _: {"resize": Resize((28, 28))},
-        lambda _: {"resize": Resize(RESIZE.image_size, keep_ratio=True)},
-        lambda _: {"resize": of_input(mean=(0.4, 0.5, 0.6))},
-        lambda _: {"resize": of_input(std=(0.4, 0.5, 0.6))},
-        lambda _: {"resize": of_input(patch_size=7)},  # which the padding depends on
-        lambda _: {"amp": torch.bfloat16},
+        {"settings": {"backbone": "other"}},
+        {"settings": {"seed": 1}},
+        {"resize": Resize((28, 28))},
+        {"resize": Resize(RESIZE.image_size, keep_ratio=True)},
+        {"resize": of_input(mean=(0.4, 0.5, 0.6))},
+        {"resize": of_input(std=(0.4, 0.5, 0.6))},
+        {"resize": of_input(patch_size=7)},  # which the padding depends on
+        {"amp": torch.bfloat16},
     ],
 )
 def test_anything_changed_is_computed_anew(data_dir, in_tmp, change):
+    """Files that changed are those of a job's record."""
     cached(data_dir)
-    cached(**{"data_dir": data_dir} | change(data_dir))
+    cached(data_dir, **change)
     assert len(list(Path("outputs/features").iterdir())) == 2
+
+
+def test_features_of_other_weights_are_computed_anew(data_dir, in_tmp):
+    cached(data_dir)
+    model = Counting()
+    torch.nn.init.ones_(model.backbone.proj.weight)
+    cached(data_dir, model=model)
+    assert model.seen == TRAIN + VALID
 
 
 def test_masks_that_are_read_differently_are_computed_anew(data_dir, in_tmp):
@@ -343,17 +276,6 @@ def test_damaged_files_are_computed_again(data_dir, in_tmp, name, damage):
     assert_same_records(expected, all_records(loaders))
 
 
-def test_a_record_counts_once_it_is_written(tmp_path):
-    store = FileStore(tmp_path, "x", [TensorSpec((100,), torch.float32)], 3)
-    store.prepare()
-    assert store.missing() == [0, 1, 2]
-    values = torch.randn(2, 100)
-    store.write([0, 2], [values])
-    store.prepare()  # another run of the same settings starts meanwhile
-    assert store.missing() == [1]
-    assert torch.equal(store.read([2, 0])[0], values.flip(0))
-
-
 def test_features_deleted_while_in_use_are_one_line(data_dir, in_tmp):
     train, _ = cached(data_dir)
     os.truncate(next(Path("outputs/features").glob("*/train1.bin")), 5000)
@@ -393,14 +315,10 @@ def test_without_room_on_disk_and_in_memory_it_is_told(data_dir, in_tmp, monkeyp
         with pytest.raises(InputError, match=r"--cache-features 3 needs .*; pass a smaller number"):
             cached(data_dir, 3)
     assert not Path("outputs/features").exists()
-
-
-def test_what_is_on_the_disk_needs_no_room(data_dir, in_tmp, monkeypatch):
+    set_room(monkeypatch, 10**9, 0)
     cached(data_dir, 2)
     set_room(monkeypatch, 0, 0)
-    assert computed(data_dir, 2) == 0
-    with pytest.raises(InputError, match="pass a smaller number"):
-        cached(data_dir, 3)
+    assert computed(data_dir, 2) == 0  # what is on the disk needs no room
 
 
 def test_a_full_disk_leaves_the_memory(data_dir, in_tmp, monkeypatch, capsys):
@@ -452,7 +370,8 @@ def work(number, data_dir, folder):
     os.chdir(folder)
     address = f"file://{folder}/meeting"
     torch.distributed.init_process_group("gloo", address, world_size=2, rank=number)
-    model = Counting(seconds=0.2 * number)  # the first waits for what the second computes
+    slow = partial(time.sleep, 0.2 * number)  # the first waits for what the second computes
+    model = Counting(limit=0, beyond=slow)
     train, valid = cached(data_dir, 2, model, batch=2)
     train, valid = list(train), list(valid)
     in_memory = cached_valid_loader(Counting(), image_loaders(data_dir, batch=2)[1])

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("KILLS", "4"))
 EVERY_STEP = ["--save-every", "0.00001"]
+STEP = "training.optimizers.ScheduledOptimizer.step"
 TINY = ["--backbone", "dinov2_vitt14", "--weights", "none", "--imgsz", "56"]
 # With all that has a state: warm-up, milestones, gradients of several batches, a clipped norm.
 RECIPE = (
@@ -85,19 +86,19 @@ def assert_same_results(a, b):
             assert (a / name).read_bytes() == (b / name).read_bytes(), name
 
 
-def assert_nothing_left(forks, pid):
-    assert not list(forks.folder.rglob("*.part"))
-    # Workers look every 5 seconds whether their parent lives.
-    wait_until(lambda: not members(pid), lambda: "workers are left")
-
-
-def members(group):
-    """Living processes of a group."""
+def is_gone(group):
+    """Whether no process of a group lives."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
-        return False
-    return True
+        return True
+    return False
+
+
+def assert_nothing_left(forks, pid):
+    assert not list(forks.folder.rglob("*.part"))
+    # Workers look every 5 seconds whether their parent lives.
+    wait_until(lambda: is_gone(pid), lambda: "workers are left")
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def assert_goes_on(forks, command, name, whole):
     assert_same_results(whole, forks.folder / "outputs" / name)
 
 
-def fails(forks, *argv, setup="", pid=None):
+def fails(forks, *argv, setup=""):
     """The one line that a process of ours ends with."""
     code, output = forks.run(*argv, setup=setup)
     assert code == 1, output
@@ -139,7 +140,7 @@ from training import optimizers
 step = optimizers.ScheduledOptimizer.step
 def drawing(optimizer):
     step(optimizer)
-    optimizer.lately = random.gauss(0, 1), numpy.random.rand(), torch.rand(1)
+    optimizer.lately = random.gauss(0, 1), numpy.random.normal(), torch.rand(1)
 optimizers.ScheduledOptimizer.step = drawing
 """
 
@@ -188,54 +189,33 @@ def test_a_signal_finishes_the_step_and_saves(forks, command, whole, number, cod
     assert_goes_on(forks, command, name, whole)
 
 
-SIGNAL_IN_VALIDATION = """
-import os, train
-evaluate = train.evaluate
-def signalled(*args):
-    os.kill(os.getpid(), 15)
-    return evaluate(*args)
-train.evaluate = signalled
-"""
-
-
-def test_a_signal_during_validation(forks, command, whole):
-    code, output = forks.run(*command("valid"), setup=SIGNAL_IN_VALIDATION)
+@pytest.mark.parametrize(
+    ("place", "done"),
+    [
+        ("train.evaluate", "0 epochs and 6 batches"),
+        ("training.checkpointer.Checkpointer.__exit__", "3 epochs and 0 batches"),
+    ],
+    ids=["validation", "end"],
+)
+def test_a_signal_outside_of_the_steps(forks, command, whole, request, place, done):
+    name = request.node.callspec.id
+    code, output = forks.run(*command(name), setup=f"at_call({place!r}, 1, interrupt(15))")
     assert code == 143, output
-    assert "stopped after 0 epochs and 6 batches" in said(output)[-1]
-    assert_goes_on(forks, command, "valid", whole)
-
-
-SIGNAL_AT_THE_END = """
-import os, train
-draw = train.RunFolder.draw_curves
-def signalled(run):
-    if len(run.history) == 3 and not signalled.sent:
-        signalled.sent = True
-        os.kill(os.getpid(), 15)
-    draw(run)
-signalled.sent = False
-train.RunFolder.draw_curves = signalled
-"""
-
-
-def test_a_signal_after_the_last_epoch(forks, command, whole):
-    code, output = forks.run(*command("end"), setup=SIGNAL_AT_THE_END)
-    assert code == 143, output
-    assert "stopped after 3 epochs and 0 batches" in said(output)[-1]
-    assert_goes_on(forks, command, "end", whole)
+    assert f"stopped after {done}" in said(output)[-1]
+    assert_goes_on(forks, command, name, whole)
 
 
 def test_a_second_signal_ends_at_once(forks, command):
     slow = (
         "import time\n"
-        "from training import optimizers\n"
-        f"optimizers.ScheduledOptimizer.step = lambda self: time.sleep({LIMIT})"
+        "from common import signals\n"
+        "signals.SECONDS_BETWEEN = 0.0  # what comes sooner is torchrun's echo of the first one\n"
+        f"at_call({STEP!r}, 1, lambda *_: time.sleep({LIMIT}))"
     )
     pid = forks.start(*command("second", "--workers", "2"), setup=slow)
     forks.wait_for_epochs(1)
     os.killpg(pid, signal.SIGINT)
     forks.wait_for(lambda output: "once more to stop at once" in output)
-    time.sleep(0.6)  # what comes sooner is torchrun's echo of the first one
     os.killpg(pid, signal.SIGINT)
     code, output = forks.end()
     assert code == 128 + signal.SIGINT
@@ -244,8 +224,7 @@ def test_a_second_signal_ends_at_once(forks, command):
 
 
 def test_ctrl_c_before_training(forks, command):
-    setup = "import os, train\ntrain.load_data = lambda splits: os.kill(os.getpid(), 2)"
-    code, output = forks.run(*command("early"), setup=setup)
+    code, output = forks.run(*command("early"), setup="at_call('train.load_data', 1, interrupt(2))")
     assert (code, said(output)[-1]) == (130, "interrupted")
 
 
@@ -309,38 +288,30 @@ def test_workers_and_deterministic_algorithms_change_nothing(forks, command, who
 
 
 LOSS_NOT_FINITE = """
-import engine
-add = engine.EpochTotals.add_loss
-def broken(totals, loss, samples):
-    broken.calls += 1
-    add(totals, loss * (float("inf") if broken.calls == 15 else 1.0), samples)
-broken.calls = 0
-engine.EpochTotals.add_loss = broken
+at_call("engine.EpochTotals.add_loss", 15, lambda _, loss, count: loss.data.fill_(float("inf")))
 """
-WEIGHTS_NOT_FINITE = """
-from training import optimizers
-step = optimizers.ScheduledOptimizer.step
-def broken(optimizer):
-    step(optimizer)
-    broken.calls += 1
-    if broken.calls == 9:
-        optimizer.optimizer.param_groups[0]["params"][0].data.fill_(float("nan"))
-broken.calls = 0
-optimizers.ScheduledOptimizer.step = broken
+WEIGHTS_NOT_FINITE = f"""
+def break_weights(step):
+    step.optimizer.param_groups[0]["params"][0].data.fill_(float("nan"))
+at_call({STEP!r}, 9, break_weights)
 """
 
 
-def test_a_loss_that_is_not_finite(forks, command, data_dir):
+def test_a_loss_that_is_not_finite(forks, command):
     message = fails(forks, *command("inf", *EVERY_STEP), setup=LOSS_NOT_FINITE)
     assert "epoch 3: the loss became inf in step 3; train again with a lower --lr" in message
     assert message.endswith("outputs/inf/last.pth is intact.")
     assert last_epoch(forks, "inf") == 2
 
 
-@pytest.mark.parametrize("more", [EVERY_STEP, []])
-def test_weights_that_are_not_finite_are_never_saved(forks, command, more):
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [(EVERY_STEP, "head.bn.weight is no longer finite"), ([], "the validation loss became nan")],
+    ids=["every step", "every epoch"],
+)
+def test_weights_that_are_not_finite_are_never_saved(forks, command, more, words):
     message = fails(forks, *command("nan", *more), setup=WEIGHTS_NOT_FINITE)
-    assert "epoch 3: " in message
+    assert f"epoch 3: {words}" in message
     assert "train again with a lower --lr" in message
     for name in ("last", "best_model_iou", "best_model_loss"):
         content = torch.load(forks.folder / f"outputs/nan/{name}.pth", weights_only=True)
@@ -366,26 +337,14 @@ def test_a_worker_that_the_system_kills(forks, command):
     assert "try fewer --workers or a smaller --batch. Nothing was saved yet." in message
 
 
-PICTURE_BREAKS = """
-from training import run_folder
-from pathlib import Path
-record = run_folder.RunFolder.add_epoch
-def breaking(run, *args):
-    record(run, *args)
-    if len(run.history) == 2:
-        {}
-run_folder.RunFolder.add_epoch = breaking
-"""
-
-
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_picture_that_breaks_in_the_third_epoch(forks, command, whole, data_dir, workers):
     picture = data_dir / "train_images/2.png"
     aside = shutil.copy2(picture, data_dir / "aside.png")
     broken = f"Path({str(picture)!r})." + ("write_bytes(b'?')" if workers else "unlink()")
+    setup = f"from pathlib import Path\nat_call('train.train_one_epoch', 3, lambda *_: {broken})"
     name = f"picture{workers}"
-    argv = command(name, "--workers", workers)
-    message = fails(forks, *argv, setup=PICTURE_BREAKS.format(broken))
+    message = fails(forks, *command(name, "--workers", workers), setup=setup)
     assert message.startswith(f"error: epoch 3: {picture}: ")
     assert "last.pth is intact; --resume continues from there with the same" in message
     shutil.copy2(aside, picture)
@@ -394,8 +353,12 @@ def test_a_picture_that_breaks_in_the_third_epoch(forks, command, whole, data_di
 
 def test_a_full_disk(forks, command, whole):
     """last.pth is longer than the other files: a limit between their lengths stands in."""
-    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))"
-    message = fails(forks, *command("full"), setup=PICTURE_BREAKS.format(full))
+    full = (
+        "from resource import RLIMIT_FSIZE, setrlimit\n"
+        "limit = lambda *_: setrlimit(RLIMIT_FSIZE, (50_000, 50_000))\n"
+        "at_call('train.RunFolder.write_preview', 2, limit)"
+    )
+    message = fails(forks, *command("full"), setup=full)
     assert "epoch 2: outputs/full/last.pth: cannot write (File too large)" in message
     assert last_epoch(forks, "full") == 1
     assert_goes_on(forks, command, "full", whole)
@@ -403,9 +366,9 @@ def test_a_full_disk(forks, command, whole):
 
 def test_memory_that_does_not_suffice(forks, command):
     out = (
-        "import torch, train\n"
+        "import torch\n"
         "def fails(*args): raise torch.OutOfMemoryError('CUDA out of memory. Tried')\n"
-        "train.train_one_epoch = fails"
+        "at_call('train.train_one_epoch', 1, fails)"
     )
     message = fails(forks, *command("memory", "--batch", "4"), setup=out)
     assert "epoch 1: out of memory; --batch 4 --imgsz 56 56 is too large here: train" in message
@@ -418,7 +381,7 @@ def test_two_runs_at_once_share_data_and_features(forks, command):
     assert forks.run(*command("alone", *cached))[0] == 0
     shutil.rmtree(forks.folder / "outputs/features")
     shutil.rmtree(forks.folder / "outputs/dataset_scans")
-    other = Forks(forks.folder, "other.txt")
+    other = Forks(forks.folder, "other")
     try:
         other.start(*command("at_once", *cached))
         code, output = forks.run(*command("at_once_too", *cached))

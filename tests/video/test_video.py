@@ -2,16 +2,15 @@
 
 import itertools
 import os
-import signal
 import struct
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import cv2
 import numpy as np
 import pytest
+from helpers.basics import shared_data
 from helpers.videos import (
     FPS,
     HEIGHT,
@@ -30,12 +29,9 @@ from utils import InputError, remove_leftovers
 from video import codecs
 from video import reader as reader_module
 from video import writer as writer_module
-from video.mp4 import move_index_to_front
 from video.reader import VideoReader
 from video.times import FrameTimes
 from video.writer import VideoWriter
-
-VTEST = Path(__file__).resolve().parents[2] / "shared/data/videos/vtest.avi"
 
 RED, GREY = [200, 30, 30], [128, 128, 128]
 
@@ -107,19 +103,6 @@ def test_the_output_is_what_browsers_play(tmp_path):
     assert names.index(b"moov") < names.index(b"mdat")
 
 
-def test_variable_frame_rate(tmp_path, capsys):
-    ticks = [0, 40, 41, 300, 333, 334, 1000, 1500, 1501, 2007]
-    source = make_video(tmp_path / "in.mp4", grey_frames(10), ticks=ticks)
-    transcode(source, tmp_path / "out.mp4")
-    images, times = read(tmp_path / "out.mp4")
-    assert capsys.readouterr().err == ""
-    assert times == [Fraction(t, 1000) for t in ticks]
-    with av.open(str(tmp_path / "out.mp4")) as container:
-        stream = container.streams.video[0]
-        assert float(stream.duration * stream.time_base) == pytest.approx(2.107, abs=0.1)
-    assert levels(images) == pytest.approx([grey_level(i) for i in range(10)], abs=2)
-
-
 def test_the_last_frame_lasts_as_long_as_it_should(tmp_path):
     path = tmp_path / "out.mp4"
     with VideoWriter(path, fps=FPS) as writer:
@@ -184,13 +167,6 @@ def test_odd_size_gets_its_last_row_and_column_again(tmp_path):
     assert images[3].shape == (28, 34, 3)
     assert images[3][27, 5].tolist() == pytest.approx(frames[3][26, 5].tolist(), abs=4)
     assert images[3][5, 33].tolist() == pytest.approx(RED, abs=8)
-
-
-def test_ten_bits(tmp_path):
-    source = make_video(tmp_path / "in.mkv", grey_frames(8), "ffv1", pix_fmt="yuv420p10le")
-    transcode(source, tmp_path / "out.mp4")
-    for path in (source, tmp_path / "out.mp4"):
-        assert levels(read(path)[0]) == pytest.approx([grey_level(i) for i in range(8)], abs=2)
 
 
 @pytest.mark.parametrize("height", [HEIGHT, 720])
@@ -321,17 +297,6 @@ def test_live_time_begins_with_the_first_frame(tmp_path, monkeypatch):
         assert not reader.has_audio
 
 
-def test_numbers_of_a_video(tmp_path):
-    source = make_video(tmp_path / "in.mp4", grey_frames(12), sound="aac")
-    with VideoReader(source) as reader:
-        assert (reader.width, reader.height, reader.fps) == (WIDTH, HEIGHT, FPS)
-        assert (reader.num_frames, reader.has_audio, reader.finished) == (12, True, False)
-        assert [f.duration for f in reader] == [Fraction(1, 10)] * 12
-        assert reader.finished
-    with VideoReader(make_video(tmp_path / "in.mkv", grey_frames(12))) as reader:
-        assert (reader.num_frames, reader.has_audio) == (12, False)
-
-
 def test_pixels_that_are_not_square_stay_so(tmp_path):
     source = tmp_path / "in.mp4"
     with VideoWriter(source, fps=FPS) as writer:
@@ -377,20 +342,16 @@ def test_damaged_packets_are_skipped(tmp_path, capsys):
     assert "1 damaged packets" in capsys.readouterr().err
 
 
-def only_sound(path: Path) -> None:
-    with av.open(str(path), "w", format="mp4") as output:
-        stream = output.add_stream("aac", rate=48000, layout="stereo")
+def only_sound(path: Path, codec: str = "aac", **container) -> None:
+    with av.open(str(path), "w", **({"format": "mp4"} | container)) as output:
+        stream = output.add_stream(codec, rate=48000, layout="stereo")
         for frame in hum(Fraction(1, 2)):
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
 
 
 def sound_with_a_cover(path: Path) -> None:
-    with av.open(str(path), "w", format="mp3", container_options={"write_xing": "0"}) as output:
-        stream = output.add_stream("mp3", rate=48000, layout="stereo")
-        for frame in hum(Fraction(1, 2)):
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
+    only_sound(path, "mp3", format="mp3", container_options={"write_xing": "0"})
     _, png = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))
     cover = b"\0image/png\0\3\0" + png.tobytes()  # encoding, type, front cover, no description
     frame = b"APIC" + struct.pack(">IH", len(cover), 0) + cover
@@ -453,26 +414,6 @@ def test_ctrl_c_keeps_what_was_done(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
 
 
-def test_ctrl_c_between_encoder_and_file_loses_no_packet(tmp_path):
-    frames, packets = noise_frames(2), itertools.count()
-    with pytest.raises(KeyboardInterrupt), VideoWriter(tmp_path / "out.mp4", fps=FPS) as writer:
-        writer.write(frames[0])
-        encoder = writer._stream.codec_context
-
-        def encode(frame):
-            for packet in encoder.encode_lazy(frame):
-                if next(packets) == 5:
-                    signal.raise_signal(signal.SIGINT)
-                yield packet
-
-        writer._stream = SimpleNamespace(codec_context=SimpleNamespace(encode_lazy=encode))
-        for image in (frames * 100)[1:]:
-            writer.write(image)
-    _, times = read(tmp_path / "out.mp4")
-    assert len(times) > 6
-    assert times == [Fraction(i, 10) for i in range(len(times))]
-
-
 @pytest.mark.parametrize("count", [0, 1, 8])
 def test_an_exception_leaves_the_folder_as_it_was(tmp_path, tmp_path_factory, count):
     (tmp_path / "out.mp4").write_bytes(b"older")
@@ -480,22 +421,6 @@ def test_an_exception_leaves_the_folder_as_it_was(tmp_path, tmp_path_factory, co
     with pytest.raises(ZeroDivisionError):
         transcode(source, tmp_path / "out.mp4", stop=(count, ZeroDivisionError))
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"older"]
-
-
-def test_no_frames_no_file(tmp_path):
-    with VideoWriter(tmp_path / "out.mp4", fps=FPS):
-        pass
-    assert not list(tmp_path.iterdir())
-
-
-def test_the_older_file_goes_when_the_new_one_is_whole(tmp_path):
-    path = tmp_path / "out.mp4"
-    path.write_bytes(b"older")
-    with VideoWriter(path, fps=FPS) as writer:
-        for image in grey_frames(3):
-            writer.write(image)
-        assert path.read_bytes() == b"older"
-    assert len(read(path)[0]) == 3
 
 
 def test_places_that_cannot_be_written(tmp_path):
@@ -542,13 +467,6 @@ def test_a_full_disk_keeps_the_whole_groups(tmp_path, tmp_path_factory, monkeypa
         times = read(tmp_path / "out.mp4")[1]
         assert len(times) in (kept, kept + 1)
         assert times == [Fraction(i, 10) for i in range(len(times))]
-
-
-@pytest.mark.parametrize("lacking", [1, 1000, 50_000])  # bytes
-def test_a_copy_that_lacks_room_is_never_taken_for_whole(tmp_path, lacking):
-    size = write_noise(tmp_path / "out.mp4")
-    with files_of_at_most(size - lacking), pytest.raises(OSError, match="too large"):
-        move_index_to_front(tmp_path / "out.mp4", tmp_path / "copy.mp4", {})
 
 
 def test_without_room_for_a_copy_the_index_stays_at_the_end(tmp_path, monkeypatch):
@@ -649,8 +567,7 @@ def test_names_that_are_not_utf8(tmp_path):
     assert writer_module.origin_of(tmp_path / "out.mp4").startswith("made of caf\\udce9.mp4, ")
 
 
-@pytest.mark.skipif(not VTEST.exists(), reason=f"no {VTEST.name} in ../shared/data/videos")
 def test_vtest_avi():
-    with VideoReader(VTEST) as reader:
+    with VideoReader(shared_data("videos/vtest.avi")) as reader:
         assert (reader.width, reader.height, reader.fps) == (480, 360, 10)
         assert [f.time for f in reader] == [Fraction(i, 10) for i in range(795)]

@@ -10,6 +10,7 @@ from helpers.browser import Browser, chromium, find_chromium
 from helpers.page_folders import EVIL, dataset_page, inference_page, run_page, video_page, write
 
 from data.labels.classes import Classes
+from results.pages.html import Page
 
 pytestmark = pytest.mark.browser
 
@@ -40,6 +41,11 @@ def differ(one: np.ndarray, other: np.ndarray) -> float:
     return float((np.abs(one.astype(int) - other).max(axis=2) > 24).mean())
 
 
+def show(browser: Browser, page: Page) -> None:
+    write(page)
+    browser.open(page.path)
+
+
 def shot(browser: Browser, selector: str = ".tile .frame") -> np.ndarray:
     """An element, once its pictures are drawn."""
     time.sleep(0.05)
@@ -48,9 +54,7 @@ def shot(browser: Browser, selector: str = ".tile .frame") -> np.ndarray:
 
 
 def test_gallery(browser, tmp_path):
-    page = inference_page(tmp_path / "gallery")
-    write(page)
-    browser.open(page.path)
+    show(browser, inference_page(tmp_path / "gallery"))
     browser.until(f"{IS_PAINTED} === 5")
     assert browser.run("document.querySelectorAll('img[src=x]').length") == 0
     overlay = shot(browser)
@@ -78,9 +82,7 @@ def test_gallery(browser, tmp_path):
 
 
 def test_viewer_by_keyboard(browser, tmp_path):
-    page = inference_page(tmp_path / "gallery")
-    write(page)
-    browser.open(page.path)
+    show(browser, inference_page(tmp_path / "gallery"))
     browser.run("document.querySelector('.tile').focus()")
     browser.press("Enter")
     browser.until("document.querySelector('dialog').open")
@@ -101,9 +103,7 @@ def test_viewer_by_keyboard(browser, tmp_path):
 
 
 def test_sorting_and_filters(browser, tmp_path):
-    page = inference_page(tmp_path / "gallery", 12)
-    write(page)
-    browser.open(page.path)
+    show(browser, inference_page(tmp_path / "gallery", 12))
     names = "[...document.querySelectorAll('.tile b')].map((name) => name.textContent)"
     assert browser.run(names)[0] == f"sub/{EVIL}"
     browser.run("{const s = document.querySelector('select'); s.value = 1; s.onchange()}")
@@ -113,9 +113,7 @@ def test_sorting_and_filters(browser, tmp_path):
 
 
 def test_run(browser, tmp_path):
-    page = run_page(tmp_path / "run")
-    write(page)
-    browser.open(page.path)
+    show(browser, run_page(tmp_path / "run"))
     output = "document.querySelector('.chart output').textContent"
     assert browser.run(output).startswith("epoch 3")
     box = json.loads(
@@ -136,9 +134,7 @@ def test_run(browser, tmp_path):
 
 
 def test_video(browser, tmp_path):
-    page = video_page(tmp_path / "video")
-    write(page)
-    browser.open(page.path)
+    show(browser, video_page(tmp_path / "video"))
     if not browser.run(
         "document.querySelector('video').canPlayType('video/mp4; codecs=avc1.42E01E')"
     ):
@@ -159,9 +155,7 @@ def test_video(browser, tmp_path):
 
 
 def test_dataset(browser, tmp_path):
-    page = dataset_page(tmp_path / "report", tmp_path / "data")
-    write(page)
-    browser.open(page.path)
+    show(browser, dataset_page(tmp_path / "report", tmp_path / "data"))
     browser.run("document.querySelector('#pictures').scrollIntoView()")
     browser.until(f"{IS_PAINTED} === 3")
     assert "Stops training" in browser.run("document.querySelector('.problems').textContent")
@@ -177,9 +171,8 @@ def test_long_names_do_not_widen_a_page_beyond_a_phone(browser, tmp_path, monkey
     monkeypatch.setattr(page_folders, "CLASSES", Classes(("a" * 200, "b" * 200, "c"), colours))
     page = make(tmp_path / ("long" * 50))
     page._error = "d" * 200
-    write(page)
     browser.size(380, 700)
-    browser.open(page.path)
+    show(browser, page)
     browser.run("document.querySelector('.tile')?.click()")
     wide = "document.documentElement.scrollWidth, document.querySelector('.side')?.scrollWidth ?? 0"
     assert browser.run(f"Math.max({wide})") == 380
@@ -207,9 +200,7 @@ def test_shares_in_the_confusion_matrix_can_be_read(browser, tmp_path):
 
 
 def test_of_a_thousand_pictures_those_in_view_are_painted(browser, tmp_path):
-    page = inference_page(tmp_path / "many", 1000, (40, 30))
-    write(page)
-    browser.open(page.path)
+    show(browser, inference_page(tmp_path / "many", 1000, (40, 30)))
     browser.until("document.querySelectorAll('.tile').length === 1000")
     browser.run("scrollTo(0, document.body.scrollHeight)")
     browser.until(f"{IS_PAINTED} > 3")
