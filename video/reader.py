@@ -161,6 +161,8 @@ class VideoReader:
 
     def _report_losses(self) -> None:
         notes = [f"{self._num_damaged} damaged packets left out"] if self._num_damaged else []
+        if count := self._packets.num_passed_over:
+            notes.append(f"{count} damaged bytes passed over")
         lost = min(self._num_before_key, self._num_packets - self._num_decoded)
         if lost > 0 and not self.is_trimmed and not self.is_live:
             notes.append(f"the first {lost} pictures are lost, as their key frame is missing")
