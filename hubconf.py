@@ -154,7 +154,7 @@ def _own_modules():
 def segmenter(checkpoint: str = "outputs/best_model_iou.pth", device: str = "auto", **options):
     """A Predictor: `predict([picture])` gives the class ids of RGB pictures (H, W, 3) uint8.
 
-    checkpoint: a trained checkpoint, or a published head's name. device: "auto", a name or a torch.device.
+    checkpoint: a trained checkpoint, or a published head's name. device: "auto", or torch's.
     options: fields of predictor.PredictorOptions.
     """
     with _LOCK, _own_modules():

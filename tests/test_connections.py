@@ -156,6 +156,25 @@ def test_an_address_is_taken_by_input_alone(stub, in_tmp, capsys, flag):
     assert_no_secret(in_tmp, said)
 
 
+@pytest.mark.parametrize(("address", "words"), [
+    ("admin:S3cret@127.0.0.1:9/video?token=T0KEN", "127.0.0.1:9/video: no such file; an address"),
+    ("http//admin:S3cret@127.0.0.1:9/video?token=T0KEN", "127.0.0.1:9/video: no such file"),
+    ("RTSP://admin:S3cret@127.0.0.1:9/video", "RTSP://127.0.0.1:9/video cannot be opened"),
+])  # fmt: skip
+def test_an_address_that_is_not_typed_right(stub, in_tmp, capsys, address, words):
+    message = fails(capsys, infer_video.main, "--input", address)
+    assert words in message
+    assert "Protocol not found" not in message
+    assert_no_secret(in_tmp, message)
+
+
+def test_a_film_that_needs_to_be_downloaded_first_is_told(stub, in_tmp, capsys):
+    data = make_video(in_tmp / "in.mp4", noise_frames(100)).read_bytes()  # its index at the end
+    with film_server(data) as host:  # which gives it from the beginning alone
+        message = fails(capsys, infer_video.main, "--input", f"http://{host}/in.mp4")
+    assert "download it and give the file" in message
+
+
 @pytest.mark.parametrize(("address", "name"), [
     ("rtsp://admin:p@ss/w0rd@host/path", "rtsp://host/path"),
     ("rtsp://admin:pa#ss@host:554/path", "rtsp://host:554/path"),

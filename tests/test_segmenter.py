@@ -16,7 +16,7 @@ def load(_):
     device = torch.device("cpu")
     return torch.hub.load(sys.argv[1], "segmenter", sys.argv[2], source="local", device=device)
 with ThreadPoolExecutor(4) as pool:
-    print({other.predict([picture])[0].labels.sum() for other in pool.map(load, range(4))})
+    print({int(other.predict([picture])[0].labels.sum()) for other in pool.map(load, range(4))})
 assert sys.modules["utils"] is utils
 import networks.own
 """

@@ -32,9 +32,13 @@ def open_source(source: str) -> InputContainer:
         pattern, options["format"] = WEBCAMS[sys.platform]
         name, remedy = pattern.format(source), "check that this webcam is plugged in and free"
     elif "://" in source:
-        name, options["timeout"] = source, (OPENING, SILENCE)
+        protocol, rest = source.split("://", 1)
+        name, options["timeout"] = f"{protocol.lower()}://{rest}", (OPENING, SILENCE)
         remedy = "check the address, and that something answers there"
     elif not os.path.isfile(source):
+        if "@" in source and not os.path.exists(source):
+            place = public_name(f"://{source}")[3:]
+            raise InputError(f"{place}: no such file; an address begins as rtsp:// or http://")
         found = "is a pipe or a device, which cannot be read twice"
         if os.path.isdir(source) or not os.path.exists(source):
             found = "is a folder" if os.path.isdir(source) else "does not exist"
