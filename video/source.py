@@ -165,10 +165,11 @@ class Packets:
         try:
             for packet in self._container.demux():
                 if is_dense and packet.size and packet.pos is not None:
-                    largest = max(largest, packet.size, MAX_HEADERS)
+                    size = packet.size + sum(extra.data_size for extra in packet.iter_sidedata())
+                    largest = max(largest, size, MAX_HEADERS)
                     hole = packet.pos - (end or packet.pos)
                     self.num_passed_over += hole if hole > 2 * largest else 0
-                    end = packet.pos + packet.size
+                    end = packet.pos + size
                 if packet.size and packet.stream.index == self._stream.index:
                     yield packet
         except av.error.ExitError:

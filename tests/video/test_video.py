@@ -367,8 +367,11 @@ def test_truncated_file_gives_what_it_has_and_says_so(tmp_path, capsys, name):
 
 @pytest.mark.parametrize("name", ["in.mkv", "in.webm", "in.flv"])
 def test_bytes_between_packets_that_are_passed_over_are_told(tmp_path, capsys, name):
-    codec, sound = ("libvpx", "libopus") if name == "in.webm" else ("libx264", "aac")
-    source = make_video(tmp_path / name, noise_frames(40), codec, gop=5, sound=sound)
+    codec, sound = ("libvpx-vp9", "libopus") if name == "in.webm" else ("libx264", "aac")
+    layout = "yuva420p" if name == "in.webm" else "yuv420p"  # alpha lies beside the packets' data
+    source = make_video(
+        tmp_path / name, noise_frames(40), codec, pix_fmt=layout, gop=5, sound=sound
+    )
     assert len(read(source)[0]) == 40
     assert capsys.readouterr().err == ""
     data = bytearray(source.read_bytes())
