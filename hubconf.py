@@ -15,6 +15,7 @@ from contextlib import contextmanager as _contextmanager
 from importlib import import_module as _import_module
 from importlib import util as _util
 from pathlib import Path as _Path
+from threading import RLock as _RLock
 
 import torch as _torch
 
@@ -123,6 +124,9 @@ for _size, (_width, _depth, _heads, _data) in _WEB_DINO.items():
 
 # A trained model, ready to run.
 
+# One for all threads: torch.hub makes a new module of this file for each load.
+_LOCK = vars(_vit).setdefault("_lock", _RLock())
+
 
 @_contextmanager
 def _own_modules():
@@ -150,11 +154,11 @@ def _own_modules():
 def segmenter(checkpoint: str = "outputs/best_model_iou.pth", device: str = "auto", **options):
     """A Predictor: `predict([picture])` gives the class ids of RGB pictures (H, W, 3) uint8.
 
-    checkpoint: a trained checkpoint, or a published head's name. device: "auto" or a name.
+    checkpoint: a trained checkpoint, or a published head's name. device: "auto", or torch's.
     options: fields of predictor.PredictorOptions.
     """
-    with _own_modules():
+    with _LOCK, _own_modules():
         from predictor import PredictorOptions, load_predictor
         from utils import select_device
 
-        return load_predictor(checkpoint, select_device(device), PredictorOptions(**options))
+        return load_predictor(checkpoint, select_device(str(device)), PredictorOptions(**options))

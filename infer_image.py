@@ -166,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             annotations.finish(names.values() if todo else (), args.zip)
             if distributed.is_main():
                 failures = [problems[path] for path in todo if path in problems]
-                failures += write_contact_sheet(folder, table, names)
+                failures += write_contact_sheet(folder, table)
         num_done = len(todo) - len(problems)
         print(f"{num_done} of {len(names)} pictures segmented, results in {folder}")
         if len(todo) < len(names):

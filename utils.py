@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from glob import escape
+from hashlib import sha256
 from pathlib import Path, PureWindowsPath
 from typing import TypeVar
 
@@ -218,6 +219,20 @@ def write_atomically(path: Path, content: bytes, durable: bool = False) -> None:
 def printable(path: Path | str) -> str:
     """The path as text that UTF-8 can encode; bytes of a name that are not UTF-8 are escaped."""
     return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def result_name(name: str, room: int) -> str:
+    """A source's name as results bear it: one that lists, tables and archives can hold.
+
+    Line breaks, bytes that are no UTF-8 and spaces at the ends become underscores. What is too long
+    to leave `room` bytes for an ending is cut, with a hash at its end, so that two stay two.
+    """
+    name = re.sub(r"^\s|\s$|[^\S ]|[\ud800-\udfff]", "_", name)
+    whole, most = name.encode(), MAX_NAME_BYTES - room
+    if len(whole) <= most:
+        return name
+    mark = f"_{sha256(whole).hexdigest()[:8]}"
+    return whole[: most - len(mark)].decode(errors="ignore") + mark
 
 
 def temporary_path(path: Path, suffix: str = "") -> Path:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -42,6 +43,10 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unknown flag {flags[0]}{question}")
         if unknown:
             self.error(f"unexpected {unknown[0]!r}: which flag does it belong to?")
+        for name, value in vars(parsed).items():
+            if name != "input" and re.match(r"\w[\w+.-]+:/", str(value)):
+                flag = f"--{name.replace('_', '-')}"
+                self.error(f"{flag}: {value} is an address; give a name or a path here")
         return parsed
 
     def parse_like(self, argv: Sequence[str] | None, own: Sequence[str]) -> argparse.Namespace:

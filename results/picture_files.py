@@ -38,7 +38,7 @@ from results.tables import (
     keep_names,
     picture_key,
 )
-from utils import InputError, printable, write_atomically
+from utils import InputError, result_name, write_atomically
 from video.source import is_film
 
 PICTURE_ENDINGS = {
@@ -49,6 +49,7 @@ PICTURE_ENDINGS = {
     "probabilities": "_probabilities.npz",
 }
 MAX_SIDE = 32_000  # pixels; a JPEG holds two such pictures side by side
+NAME_ROOM = len("_999_probabilities.npz")  # bytes after a picture's own name
 WILDCARDS = re.compile(r"[*?[]")
 SHEET_PICTURES = 60  # on the contact sheet
 CONTACT_SHEET = "contact_sheet.jpg"
@@ -120,9 +121,9 @@ def output_names(
     stems = Counter(_folded(below.with_suffix("")) for below in pictures.values())
     names, owners = {}, {name.casefold(): key for key, name in earlier.items()}
     for path, below in pictures.items():
-        key, plain = picture_key(path), below.with_suffix("")
-        long = below.with_name(below.name.replace(".", "_"))
-        usual = long if stems[_folded(plain)] > 1 else plain
+        key, bare = picture_key(path), below.with_suffix("")
+        plain, long = map(_named, (bare, below.with_name(below.name.replace(".", "_"))))
+        usual = long if stems[_folded(bare)] > 1 else plain
         for form in (plain, long):
             if re.fullmatch(re.escape(_folded(form)) + r"(_\d+)?", earlier.get(key, "").casefold()):
                 usual = form
@@ -135,12 +136,16 @@ def output_names(
     return names
 
 
+def _named(below: Path) -> Path:
+    return Path(*(result_name(part, NAME_ROOM) for part in below.parts))
+
+
 def _is_taken(target: Path) -> bool:
     return any(map(os.path.lexists, result_paths(target, PICTURE_ENDINGS).values()))
 
 
 def _folded(name: Path) -> str:
-    return printable(name.as_posix()).casefold()  # some file systems ignore case
+    return name.as_posix().casefold()  # some file systems ignore case
 
 
 def result_paths(target: Path, kinds: Iterable[str]) -> dict[str, Path]:
@@ -253,17 +258,14 @@ def save_prediction(
         write_atomically(paths["probabilities"], content.getvalue())
 
 
-def write_contact_sheet(folder: Path, table: ResultsTable, names: Mapping[Path, Path]) -> list[str]:
+def write_contact_sheet(folder: Path, table: ResultsTable) -> list[str]:
     """Draw the overlays of the table's first rows on one picture, if there are any.
-
-    names: see output_names; the table has those that are not UTF-8 with escapes.
 
     Returns the messages of errors: a sheet that cannot be written costs none of the results.
     """
     captions = {}
-    by_key = {picture_key(picture): name for picture, name in names.items()}
-    for key, row in table.rows.items():
-        path = result_paths(folder / by_key.get(key, row[1]), ["overlay"])["overlay"]
+    for row in table.rows.values():
+        path = result_paths(folder / row[1], ["overlay"])["overlay"]
         if len(captions) < SHEET_PICTURES and table.is_current(path, Path(row[0])):
             captions[path] = f"{float(row[4]):.2f}  {row[1]}"
     if captions:

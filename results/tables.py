@@ -60,7 +60,7 @@ def earlier_names(folder: Path) -> dict[str, str]:
 
 def keep_names(folder: Path, names: Mapping[Path, Path], earlier: Mapping[str, str]) -> None:
     """Write the names of this start beside those of earlier ones."""
-    ours = {picture_key(path): printable(name.as_posix()) for path, name in names.items()}
+    ours = {picture_key(path): name.as_posix() for path, name in names.items()}
     if not ours.items() <= earlier.items() or not (folder / NAMES).exists():
         text = json.dumps(dict(earlier) | ours, indent=0, sort_keys=True, ensure_ascii=False)
         write_atomically(folder / NAMES, text.encode())
@@ -133,7 +133,7 @@ class ResultsTable:
         height, width = prediction.labels.shape
         fractions = class_fractions(prediction.labels, self._num_classes)
         numbers = [f"{value:.6f}" for value in (prediction.confidence.mean(), *fractions)]
-        row = [printable(path), printable(name.as_posix()), str(width), str(height), *numbers]
+        row = [printable(path), name.as_posix(), str(width), str(height), *numbers]
         self.rows[picture_key(path)] = row
         try:  # appended in one piece: other processes append to the same file
             with self.path.open("a", newline="", encoding="utf-8") as file:

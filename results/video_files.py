@@ -1,6 +1,5 @@
 """Write the results of a segmented video, several films and a table, in one pass."""
 
-import os
 import re
 import time
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from data.labels.classes import Classes
 from inference.frames import MappedFrame
 from results.overlays import class_colours, overlay
 from results.tables import FrameTable, source_of
-from utils import MAX_NAME_BYTES, InputError, public_name
+from utils import InputError, public_name, result_name
 from video.reader import VideoReader
 from video.source import is_webcam
 from video.writer import VideoWriter, origin_of
@@ -26,15 +25,13 @@ VIDEO_ENDINGS = {
     "side-by-side": "_side_by_side.mp4",
     "csv": ".csv",
 }
-# Room for the longest ending, and for date, time and a number.
-MAX_STEM_BYTES = MAX_NAME_BYTES - len("_side_by_side.mp4") - len("_20260131_235959_99")
+NAME_ROOM = len("_20260131_235959_99_side_by_side.mp4")  # bytes after a source's own name
 
 
 def result_stem(source: str, is_live: bool = False) -> str:
     """A file name without extension for a file, a webcam's number or an address.
 
-    It is cut so that all results of the source fit a file system. A live source cannot be recorded
-    again: its name has date and time.
+    A live source cannot be recorded again: its name has date and time.
     """
     if is_webcam(source):
         stem = f"webcam_{source}"
@@ -43,8 +40,7 @@ def result_stem(source: str, is_live: bool = False) -> str:
         stem = re.sub(r"\W+", "_", address).strip("_") or "stream"
     else:
         stem = Path(source).stem
-    while len(os.fsencode(stem)) > MAX_STEM_BYTES:
-        stem = stem[:-1]
+    stem = result_name(stem, NAME_ROOM)
     return f"{stem}_{time.strftime('%Y%m%d_%H%M%S')}" if is_live else stem
 
 

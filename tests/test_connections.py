@@ -137,6 +137,37 @@ def test_addresses_that_do_not_answer_are_named_without_secrets(stub, in_tmp, ca
     assert_no_secret(in_tmp, said)
 
 
+@pytest.mark.parametrize("flag", ["--out-dir", "--codec", "--model"])
+def test_an_address_is_taken_by_input_alone(stub, in_tmp, capsys, flag):
+    make_video(in_tmp / "in.mp4", grey_frames(3))
+    argv = ["--input", "in.mp4", flag, "http://admin:S3cret@host/x?token=T0KEN"]
+    with pytest.raises(SystemExit) as stop:
+        infer_video.main(argv)
+    said = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert f"{flag}: http://host/x is an address" in said.replace("http:/h", "http://h")
+    assert_no_secret(in_tmp, said)
+
+
+@pytest.mark.parametrize(("address", "words"), [
+    ("admin:S3cret@127.0.0.1:9/video?token=T0KEN", "127.0.0.1:9/video: no such file; an address"),
+    ("http//admin:S3cret@127.0.0.1:9/video?token=T0KEN", "127.0.0.1:9/video: no such file"),
+    ("RTSP://admin:S3cret@127.0.0.1:9/video", "RTSP://127.0.0.1:9/video cannot be opened"),
+])  # fmt: skip
+def test_an_address_that_is_not_typed_right(stub, in_tmp, capsys, address, words):
+    message = fails(capsys, infer_video.main, "--input", address)
+    assert words in message
+    assert "Protocol not found" not in message
+    assert_no_secret(in_tmp, message)
+
+
+def test_a_film_that_needs_to_be_downloaded_first_is_told(stub, in_tmp, capsys):
+    data = make_video(in_tmp / "in.mp4", noise_frames(100)).read_bytes()  # its index at the end
+    with film_server(data) as host:  # which gives it from the beginning alone
+        message = fails(capsys, infer_video.main, "--input", f"http://{host}/in.mp4")
+    assert "download it and give the file" in message
+
+
 @pytest.mark.parametrize(("address", "name"), [
     ("rtsp://admin:p@ss/w0rd@host/path", "rtsp://host/path"),
     ("rtsp://admin:pa#ss@host:554/path", "rtsp://host:554/path"),
@@ -165,12 +196,14 @@ def test_addresses_in_a_text_lose_their_secrets_alone(said, shown):
 
 
 @pytest.mark.parametrize("letter", ["v", "視"])
-def test_long_names_are_cut_to_what_fits(stub, in_tmp, letter):
-    name = letter * (250 // len(letter.encode()))
-    made = make_video(in_tmp / "in.mp4", grey_frames(3)).rename(in_tmp / f"{name}.mp4")
-    infer_video.main(["--input", str(made), "--save", "overlay,mask,side-by-side,csv"])
-    assert len(films(in_tmp)) == 3
-    assert all(path.name.startswith(letter * 70) for path in films(in_tmp))
+def test_long_names_are_cut_to_what_fits_and_stay_two(stub, in_tmp, letter):
+    made = make_video(in_tmp / "in.mp4", grey_frames(3))
+    for last in "ab":
+        name = letter * (246 // len(letter.encode())) + last
+        made = made.rename(in_tmp / f"{name}.mp4")
+        infer_video.main(["--input", str(made), "--save", "overlay,mask,side-by-side,csv"])
+    assert len(films(in_tmp)) == 6
+    assert all(path.name.startswith(letter * 60) for path in films(in_tmp))
 
 
 @pytest.mark.parametrize("at_once", [False, True])

@@ -75,10 +75,12 @@ class VideoReader:
         self._next = next(self._frames, None)
         if self._next is None:
             why = f" ({self._packets.error})" if self._packets.error else ""
+            stored = "://" in self.source and not self.is_live
             raise InputError(
                 f"{self.name}: no frame can be decoded from {start} s on"
                 f"{f' for {duration} s' if duration is not None else ''}{why}; "
                 "check that it plays and how long it is"
+                f"{', or download it and give the file' if stored else ''}"
             )
         self._to_rgb = ToRGB(self._next[0], self._stream)
         self.width, self.height = self._to_rgb.width, self._to_rgb.height
@@ -161,6 +163,8 @@ class VideoReader:
 
     def _report_losses(self) -> None:
         notes = [f"{self._num_damaged} damaged packets left out"] if self._num_damaged else []
+        if count := self._packets.num_passed_over:
+            notes.append(f"{count} damaged bytes passed over")
         lost = min(self._num_before_key, self._num_packets - self._num_decoded)
         if lost > 0 and not self.is_trimmed and not self.is_live:
             notes.append(f"the first {lost} pictures are lost, as their key frame is missing")

@@ -17,6 +17,8 @@ WEBCAMS = {"linux": ("/dev/video{}", "v4l2"), "darwin": ("{}", "avfoundation")}
 OPENING, SILENCE = 15.0, 30.0  # seconds to wait for an address to answer, and for its next picture
 PLAYLISTS = ("hls", "dash", "rtsp", "sdp")  # their size is not that of the film
 CLOSED = "the other side closed it"  # why a connection ended that gave no error
+DENSE = ("matroska,webm", "flv")  # no index or padding between packets; passes over what is damaged
+MAX_HEADERS = 4096  # bytes that such a format may have between two packets
 COVER = 0x400  # disposition flag of a cover picture in an audio file
 
 
@@ -30,9 +32,13 @@ def open_source(source: str) -> InputContainer:
         pattern, options["format"] = WEBCAMS[sys.platform]
         name, remedy = pattern.format(source), "check that this webcam is plugged in and free"
     elif "://" in source:
-        name, options["timeout"] = source, (OPENING, SILENCE)
+        protocol, rest = source.split("://", 1)
+        name, options["timeout"] = f"{protocol.lower()}://{rest}", (OPENING, SILENCE)
         remedy = "check the address, and that something answers there"
     elif not os.path.isfile(source):
+        if "@" in source and not os.path.exists(source):
+            place = public_name(f"://{source}")[3:]
+            raise InputError(f"{place}: no such file; an address begins as rtsp:// or http://")
         found = "is a pipe or a device, which cannot be read twice"
         if os.path.isdir(source) or not os.path.exists(source):
             found = "is a folder" if os.path.isdir(source) else "does not exist"
@@ -146,16 +152,25 @@ class Packets:
     """Iterates over the packets of `stream` that hold data.
 
     error: why reading ended before the end of the file, "" if it did not.
+    num_passed_over: damaged bytes between packets, where the format tells.
     """
 
     def __init__(self, container: InputContainer, stream: Stream):
         self._container, self._stream = container, stream
-        self.error = ""
+        self.error, self.num_passed_over = "", 0
 
     def __iter__(self) -> Iterator[av.Packet]:
+        is_dense = self._container.format.name in DENSE
+        end = largest = 0
         try:
-            for packet in self._container.demux(self._stream):
-                if packet.size:
+            for packet in self._container.demux():
+                if is_dense and packet.size and packet.pos is not None:
+                    size = packet.size + sum(extra.data_size for extra in packet.iter_sidedata())
+                    largest = max(largest, size, MAX_HEADERS)
+                    hole = packet.pos - (end or packet.pos)
+                    self.num_passed_over += hole if hole > 2 * largest else 0
+                    end = packet.pos + size
+                if packet.size and packet.stream.index == self._stream.index:
                     yield packet
         except av.error.ExitError:
             self.error = f"no data for {SILENCE:.0f} s"

@@ -12,7 +12,6 @@ from results.pages.html import Page
 from results.pages.layers import layers_path, url, write_layers
 from results.picture_files import CONTACT_SHEET, PICTURE_ENDINGS, result_paths
 from results.tables import ResultsTable, class_fractions, picture_key
-from utils import printable
 
 
 def gallery(
@@ -92,33 +91,32 @@ def shares_by_class(shares: Iterable[float]) -> dict[int, float]:
 class InferencePage(Page):
     """The page of infer_image.py: a gallery of the rows of results.csv.
 
-    names: see output_names. problems: why pictures could not be read, by path; it may grow during
+    pictures: of this job. problems: why pictures could not be read, by path; it may grow during
     the job. facts: of the job, as short texts; "model" is its name or file.
     """
 
     kind = "Inference"
 
     def __init__(
-        self, table: ResultsTable, classes: Classes, names: Mapping[Path, Path],
+        self, table: ResultsTable, classes: Classes, pictures: Iterable[Path],
         problems: Mapping[Path, str], facts: Mapping[str, str], wanted: bool = True,
     ):  # fmt: skip
         super().__init__(table.path.parent, wanted)
         self._table, self._classes = table, classes
-        self._names = {picture_key(picture): name for picture, name in names.items()}
+        self._pictures = set(map(picture_key, pictures))
         self._problems, self._facts = problems, facts
 
     def add(self, name: Path, image: np.ndarray, prediction: Prediction) -> None:
         """Write what the page shows of a picture; name: see output_names."""
         if self.wanted:
             maps = {"prediction": prediction.labels}
-            name = Path(printable(name))  # as it stands in results.csv
             write_layers(self.folder, name, image, maps, self._classes, prediction.confidence)
             self.update()
 
     def text(self, state: str) -> str:
         rows, entries = self._table.rows, class_entries(self._classes)
-        pictures = [shown for key, row in rows.items() if (shown := self._picture(key, row))]
-        total = len(self._names | rows)
+        pictures = [shown for row in rows.values() if (shown := self._picture(row))]
+        total = len(self._pictures | rows.keys())
         statement = f"{len(rows)} of {total} pictures segmented by {self._facts['model']}"
         if hidden := len(rows) - len(pictures):
             statement += f"; {hidden} of them, segmented with --no-page, are in results.csv alone"
@@ -131,13 +129,13 @@ class InferencePage(Page):
             problems=list(self._problems.values()),
         )  # fmt: skip
 
-    def _picture(self, key: str, row: Sequence[str]) -> dict | None:
+    def _picture(self, row: Sequence[str]) -> dict | None:
         """A row of results.csv, see ResultsTable; None where an earlier job wrote no layers."""
         source, result, width, height, confidence, *shares = row
         name, picture, is_current = Path(result), Path(source), self._table.is_current
         if not is_current(self.folder / layers_path(name), picture):
             return None
-        found = result_paths(self.folder / self._names.get(key, name), PICTURE_ENDINGS).items()
+        found = result_paths(self.folder / name, PICTURE_ENDINGS).items()
         return {
             "name": result,
             "layers": url(layers_path(name)),

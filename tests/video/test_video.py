@@ -330,6 +330,23 @@ def test_truncated_file_gives_what_it_has_and_says_so(tmp_path, capsys, name):
     assert len(read(tmp_path / "out.mp4")[0]) == len(times)
 
 
+@pytest.mark.parametrize("name", ["in.mkv", "in.webm", "in.flv"])
+def test_bytes_between_packets_that_are_passed_over_are_told(tmp_path, capsys, name):
+    codec, sound = ("libvpx-vp9", "libopus") if name == "in.webm" else ("libx264", "aac")
+    layout = "yuva420p" if name == "in.webm" else "yuv420p"  # alpha lies beside the packets' data
+    source = make_video(
+        tmp_path / name, noise_frames(40), codec, pix_fmt=layout, gop=5, sound=sound
+    )
+    assert len(read(source)[0]) == 40
+    assert capsys.readouterr().err == ""
+    data = bytearray(source.read_bytes())
+    start, end = len(data) * 2 // 10, len(data) * 4 // 10
+    data[start:end] = bytes(end - start)
+    source.write_bytes(data)
+    assert 20 < len(read(source)[0]) < 40
+    assert "damaged bytes passed over" in capsys.readouterr().err
+
+
 def test_damaged_packets_are_skipped(tmp_path, capsys):
     source = make_video(tmp_path / "in.mov", noise_frames(10), "png", pix_fmt="rgb24")
     data = bytearray(source.read_bytes())
