@@ -129,10 +129,17 @@ def _parse_text(text: str) -> dict:
     return {"names": [name for name, *_ in cells], "LABEL_COLORS_LIST": colours}
 
 
+def rows_of(text: str) -> list[list[str]]:
+    """The rows of a table that are not empty, its cells between commas, semicolons or tabs."""
+    lines = text.splitlines()
+    delimiter = max(",;\t", key=next(iter(lines), "").count)
+    rows = ([cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter))
+    return [row for row in rows if any(row)]
+
+
 def _parse_csv(text: str) -> dict:
     """CamVid's `name,r,g,b` or Roboflow's `Pixel Value, Class`, as YAML keys that say the same."""
-    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines())]
-    header, *rows = [row for row in rows if any(row)]
+    header, *rows = rows_of(text)
     columns = {name.lower(): place for place, name in enumerate(header)}
     name = next((columns[key] for key in ("name", "class", "label") if key in columns), None)
     if name is not None and {"r", "g", "b"} <= columns.keys():
