@@ -45,7 +45,8 @@ def total(ids, shapes=1):
         ("scans/{}_training.tif", "by hand/{}_manual1.gif"), ("a/im{}.jpg", "b/gt{}.png"),
         ("{}.bmp", "{}_anno.bmp"), ("{}.jpg", "truth_{}.png"), ("{}.jpg", "{}.png"),
         ("trainset/{}.png", "masks/{}.npy"), ("s{}/img/a.jpg", "s{}/seg/a.png"),
-        ("{}.jpg", "mask/{}.png"),
+        ("{}.jpg", "mask/{}.png"), ("img_{}.jpg", "seg_{}.png"), ("s{}/image.png", "s{}/mask.png"),
+        ("images/00{}.jpg", "masks/{}.png"), ("pics/{}_rgb.jpg", "anns/lab_{}.tif"),
     ],
 )  # fmt: skip
 def test_pairs_are_told_by_names_values_and_sizes(tmp_path, in_tmp, images, masks):
@@ -68,13 +69,14 @@ def test_one_dark_photograph_and_a_second_pair_of_folders_are_no_question(tmp_pa
 
 @pytest.mark.parametrize(
     "layout",
-    ["{}/img|{}/seg", "Img {}|Truth {}", "img/{}|all masks", "{}/scene/img|{}/scene/seg"],
+    ["{}/img|{}/seg", "Img {}|Truth {}", "img/{}|all masks", "{}/scene/img|{}/scene/seg", "{}|{}"],
 )
 def test_splits_of_folders_are_kept_whatever_their_names(tmp_path, in_tmp, layout):
     words = {"Training": range(5), "val": range(5, 8), "testA": range(8, 10)}
     for word, numbers in words.items():
         images, masks = layout.replace("{}", word).split("|")
-        draw(tmp_path / "set", f"{images}/{{}}.jpg", f"{masks}/{{}}.png", numbers=numbers)
+        end = "{}/a" if images == masks else "{}"
+        draw(tmp_path / "set", f"{images}/{end}.jpg", f"{masks}/{end}.png", numbers=numbers)
     assert counts(read(tmp_path / "set")) == [5, 3, 2]
 
 
