@@ -126,7 +126,7 @@ def _parse_text(text: str) -> dict:
         if [match[1] for line in lines if (match := NUMBERED.match(line))] == [
             *map(str, range(len(lines)))
         ]:
-            lines = [NUMBERED.sub("", line) for line in lines]
+            lines = [NUMBERED.sub("", line, count=1) for line in lines]
         coloured = [COLOURED.fullmatch(line) for line in lines]
         if not all(coloured):
             return {"names": lines}
