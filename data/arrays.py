@@ -12,15 +12,17 @@ def is_array(path: Path) -> bool:
 
 
 def read_array(path: Path) -> np.ndarray:
-    """A mask's values (H, W) from a .npy file of bool or whole numbers, (H, W) or (H, W, 1)."""
+    """A mask's values (H, W) from a .npy file of bool or numbers, (H, W) or (H, W, 1)."""
     array = _open(path)
     is_plane = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
-    if not is_plane or array.dtype.kind not in "biu":
+    if not is_plane or array.dtype.kind not in "biuf":
         raise InputError(
-            f"{path}: an array {array.shape} of {array.dtype}; expected (H, W) of bool or whole "
+            f"{path}: an array {array.shape} of {array.dtype}; expected (H, W) of bool or "
             "numbers, a value for each pixel"
         )
     plane = np.ascontiguousarray(array.reshape(array.shape[:2]))
+    if plane.dtype.kind == "f":
+        return plane
     if plane.dtype.itemsize == 1:
         return plane.view(np.uint8) if plane.dtype.kind != "i" else plane.astype(np.int32)
     return plane.astype(np.uint16 if plane.dtype == np.uint16 else np.int64).clip(-(2**30), 2**30)

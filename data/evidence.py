@@ -1,5 +1,6 @@
 """Which folders hold pictures and which hold their masks, told by names, values and sizes."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,11 @@ class Group(Side):
 
     split: str | None = None
     place: tuple[str, ...] = ()
+
+    def shown(self, root: Path) -> str:
+        """Where the files are, for people."""
+        is_of_samples = self.where == root and self.place
+        return f"*/{self.place[0]}" if is_of_samples else str(self.where.relative_to(root))
 
     @cached_property
     def kind(self) -> str:
@@ -89,7 +95,8 @@ def find_twins(inventory: Inventory) -> list[Twin]:
 
     Of two groups whose values do not tell which is which, both orders are given.
     """
-    groups = [group for folder in inventory.by_folder for group in _groups(inventory, folder)]
+    groups = _groups_by_name(inventory)
+    groups = groups or [g for folder in inventory.by_folder for g in _groups(inventory, folder)]
     found = []
     for one, other in _neighbours(groups):
         if one.split and other.split and one.split != other.split:
@@ -126,6 +133,28 @@ def _groups(inventory: Inventory, folder: Path) -> Iterator[Group]:
         yield Group(where, sorted(chosen), split_of(below / "."), (*place, *tail))
 
 
+def _groups_by_name(inventory: Inventory) -> list[Group]:
+    """The files of each name in folders of one sample each, such as image.png and mask.png.
+
+    [] unless all folders hold the same names, of which one is of photographs and one of masks.
+    """
+    found: dict[str, dict[str | None, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for folder, files in inventory.by_folder.items():
+        for path in files:
+            found[path.name][split_of(folder.relative_to(inventory.root) / ".")].append(path)
+    root, folders = inventory.root, inventory.by_folder
+    if len(folders) < 2 or len(found) * len(folders) != len(inventory.rasters):
+        return []
+    groups = [
+        Group(root, paths, split, (name,))
+        for name, by_split in found.items()
+        for split, paths in by_split.items()
+    ]
+    by_kind = {group.kind: group.place for group in groups}
+    is_told = len(found) == 2 == len(by_kind) and {*by_kind} == {MASK, PHOTO}
+    return groups if is_told else []
+
+
 def _parts(files: list[Path]) -> dict[str, list[Path]]:
     """{pattern: files} of a folder that holds images and their masks; {} if names do not say so."""
     by_stem: dict[str, list[Path]] = defaultdict(list)
@@ -139,7 +168,11 @@ def _parts(files: list[Path]) -> dict[str, list[Path]]:
     if twice and twice >= ENOUGH * len(by_stem):
         suffixes = {path.suffix for path in files}
         return {f"*{suffix}": [p for p in files if p.suffix == suffix] for suffix in suffixes}
-    return {}
+    by_words: dict[str, list[Path]] = defaultdict(list)  # img_1.jpg and seg_1.png
+    for path in files:
+        by_words[re.sub(r"\d+", "*", path.name, count=1)].append(path)
+    kinds = {kind_of(paths[0]) for paths in by_words.values()} if len(by_words) == 2 else ()
+    return by_words if {MASK, PHOTO} == {*kinds} else {}
 
 
 def _neighbours(groups: list[Group]) -> Iterator[tuple[Group, Group]]:

@@ -226,7 +226,8 @@ def read_mask(path: Path) -> tuple[np.ndarray, dict[int, Colour]]:
     EXIF orientation is applied. A picture of one colour with transparent parts gives its alpha.
     """
     if is_array(path):
-        return read_array(path), {}
+        values = read_array(path)
+        return _whole_numbers(path, values) if values.dtype.kind == "f" else values, {}
     image = _open(path)
     if is_deep_colour(image.info["raw"]):
         raise InputError(

@@ -18,10 +18,10 @@ from data.evidence import MASK, PHOTO, SAMPLE, Twin, find_twins, kind_of, sides_
 from data.inventory import Inventory, evenly, take_inventory
 from data.labels.class_files import find_class_file, read_folders
 from data.labels.classes import PRESETS
-from data.lists import with_stated
 from data.names import Folders, NoFit, Side, from_folders, from_sides, masks_beside
 from data.pairs import SPLIT_NAMES, Splits, with_validation
 from data.splits import split_of
+from data.stated import with_stated
 from data.told import ask, flags_of, seen, tell, unreadable
 from data.ultralytics import read_ultralytics
 from utils import InputError, first_of
@@ -271,7 +271,7 @@ def _read_by_evidence(inventory: Inventory) -> Splits | None:
         )
     if not sure:
         return None
-    sides = [[str(side.where.relative_to(root)) for side in (t.images, t.masks)] for t in sure]
+    sides = [[side.shown(root) for side in (t.images, t.masks)] for t in sure]
     layout = first_of(list(map(" + ".join, sides)), 3)
     splits = from_sides(layout, sides_of(sure))
     if {None, "train"} <= {twin.split for twin in sure}:

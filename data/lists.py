@@ -1,4 +1,4 @@
-"""Files that say which pictures belong to which split, and what they make of pairs.
+"""Files that say which pictures belong to which split.
 
 They are lists such as val.txt, tables with a column of splits, and JSON or YAML that maps the two.
 """
@@ -10,7 +10,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import yaml
@@ -19,8 +19,8 @@ from config import SPLIT_WORDS
 from data.annotations.dataset import composed
 from data.images import IMAGE_SUFFIXES
 from data.inventory import Inventory
-from data.pairs import LEAVE_OUT, SPLIT_NAMES, Orphan, Pair, Splits
-from data.splits import WORDS, split_of_name
+from data.labels.class_files import rows_of
+from data.splits import split_of_name
 from utils import InputError
 
 ALL = ("trainval", "default", "all")  # lists of all pictures, those of other lists included
@@ -29,6 +29,7 @@ ANY_WORD = re.compile(rf"\b({'|'.join(SPLIT_OF_WORD)})", re.IGNORECASE)
 MAX_BYTES = 20_000_000
 MAX_DEPTH = 3  # of nested keys
 SAMPLE = 20  # entries of a list that are looked up, to tell whether it names pictures
+YES, NO = {"1", "true", "yes"}, {"0", "false", "no", ""}  # in columns such as is_test
 PREFERRED = "segmentation"  # of Pascal VOC's folders with lists
 PLACES = ("", "splits", "split", "lists", "list", PREFERRED)  # elsewhere val.txt may be anything
 NAMING = ("im", "file", "name", "path")  # how the key begins that has a picture's name
@@ -42,91 +43,6 @@ class Listing:
     path: Path
     split: str
     names: Sequence[object]
-
-
-def with_stated(splits: Splits, inventory: Inventory) -> Splits:
-    """The pairs in the splits that folders, the pictures' names and lists state, which must agree.
-
-    Pairs that no list names are left out; without a list for training, they are trained on.
-    Raises InputError where two statements contradict each other.
-    """
-    splits, listings = _by_first_word(splits), find_listings(inventory)
-    if not listings:
-        return splits
-    owner, orphans, notes = _owners(splits, listings, inventory)
-    paths = list(dict.fromkeys(each.path for each in listings))
-    sources = [*splits.sources, *paths]
-    if splits.valid or splits.test:
-        for split in SPLIT_NAMES:
-            for image in (pair.image for pair in splits.pairs_of(split)):
-                if image in owner and owner[image].split not in ("", split):
-                    raise InputError(
-                        f"{image}: its folder says {split}, {owner[image].path} says "
-                        f"{owner[image].split}; correct one of them"
-                    )
-        return replace(splits, sources=sources)
-    stated = {each.split for each in listings}
-    chosen: dict[str | None, list[Pair]] = {split: [] for split in (*SPLIT_NAMES, None)}
-    pair_of = {pair.image: pair for pair in splits.pairs}
-    for image in dict.fromkeys([*owner, *pair_of]):
-        if image in owner:  # in trainval.txt alone beside train.txt, a picture is of neither
-            split = owner[image].split or (None if "train" in stated else "train")
-        else:
-            split = None if stated & {"train", ""} else "train"
-        chosen[split].append(pair_of[image])
-    notes = [*splits.notes, *notes]
-    if left := chosen.pop(None):
-        first = left[0].image
-        notes.append(f"{len(left)} pairs are in no list of a split; left out, first: {first}")
-    files = ", ".join(str(path.relative_to(inventory.root)) for path in paths)
-    decisions = [*splits.decisions, f"the splits are those of {files}"]
-    return replace(
-        splits, **chosen, orphans=orphans, notes=notes, decisions=decisions, sources=sources
-    )
-
-
-def _by_first_word(splits: Splits) -> Splits:
-    """The splits that the names of all pictures state, as train_1 and testA_1 do."""
-    words = {pair: WORDS.findall(pair.image.stem)[:1] for pair in splits.pairs}
-    stated = {pair: split_of_name("".join(first)) for pair, first in words.items()}
-    if splits.valid or splits.test or not all(stated.values()) or len({*stated.values()}) < 2:
-        return splits
-    chosen = {s: [pair for pair in splits.train if stated[pair] == s] for s in SPLIT_NAMES}
-    line = "the splits are those that the pictures' names begin with"
-    return replace(splits, **chosen, decisions=[*splits.decisions, line])
-
-
-def _owners(
-    splits: Splits, listings: Sequence[Listing], inventory: Inventory
-) -> tuple[dict[Path, Listing], list[Orphan], list[str]]:
-    """The list of each picture, what lists name in vain, and notes of lists that do throughout."""
-    names = Names(inventory.root, [pair.image for pair in splits.pairs])
-    pictures = Names(inventory.root, inventory.pictures)
-    owner: dict[Path, Listing] = {}
-    orphans, notes = [], []
-    for each in sorted(listings, key=lambda each: not each.split):  # ALL comes last
-        lost = []
-        for entry in each.names:
-            found = names.find(entry)
-            shown = next(iter(_names_in(entry)), entry) if isinstance(entry, dict) else entry
-            if len(found) > 1:
-                raise InputError(f"{found[0]} and {found[1]} both have the name {shown}")
-            if not found:
-                picture = pictures.find(entry)
-                kind = "mask of this name" if picture else "such picture"
-                problem = f"no {kind}, but {each.path} lists it; {LEAVE_OUT}"
-                lost.append(Orphan(picture[0] if picture else Path(str(shown)), problem))
-            elif owner.setdefault(found[0], each).split != each.split and each.split:
-                raise InputError(
-                    f"{found[0]}: in {owner[found[0]].split} of {owner[found[0]].path} and in "
-                    f"{each.split} of {each.path}; correct one, or keep the lists that count and "
-                    "give the others another extension"
-                )
-        if lost and each.split == "test" and len(lost) == len(each.names):
-            notes.append(f"none of the {len(lost)} pictures in {each.path} has a mask; left out")
-        else:
-            orphans += lost
-    return owner, orphans, notes
 
 
 class Names:
@@ -144,10 +60,14 @@ class Names:
             if len(numbers) == 1:
                 self._by_number[int(numbers[0])].append(path)
 
+    def are_most(self, numbers: Iterable[int]) -> bool:
+        """Whether these are the numbers of half of the files; others are no names, but counts."""
+        return 2 * len(self._by_number.keys() & numbers) >= len(self._by_number)
+
     def find(self, entry: object) -> list[Path]:
         """The files of an entry: a line of text, a number, or a row such as {image: a}."""
         if isinstance(entry, Mapping):
-            return next(filter(None, map(self.find, _names_in(entry))), [])
+            return next(filter(None, map(self.find, names_in(entry))), [])
         if isinstance(entry, int) and str(entry) not in self._found:
             return self._by_number.get(entry, [])
         # Some lists have a second column, such as the mask; names may have spaces.
@@ -160,7 +80,7 @@ class Names:
         return []
 
 
-def _names_in(row: Mapping) -> list:
+def names_in(row: Mapping) -> list:
     """What may be the picture's name in a row."""
     named = [value for key, value in row.items() if str(key).lower().startswith(NAMING)]
     return named or [value for key, value in row.items() if key and isinstance(value, str)]
@@ -176,6 +96,9 @@ def find_listings(inventory: Inventory) -> list[Listing]:
     found = []
     for path in inventory.texts:
         listings = [] if path in labels else read_listings(path)
+        numbers = {n for listing in listings for n in listing.names if isinstance(n, int)}
+        if numbers and not names.are_most(numbers):
+            continue
         sample = [entry for listing in listings for entry in listing.names[:SAMPLE]]
         is_list = path.suffix.lower() == ".txt" and path.stem.lower() in {*ALL, *SPLIT_OF_WORD}
         place = path.parent.relative_to(inventory.root).name.lower()
@@ -194,7 +117,7 @@ def find_listings(inventory: Inventory) -> list[Listing]:
 def read_listings(path: Path) -> list[Listing]:
     """The listings in a file that have names; [] if it is none."""
     suffix = path.suffix.lower()
-    split = "" if path.stem.lower() in ALL else split_of_name(path.stem)
+    split = "" if path.stem.lower() in ALL else split_of_name(path.stem, suffix == ".csv")
     if path.stat().st_size > MAX_BYTES:
         return []
     if suffix in (".txt", ".lst", ".csv") and split is not None:
@@ -203,7 +126,7 @@ def read_listings(path: Path) -> list[Listing]:
     content = None
     try:
         if suffix == ".csv":
-            content = _table([*csv.reader(_text(path).splitlines())])
+            content = _table(rows_of(_text(path)))
         elif suffix in (".json", ".yaml", ".yml"):
             text = path.read_text(encoding="utf-8-sig")
             if ANY_WORD.search(text):  # else a large annotation file need not be parsed
@@ -215,14 +138,26 @@ def read_listings(path: Path) -> list[Listing]:
 
 def _table(rows: list[list[str]]) -> object:
     """Rows as mappings, or {split: names} of a table with a column for each split."""
-    header, *rows = [row for row in rows if any(row)] or [[]]
-    splits = [name for name in header if _split(name)]
-    if len(splits) > 1:
-        places = {name: header.index(name) for name in splits}
-        return {n: [row[k] for row in rows if row[k:] and row[k]] for n, k in places.items()}
-    if splits:  # no header, but the first picture
+    header, *rows = rows or [[]]
+    columns = {name: [row[k] for row in rows if row[k:]] for k, name in enumerate(header)}
+    splits = {name: split for name in header if (split := split_of_name(name, strict=False))}
+    are_flags = all({v.lower() for v in columns[name]} <= YES | NO for name in splits)
+    mappings = [dict(zip(header, row, strict=False)) for row in rows]
+    if rows and are_flags and {"valid", "test"} & {*splits.values()}:  # columns such as is_test
+        stated = (
+            [s for n, s in splits.items() if row.get(n, "").lower() in YES] for row in mappings
+        )
+        return [
+            row | {"split": (own or ["train"])[0]}
+            for row, own in zip(mappings, stated, strict=True)
+        ]
+    exact = [name for name in header if _split(name)]
+    if len(exact) > 1:
+        return {name: [cell for cell in columns[name] if cell] for name in exact}
+    if exact:  # no header, but the first picture
         header, rows = [str(k) for k in range(len(header))], [header, *rows]
-    return [dict(zip(header, row, strict=False)) for row in rows]
+        return [dict(zip(header, row, strict=False)) for row in rows]
+    return mappings
 
 
 def _stated(content: object, depth: int = MAX_DEPTH) -> dict[str, list]:
@@ -261,9 +196,10 @@ def _split(value: object) -> str | None:
 
 def _lines(path: Path) -> list[str]:
     """The lines of a list that say something."""
-    lines = [line.strip() for line in _text(path).splitlines() if line.strip()]
+    lines = [line.strip() for line in _text(path).splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
     if path.suffix.lower() == ".csv":
-        lines = [row[0] for row in csv.reader(lines) if row]
+        lines = [row[0] for row in rows_of("\n".join(lines))]
         is_header = "." not in lines[0] and "." in "".join(lines[1:2])
         lines = lines[1:] if is_header or HEADER.fullmatch(lines[0]) else lines
     return lines

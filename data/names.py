@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from data.annotations.dataset import composed
@@ -46,6 +47,12 @@ class Side:
     @property
     def folder(self) -> Path:
         return self.where.parent if self.is_pattern else self.where
+
+    @property
+    def resolved(self) -> set[Path]:
+        """The files, however the folder is typed."""
+        folder = self.folder.resolve()
+        return {folder / path.relative_to(self.folder) for path in self.files}
 
     def name_of(self, path: Path) -> str:
         """The name of a file below the folder, in Unicode's composed form, without extension."""
@@ -98,9 +105,9 @@ def from_sides(layout: str, sides: Sequence[tuple[str, Side, Side]]) -> Splits:
 def pair_sides(images: Side, masks: Side) -> tuple[list[Pair], list[Orphan]]:
     """Images and masks of one name, sorted, and the files that are left over.
 
-    The two may lie in one folder, in which masks have one of MASK_ENDINGS or fit their pattern.
+    The masks may be among the images, where they have one of MASK_ENDINGS or fit their pattern.
     """
-    if images.folder.resolve() == masks.folder.resolve() and not images.is_pattern:
+    if masks.resolved <= images.resolved:
         images, masks = _in_one_folder(images, masks)
     matches = match_names(images, masks)
     pairs = [Pair(image, mask) for image, mask in matches if image and mask]
@@ -140,16 +147,16 @@ def match_names(images: Side, masks: Side) -> list[tuple[Path | None, Path | Non
     """(image, mask) of each name, sorted; None where one of the two lacks.
 
     Names are compared without IMAGE_ENDINGS and MASK_ENDINGS; where none meet, without the tail,
-    and then the head too, that all names of a side share.
+    and then the head too, that all names of a side share; then by their numbers alone.
     Raises InputError where two files stand for one picture.
     """
     by_image = _by_key(images.files, lambda path: _image_key(images.name_of(path)))
     chosen = _one_rendering(masks.files)
     by_mask = _by_key(chosen, lambda path: _mask_key(masks.name_of(path), by_image))
     if not by_image.keys() & by_mask.keys():
-        for with_head in (False, True):
-            found = [_without_shared(side, with_head) for side in (images, masks)]
-            if len(found[0].keys() & found[1].keys()) >= ENOUGH * min(map(len, found)):
+        for keys_of in (_without_shared, partial(_without_shared, with_head=True), _by_numbers):
+            found = [keys_of(side) for side in (images, masks)]
+            if len(found[0].keys() & found[1].keys()) >= ENOUGH * min(map(len, found)) > 0:
                 by_image, by_mask = found
                 break
     return [(by_image.get(k), by_mask.get(k)) for k in sorted(by_image.keys() | by_mask.keys())]
@@ -196,7 +203,7 @@ def _by_key(paths: Sequence[Path], key_of: Callable[[Path], str]) -> dict[str, P
     return found
 
 
-def _without_shared(side: Side, with_head: bool) -> dict[str, Path]:
+def _without_shared(side: Side, with_head: bool = False) -> dict[str, Path]:
     """{name: file} without the tail that all names share but digits, and without such a head."""
     names = _by_key(side.files, side.name_of)
     if len(names) > 1:  # all of a single name is shared
@@ -206,6 +213,12 @@ def _without_shared(side: Side, with_head: bool) -> dict[str, Path]:
         head = _shared_head(names).rstrip(DIGITS)
         names = {name.removeprefix(head): path for name, path in names.items()}
     return names
+
+
+def _by_numbers(side: Side) -> dict[tuple[int, ...], Path]:
+    """{numbers in the name: file}; {} where two files have the same, or one has none."""
+    found = {tuple(map(int, re.findall(r"\d+", side.name_of(path)))): path for path in side.files}
+    return found if len(found) == len(side.files) and () not in found else {}
 
 
 def _shared_head(names: Iterable[str]) -> str:

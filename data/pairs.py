@@ -43,10 +43,11 @@ class Pair(NamedTuple):
 
 
 class Orphan(NamedTuple):
-    """A picture without a mask, or a mask without a picture."""
+    """A picture without a mask, or a mask without a picture, or the first of several alike."""
 
     path: Path
     problem: str
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class Splits:
         """The splits without their orphans, and a note of how many there were, if they may go."""
         if not (self.allow_unmatched and self.orphans):
             return self
-        note = f"{len(self.orphans)} files without a partner are left out, first: "
+        count = sum(orphan.count for orphan in self.orphans)
+        note = f"{count} files without a partner are left out, first: "
         return replace(self, orphans=[], notes=[*self.notes, note + str(self.orphans[0].path)])
 
     def pairs_of(self, split: str) -> list[Pair]:

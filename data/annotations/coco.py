@@ -53,7 +53,8 @@ def _read_file(found: AnnotationSet, path: Path, content: dict) -> None:
     sizes = {as_id(image["id"]): _size(image) for image in content["images"]}
     unmatched = len(found.unmatched)
     pictures = {k: found.find(path, [str(n)], entry=f"image {k}: ") for k, n in names.items()}
-    others = {found.files.get(picture[0]) for picture in pictures.values() if picture}
+    known = [found.by_picture.get(picture[0]) for picture in pictures.values() if picture]
+    others = {other and other.file for other in known}
     if others and not _is_first_choice(path) and all(o and _is_first_choice(o) for o in others):
         del found.unmatched[unmatched:]
         found.notes.append(f"{path} is left out: {min(others).name} lists its pictures too")

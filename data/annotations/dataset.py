@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,17 +17,16 @@ from utils import InputError
 class AnnotationSet:
     """What annotation files say of the pictures below a folder.
 
-    layout: the format, and an example of a file. files: {picture: the file that annotates it}.
-    labels: in the order of their ids. unmatched: (file, what it lacks) of files without a partner.
-    problems: (file, what is wrong with it). seen: {what a note says of some: examples}. again:
-    {file: its pictures that other files annotate too, and these}.
+    layout: the format, and an example of a file. labels: in the order of their ids. unmatched:
+    (file, what it lacks) of files without a partner. problems: (file, what is wrong with it). seen:
+    {what a note says of some: examples}. again: {file: its pictures that other files annotate in
+    another way, and these}.
     """
 
     layout: str
     root: Path = Path()
     pictures: Sequence[Path] = ()
-    annotations: list[Annotation] = field(default_factory=list)
-    files: dict[Path, Path] = field(default_factory=dict)
+    by_picture: dict[Path, Annotation] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
     unmatched: list[tuple[Path, str]] = field(default_factory=list)
     problems: list[tuple[Path, str]] = field(default_factory=list)
@@ -35,14 +34,17 @@ class AnnotationSet:
     seen: dict[str, list[object]] = field(default_factory=lambda: defaultdict(list))
     again: dict[Path, list[tuple[Path, Path]]] = field(default_factory=lambda: defaultdict(list))
 
+    @property
+    def annotations(self) -> Collection[Annotation]:
+        return self.by_picture.values()
+
     def add(self, annotation: Annotation) -> None:
         """Add a picture's annotation, unless it has one."""
-        image, file = annotation.image, annotation.file
-        if image in self.files:
-            self.again[self.files[image]].append((image, file))
-            return
-        self.files[image] = file
-        self.annotations.append(annotation)
+        first = self.by_picture.setdefault(annotation.image, annotation)
+        if first.content != annotation.content:
+            self.again[first.file].append((annotation.image, annotation.file))
+        elif first is not annotation:
+            self.seen["pictures are annotated alike in two files"].append(annotation.image)
 
     def add_labels(self, labels: Iterable[str]) -> None:
         self.labels += [label for label in dict.fromkeys(labels) if label not in self.labels]
@@ -96,7 +98,7 @@ class AnnotationSet:
         parts = PurePosixPath(name.replace("\\", "/")).parts
         found = self._by_name.get(composed(parts[-1]), []) if parts else []
         for k in range(2, len(parts) + 1):  # the more folders of the name agree, the better
-            found = [p for p in found if p.parts[-k:] == parts[-k:]] or found
+            found = [p for p in found if p.parts[-k:-1] == parts[-k:-1]] or found
         found = [path for path in found if path.parent == near] or found
         if split and len(found) > 1:
             found = [p for p in found if split_of(p.relative_to(self.root)) == split] or found

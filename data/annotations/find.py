@@ -84,7 +84,7 @@ def _read_any(root: Path, pictures: Sequence[Path], texts: Sequence[Path]) -> An
         kinds |= {path: _kind_of(content) for path, content in contents.items()}
     if described := find_names(root, pictures, texts):
         return read_yolo(root, pictures, texts, *described)
-    kinds |= dict.fromkeys(label_files(root, texts), "YOLO label files")
+    kinds |= dict.fromkeys(label_files(pictures, texts), "YOLO label files")
     for path, kind in kinds.items():
         if kind:
             raise InputError(f"{path}: {kind} cannot be read as masks; {ADVICE[kind]}")

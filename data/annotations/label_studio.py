@@ -49,7 +49,7 @@ def _read_task(found: AnnotationSet, path: Path, task: Mapping, files: Sequence[
         what = "tasks are left out, as nobody has done them"
         found.seen[what].append(f"{name} of {path} ({image.name})")
         return
-    if image in found.files:
+    if image in found.by_picture:
         found.seen["tasks are left out, as others have their pictures"].append(f"{name} of {path}")
         return
     labels = _labels(task)

@@ -1,4 +1,4 @@
-"""labelme JSON: one file beside each picture, with the same name.
+"""labelme JSON: one file for each picture, with the same name; else its imagePath counts.
 
 Overlaps: later shapes of the list cover earlier ones, as labelme draws them. Background: what no
 shape covers, and shapes labelled _background_. Shapes labelled __ignore__ are ignored. Points count
@@ -8,7 +8,7 @@ as circles of radius 5 and lines as 10 pixels wide. Coordinates are those of the
 import base64
 import io
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
@@ -27,14 +27,16 @@ def is_labelme(content: object) -> bool:
 def read_labelme(found: AnnotationSet, files: Mapping[Path, dict]) -> None:
     """The pictures of labelme files; the split is told by their folders."""
     for path, content in files.items():
-        if not (picture := found.find(path, [path.stem], path.parent.relative_to(found.root))):
+        stored = PurePosixPath(str(content.get("imagePath") or path.stem).replace("\\", "/"))
+        names = [path.stem, str(stored.with_name(path.stem)), str(stored)]
+        if not (picture := found.find(path, names, path.parent.relative_to(found.root))):
             continue
         entries = ((f"shape {k}", entry) for k, entry in enumerate(content["shapes"], 1))
         size = (content.get("imageHeight"), content.get("imageWidth"))
         known = size if all(isinstance(side, int) and side > 0 for side in size) else None
         found.add(Annotation(picture[0], path, picture[1], known,
                              found.shapes(path, entries, _shapes)))  # fmt: skip
-    without = [path for path in found.pictures if path not in found.files]
+    without = [path for path in found.pictures if path not in found.by_picture]
     found.unmatched += [(path, "no annotation of this name") for path in without]
 
 

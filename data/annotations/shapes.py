@@ -5,8 +5,9 @@ pixel 0 covering 0 to 1: a pixel is inside if its centre is. Points that are all
 pixels of the border, as OpenCV's findContours gives them: the border belongs to the shape.
 """
 
+import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -49,6 +50,11 @@ class Shape:
         if self.bitmap is not None:
             return self.bitmap.sum()
         return sum(cv2.contourArea(ring.astype(np.float32)) for ring in self.rings)
+
+    @property
+    def content(self) -> list[bytes]:
+        """What is alike in two shapes that are drawn alike."""
+        return [pickle.dumps(getattr(self, each.name)) for each in fields(self)]
 
     def load(self, size: tuple[int, int]) -> "Shape":
         """The shape with the bitmap of its path; ValueError if that is not of size (H, W)."""
@@ -122,6 +128,11 @@ class Annotation:
     @property
     def name(self) -> str:
         return self.file.name
+
+    @property
+    def content(self) -> list:
+        """What is alike in two annotations that are drawn alike."""
+        return [self.split, self.size, *(shape.content for shape in self.shapes)]
 
     def draw(self, size: tuple[int, int]) -> np.ndarray:
         """The mask (H, W) uint8; later shapes cover earlier ones.

@@ -42,6 +42,8 @@ def read_via(found: AnnotationSet, files: Mapping[Path, dict]) -> None:
         entries = [(path, e) for path in files for e in _pictures_in(files[path]).values()]
         attributes = [_values(region) for _, entry in entries for region in _regions(entry)]
         attribute = _class_attribute(found.root, next(iter(files)), attributes)
+        labels = {values[attribute] for values in attributes if attribute in values}
+        filled = {path for path, entry in entries if any(map(_values, _regions(entry)))}
         for path, entry in entries:
             if not (picture := found.find(path, [unquote(str(entry["filename"]))])):
                 continue
@@ -49,7 +51,10 @@ def read_via(found: AnnotationSet, files: Mapping[Path, dict]) -> None:
             if not entry["regions"]:
                 found.seen["pictures have no region, so that all is background"].append(image)
             named = ((f"{image.name}: region {number}", region) for number, region in regions)
-            shapes = found.shapes(path, named, partial(_shapes, found, image, attribute))
+            only = next(iter(labels)) if len(labels) == 1 and path not in filled else None
+            if only and entry["regions"]:
+                found.seen[f"pictures are of files without a class, taken for {only}"].append(image)
+            shapes = found.shapes(path, named, partial(_shapes, found, image, attribute, only))
             found.add(Annotation(image, path, picture[1], None, shapes))
     except (TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{next(iter(files))}: not a file of VIA (near {error})") from error
@@ -100,15 +105,16 @@ def _class_attribute(root: Path, file: Path, regions: Collection[dict[str, str]]
 
 
 def _shapes(
-    found: AnnotationSet, image: Path, attribute: str | None, region: Mapping
+    found: AnnotationSet, image: Path, attribute: str | None, only: str | None, region: Mapping
 ) -> Iterator[Shape]:
+    """The shape of a region, whose class an attribute names, or is the only one that there is."""
     shape = region["shape_attributes"]
     kind = shape.get("name")
     if kind == "point":
         what = f"regions of the shape {kind} are left out, as they have no area"
         found.seen[what].append(image)
         return
-    label = _values(region).get(attribute) if attribute else ONLY_CLASS
+    label = _values(region).get(attribute, only) if attribute else ONLY_CLASS
     if label is None:
         raise ValueError(f"has no {attribute}, which is the class; fill it in")
     if kind in ("polygon", "polyline"):

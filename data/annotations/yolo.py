@@ -41,7 +41,7 @@ def find_names(
     """A file of class names beside label files, and the data.yaml that it stands for."""
     data_yaml = root / "data.yaml"
     path = data_yaml if data_yaml.is_file() else find_class_file(root)
-    content = load_content(path) if path and label_files(root, texts) else None
+    content = load_content(path) if path and label_files(pictures, texts) else None
     if not isinstance(content, dict) or "names" not in content:
         return None
     places = {picture.parent for picture in pictures}
@@ -52,11 +52,10 @@ def find_names(
     return path, {"names": content["names"], **folders}
 
 
-def label_files(root: Path, texts: Iterable[Path]) -> list[Path]:
-    """Of the first text files below folders called labels, those that hold numbers as YOLO's do."""
-    below = [
-        p for p in texts if p.suffix == ".txt" and "labels" in p.parent.relative_to(root).parts
-    ]
+def label_files(pictures: Iterable[Path], texts: Iterable[Path]) -> list[Path]:
+    """Of the first text files with names of pictures, those that hold numbers as YOLO's do."""
+    stems = {picture.stem for picture in pictures}
+    below = [path for path in texts if path.suffix == ".txt" and path.stem in stems]
     words = {p: p.read_text(encoding="utf-8", errors="replace").split()[:5] for p in below[:SHOWN]}
     return [p for p, w in words.items() if w and all(n.replace(".", "", 1).isdigit() for n in w)]
 
@@ -198,7 +197,7 @@ def _shapes(
         known = list(names)[:: max(1, len(names) - 1)]
         raise ValueError(
             f"class {class_id} is not in data.yaml, whose {len(names)} classes have the numbers "
-            f"{' to '.join(known)}"
+            f"{' to '.join(known)}; where labels count from 1, write names: {{1: a, 2: b}} there"
         )
     points = ring_of(np.array(words[1:], np.float64)) * size[::-1]
     yield polygon(names[class_id], points, border=False)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,13 @@ from data.labels.class_entries import FOLDER_KEYS, IGNORE_LABEL, ClassFile, pars
 from data.labels.classes import CITYSCAPES_LABEL_IDS, PRESETS, VOC_PALETTE
 from utils import InputError
 
+NUMBERED = re.compile(r"(\d+)[\s:,;=]+(?=\S)")  # as in "0 road", or "0: road"
+COLOURED = re.compile(r"(.*?\S)[\s:,;=]+\(?(\d+)[\s,;]+(\d+)[\s,;]+(\d+)\)?")  # "road 128 64 128"
 UNREADABLE = (OSError, ValueError, yaml.YAMLError, RecursionError)
 # Looked for in a data folder; the first one found is used.
 CLASS_FILES = (
     "dataset.yaml", "dataset.yml", "classes.yaml", "classes.json", "id2label.json",
-    "labelmap.txt", "classes.txt", "class_names.txt", "labels.txt", "class_dict.csv",
+    "labelmap.txt", "classes.txt", "class_names.txt", "class.txt", "labels.txt", "class_dict.csv",
     "_classes.csv", "train/_classes.csv",
 )  # fmt: skip
 
@@ -113,14 +116,22 @@ def _preset(name: str) -> ClassFile:
 def _parse_text(text: str) -> dict:
     """One name per line, or CVAT's `name:r,g,b::`, as the YAML keys that say the same.
 
-    Lines that begin with # are comments.
+    Names may stand between numbers from 0 and colours. Lines that begin with # are comments.
     """
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if lines and lines[0] == IGNORE_LABEL:  # labelme counts it as -1
         lines = lines[1:]
     if not any(line.count(":") >= 3 for line in lines):
-        return {"names": lines}
+        if [match[1] for line in lines if (match := NUMBERED.match(line))] == [
+            *map(str, range(len(lines)))
+        ]:
+            lines = [NUMBERED.sub("", line, count=1) for line in lines]
+        coloured = [COLOURED.fullmatch(line) for line in lines]
+        if not all(coloured):
+            return {"names": lines}
+        colours = [[int(channel) for channel in match.groups()[1:]] for match in coloured]
+        return {"names": [match[1] for match in coloured], "LABEL_COLORS_LIST": colours}
     cells = [[*line.split(":"), ""] for line in lines]
     colours = [
         [int(channel) for channel in colour.split(",")] if colour else VOC_PALETTE[k]
@@ -129,10 +140,17 @@ def _parse_text(text: str) -> dict:
     return {"names": [name for name, *_ in cells], "LABEL_COLORS_LIST": colours}
 
 
+def rows_of(text: str) -> list[list[str]]:
+    """The rows of a table that are not empty, its cells between commas, semicolons or tabs."""
+    lines = text.splitlines()
+    delimiter = max(",;\t", key=next(iter(lines), "").count)
+    rows = ([cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter))
+    return [row for row in rows if any(row)]
+
+
 def _parse_csv(text: str) -> dict:
     """CamVid's `name,r,g,b` or Roboflow's `Pixel Value, Class`, as YAML keys that say the same."""
-    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines())]
-    header, *rows = [row for row in rows if any(row)]
+    header, *rows = rows_of(text)
     columns = {name.lower(): place for place, name in enumerate(header)}
     name = next((columns[key] for key in ("name", "class", "label") if key in columns), None)
     if name is not None and {"r", "g", "b"} <= columns.keys():

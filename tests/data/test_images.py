@@ -258,6 +258,8 @@ def test_one_bit_and_sixteen_bit_masks(tmp_path):
 
 def test_masks_of_floating_point_hold_whole_numbers_or_are_refused(tmp_path):
     path = tmp_path / "mask.tif"
+    np.save(tmp_path / "x.npy", np.array([[0, 1, -9999]], np.float64))
+    assert read_mask(tmp_path / "x.npy")[0].tolist() == [[0, 1, -9999]]
     Image.fromarray(np.array([[0, 1, -9999]], np.float32)).save(path)
     assert read_mask(path)[0].tolist() == [[0, 1, -9999]]
     for value in (0.9, np.nan):

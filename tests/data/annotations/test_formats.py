@@ -202,7 +202,8 @@ def test_yolo_without_any_label_file_is_refused(tmp_path, in_tmp):
 def test_pictures_that_a_coco_file_lacks_or_doubles(tmp_path, in_tmp):
     save_images(tmp_path, 3)
     write(tmp_path / "x.json", coco(["0.jpg", "1.jpg", "gone.jpg", "../../etc/passwd"], []))
-    write(tmp_path / "y.json", coco(["0.jpg", "2.jpg"], []))
+    one = {"image_id": 0, "category_id": 3, "segmentation": flat(BOX)}
+    write(tmp_path / "y.json", coco(["0.jpg", "2.jpg"], [one]))
     with pytest.raises(InputError, match="3 problems in 3 pairs") as error:
         load_data(find_splits(tmp_path))
     assert re.search(r"x\.json: annotates 1 pictures that .*y\.json annotate too", str(error.value))

@@ -102,6 +102,26 @@ def test_a_region_without_its_class_is_a_problem(tmp_path, in_tmp):
         load_data(find_splits(tmp_path))
 
 
+def test_files_without_any_class_have_the_only_one_of_the_others(tmp_path, in_tmp):
+    for split, attributes in (("train", {"kind": "a"}), ("val", {})):
+        pictures = {f"{split}.jpg": [region(via_polygon(BOX), **attributes)]}
+        save_image(tmp_path / split / f"{split}.jpg", len(split))
+        write(tmp_path / split / "via_region_data.json", via(pictures))
+    found, data = targets(tmp_path)
+    assert [(target == 1).sum() for target in found.values()] == [found["train.jpg"].sum()] * 2
+    assert "1 pictures are of files without a class, taken for a" in str(data)
+
+
+def test_two_files_may_annotate_a_picture_alike(tmp_path, in_tmp):
+    draw_via(tmp_path, {"kind": "a"}, {"kind": "a"})
+    content = (tmp_path / "via.json").read_text()
+    write(tmp_path / "via(1).json", content)
+    assert "2 pictures are annotated alike in two files, first: " in str(targets(tmp_path)[1])
+    write(tmp_path / "via(1).json", content.replace('"a"', '"b"', 1))
+    with pytest.raises(InputError, match=r"annotates 1 pictures that .* annotate too"):
+        load_data(find_splits(tmp_path))
+
+
 def image_xml(name, *shapes, subset="", size=(HEIGHT, WIDTH)):
     body = "".join(shapes)
     subset = f'subset="{subset}"' if subset else ""

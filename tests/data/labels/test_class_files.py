@@ -221,13 +221,17 @@ def test_one_item_needs_no_brackets(tmp_path, content, expected):
     ("name", "text"),
     [
         ("class_dict.csv", "name,r,g,b\nbackground,0,0,0\nroad, 128,64,128\nperson,220,20,60\n"),
+        ("class_dict.csv", "name;r;g;b\nbackground;0;0;0\nroad; 128;64;128\nperson;220;20;60\n"),
         ("_classes.csv", "Pixel Value, Class\n0, background\n1, road\n2, person\n"),
+        ("class.txt", "0: background\n1: road\n2: person\n"),
+        ("classes.txt", "background 0 0 0\nroad 128 64 128\nperson 220 20 60\n"),
+        ("classes.txt", "0 background 0,0,0\n1 road 128,64,128\n2 person (220,20,60)\n"),
     ],
 )
-def test_csv_of_camvid_and_roboflow(tmp_path, name, text):
+def test_tables_of_camvid_and_roboflow(tmp_path, name, text):
     found = read(tmp_path, name, text)
     assert found.classes.names == tuple(ROADS)
-    assert found.colours == ({tuple(c): k for k, c in enumerate(COLOURS)} if "," in text[4:6]
+    assert found.colours == ({tuple(c): k for k, c in enumerate(COLOURS)} if "128" in text
                              else {})  # fmt: skip
     assert find_class_file(tmp_path) == tmp_path / name
 

@@ -1,0 +1,104 @@
+"""The splits of pairs that the pictures' names and lists state."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from data.inventory import Inventory
+from data.lists import Listing, Names, find_listings, names_in
+from data.pairs import LEAVE_OUT, SPLIT_NAMES, Orphan, Pair, Splits
+from data.splits import WORDS, split_of_name
+from utils import InputError
+
+
+def with_stated(splits: Splits, inventory: Inventory) -> Splits:
+    """The pairs in the splits that folders, the pictures' names and lists state, which must agree.
+
+    Pairs that no list names are left out; without a list for training, they are trained on.
+    Raises InputError where two statements contradict each other.
+    """
+    splits, listings = _by_first_word(splits), find_listings(inventory)
+    if not listings:
+        return splits
+    owner, orphans, notes = _owners(splits, listings, inventory)
+    paths = list(dict.fromkeys(each.path for each in listings))
+    sources = [*splits.sources, *paths]
+    if splits.valid or splits.test:
+        for split in SPLIT_NAMES:
+            for image in (pair.image for pair in splits.pairs_of(split)):
+                if image in owner and owner[image].split not in ("", split):
+                    raise InputError(
+                        f"{image}: its folder says {split}, {owner[image].path} says "
+                        f"{owner[image].split}; correct one of them"
+                    )
+        return replace(splits, sources=sources)
+    stated = {each.split for each in listings}
+    chosen: dict[str | None, list[Pair]] = {split: [] for split in (*SPLIT_NAMES, None)}
+    pair_of = {pair.image: pair for pair in splits.pairs}
+    for image in dict.fromkeys([*owner, *pair_of]):
+        if image in owner:  # in trainval.txt alone beside train.txt, a picture is of neither
+            split = owner[image].split or (None if "train" in stated else "train")
+        else:
+            split = None if stated & {"train", ""} else "train"
+        chosen[split].append(pair_of[image])
+    notes = [*splits.notes, *notes]
+    if left := chosen.pop(None):
+        first = left[0].image
+        notes.append(f"{len(left)} pairs are in no list of a split; left out, first: {first}")
+    files = ", ".join(str(path.relative_to(inventory.root)) for path in paths)
+    decisions = [*splits.decisions, f"the splits are those of {files}"]
+    return replace(
+        splits, **chosen, orphans=orphans, notes=notes, decisions=decisions, sources=sources
+    )
+
+
+def _by_first_word(splits: Splits) -> Splits:
+    """The splits that the names of all pictures state, as train_1 and testA_1 do."""
+    words = {pair: WORDS.findall(pair.image.stem)[:1] for pair in splits.pairs}
+    stated = {pair: split_of_name("".join(first)) for pair, first in words.items()}
+    if splits.valid or splits.test or not all(stated.values()) or len({*stated.values()}) < 2:
+        return splits
+    chosen = {s: [pair for pair in splits.train if stated[pair] == s] for s in SPLIT_NAMES}
+    line = "the splits are those that the pictures' names begin with"
+    return replace(splits, **chosen, decisions=[*splits.decisions, line])
+
+
+def _owners(
+    splits: Splits, listings: Sequence[Listing], inventory: Inventory
+) -> tuple[dict[Path, Listing], list[Orphan], list[str]]:
+    """The list of each picture, what lists name in vain, and notes of lists that do throughout."""
+    names = Names(inventory.root, [pair.image for pair in splits.pairs])
+    pictures = Names(inventory.root, inventory.pictures)
+    reasons = {orphan.path.stem: orphan.problem.split(";")[0] for orphan in splits.orphans}
+    owner: dict[Path, Listing] = {}
+    orphans, notes = [], []
+    for each in sorted(listings, key=lambda each: not each.split):  # ALL comes last
+        lost: dict[str, list[Path]] = defaultdict(list)
+        for entry in each.names:
+            found = names.find(entry)
+            shown = next(iter(names_in(entry)), entry) if isinstance(entry, dict) else entry
+            if len(found) > 1:
+                raise InputError(f"{found[0]} and {found[1]} both have the name {shown}")
+            if not found:
+                path = next(iter(pictures.find(entry)), None)
+                reason = (
+                    reasons.get(path.stem, "no mask of this name") if path else "no such picture"
+                )
+                lost[reason].append(path or Path(str(shown)))
+            elif owner.setdefault(found[0], each).split != each.split and each.split:
+                raise InputError(
+                    f"{found[0]}: in {owner[found[0]].split} of {owner[found[0]].path} and in "
+                    f"{each.split} of {each.path}; correct one, or keep the lists that count and "
+                    "give the others another extension"
+                )
+        if each.split == "test" and sum(map(len, lost.values())) == len(each.names):
+            notes.append(
+                f"none of the {len(each.names)} pictures in {each.path} has a mask; left out"
+            )
+            continue
+        for reason, paths in lost.items():
+            more = f" and {len(paths) - 1} more such" if len(paths) > 1 else ""
+            problem = f"{reason}, but {each.path} lists it{more}; {LEAVE_OUT}"
+            orphans.append(Orphan(paths[0], problem, len(paths)))
+    return owner, orphans, notes
