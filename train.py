@@ -110,7 +110,9 @@ def shared_settings(args: argparse.Namespace) -> dict:
 
 def feature_settings(args: argparse.Namespace) -> dict:
     """The settings that decide the backbone's features."""
-    settings = {"backbone": args.backbone, "blocks": HEADS[args.head][1]}
+    head, blocks = HEADS[args.head]
+    spread = {"spread": True} if getattr(head, "spread", False) else {}
+    settings = {"backbone": args.backbone, "blocks": blocks} | spread
     return settings | {"augment": args.augment, "seed": args.seed}
 
 
