@@ -18,7 +18,7 @@ from common.flags import add_image_size, add_model_flags
 from common.parser import Parser, positive_int
 from networks import openvino_runtime
 from networks.backbones import check_compiler, list_backbones, load_backbone, trainable_blocks
-from networks.heads import MaskHead, SharpHead, batch_norm_conv
+from networks.heads import MaskHead, SharpHead, SpreadHead, batch_norm_conv
 from networks.resampling import labels_at, pad_to_multiple, upsample
 from utils import InputError
 
@@ -69,13 +69,15 @@ class ConvHead(nn.Module):
         return self.conv_seg(F.relu(self.conv(features.to(self.conv.weight.dtype))))
 
 
-# The class of each head, and how many of the backbone's last blocks it reads.
+# The class of each head, and how many of the backbone's blocks it reads: the last ones, unless its
+# attribute `spread` is true.
 HEADS = {
     "ms": (LinearHead, 4),
     "linear": (LinearHead, 1),
     "token": (TokenHead, 4),
     "conv": (ConvHead, 1),
     "sharp": (SharpHead, 4),
+    "spread": (SpreadHead, 4),
     "mask": (MaskHead, 4),
 }
 
@@ -244,7 +246,8 @@ class SegmentationModel(nn.Module):
 def build_model(spec: config.ModelConfig) -> SegmentationModel:
     """The backbone and head that spec names; the head's width follows from the backbone's."""
     head_class, num_blocks = HEADS[spec.head]
-    backbone = load_backbone(spec.backbone, num_blocks, spec.hub_repo, spec.weights)
+    spread = getattr(head_class, "spread", False)
+    backbone = load_backbone(spec.backbone, num_blocks, spec.hub_repo, spec.weights, spread)
     head = head_class(num_blocks * backbone.embed_dim, spec.num_classes)
     check_grid(head, num_blocks * backbone.embed_dim, spec.num_classes)
     return SegmentationModel(backbone, head, spec.fine_tune)

@@ -78,8 +78,7 @@ def check_flags(parser: Parser, args: argparse.Namespace, processes: int) -> Non
         raise InputError("--runtime openvino needs a frozen backbone: leave it out, or --fine-tune")
     if args.compile and args.runtime == "openvino":
         raise InputError("--compile does nothing with --runtime openvino: leave out one of them")
-    folder = config.OUTPUTS / args.out_dir
-    if args.like and folder.absolute() == Path(args.like).parent.absolute():
+    if args.like and Path(args.like).parent.resolve() == (config.OUTPUTS / args.out_dir).resolve():
         raise InputError("--like needs an --out-dir of its own, so that the earlier run stays")
     for needed, flags in NEEDED_BY.items():
         parser.refuse_without(args, needed, flags)
@@ -113,8 +112,9 @@ def shared_settings(args: argparse.Namespace) -> dict:
 
 def feature_settings(args: argparse.Namespace) -> dict:
     """The settings that decide the backbone's features."""
-    settings = {"backbone": args.backbone, "blocks": HEADS[args.head][1]}
-    return settings | {"augment": args.augment, "seed": args.seed}
+    head_class, count = HEADS[args.head]
+    read = {"blocks": count, "spread": getattr(head_class, "spread", False)}
+    return read | {name: getattr(args, name) for name in ("backbone", "augment", "seed")}
 
 
 def test_model(args: argparse.Namespace, data: SegmentationData, device: torch.device) -> None:

@@ -48,7 +48,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         default=[5, 10, 20, 50, 0], help="labelled pictures to train on; 0: all")
     parser.add_argument("--draws", type=positive_int, default=3,
         help="runs of each kind, with seeds 0, 1, ...")
-    parser.add_argument("--heads", nargs="+", choices=HEADS, default=["ms", "mask"],
+    parser.add_argument("--heads", nargs="+", choices=HEADS, default=["ms", "spread"],
         metavar="HEAD", help="as --head of train.py")
     parser.add_argument("--refine", action="store_true", help="score each model with --refine too")
     return parser
@@ -66,10 +66,15 @@ def train(data: Path, folder: str, *flags: str) -> None:
 
 def recipe(head: str, num_pictures: int) -> list[str]:
     """The flags of a training that do not depend on the draw."""
-    flags = "--augment flip --cache-features 2 --warmup 1 --scheduler --scheduler-epochs"
-    flags += " 14 18 --epochs 20 --batch 2" if num_pictures <= FEW else " 7 9 --epochs 10 --batch 8"
+    flags = f"--head {head} --augment flip --cache-features 2 --warmup 1"
     flags += f" --lr {0.003 if head in ('ms', 'linear') else 0.001}"
-    return [*flags.split(), "--head", head]
+    if head == "spread":  # its contours need more steps
+        return (
+            f"{flags} --schedule cosine --epochs {max(20, 600 // num_pictures)} --batch 2".split()
+        )
+    flags += " --scheduler --scheduler-epochs"
+    flags += " 14 18 --epochs 20 --batch 2" if num_pictures <= FEW else " 7 9 --epochs 10 --batch 8"
+    return flags.split()
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

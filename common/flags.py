@@ -75,7 +75,8 @@ def add_model_flags(
     group.add_argument("--head", default="ms", choices=tuple(heads),
         help="ms: BatchNorm and 1x1 convolution on the last four blocks; linear: the same on the "
         "last; token: 1x1 convolution on four; conv: 3x3, ReLU, 1x1 on the last; sharp and mask: "
-        "convolutions and upscaling on four, mask with class queries (docs/heads.md)")
+        "convolutions and upscaling on four, mask with class queries; spread: sharp on blocks "
+        "spread over the depth (docs/heads.md)")
 
 
 def add_used_model(group) -> None:

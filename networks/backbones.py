@@ -13,7 +13,11 @@ from utils import InputError
 
 
 def load_backbone(
-    name: str, num_blocks: int, hub_repo: str | None = None, weights: str = "pretrained"
+    name: str,
+    num_blocks: int,
+    hub_repo: str | None = None,
+    weights: str = "pretrained",
+    spread: bool = False,
 ) -> nn.Module:
     """A ViT whose forward maps (B, 3, H, W) to its last num_blocks maps (B, D, H/p, W/p).
 
@@ -24,12 +28,13 @@ def load_backbone(
         name: a key of config.BACKBONES, any other entry of hub_repo, or timm/NAME[.TAG].
         hub_repo: a local folder with a hubconf.py or a GitHub "owner/name:ref"; None: the default.
         weights: "pretrained", "none" (random, the same on every machine) or a file.
+        spread: the maps of blocks at even distances through the depth, and not of the last ones.
     """
     if not name.startswith(config.TIMM):
-        return load_from_hub(name, num_blocks, hub_repo, weights).eval()
+        return load_from_hub(name, num_blocks, hub_repo, weights, spread).eval()
     if hub_repo:
         raise InputError(f"--hub-repo {hub_repo}: {name} comes from timm; leave --hub-repo out")
-    return _timm_backbone().load_from_timm(name, num_blocks, weights).eval()
+    return _timm_backbone().load_from_timm(name, num_blocks, weights, spread).eval()
 
 
 def _timm_backbone() -> ModuleType:

@@ -14,19 +14,26 @@ from torch import Tensor, nn
 from common.distributed import global_sum
 
 
-def batch_norm_conv(features: Tensor, bn: nn.BatchNorm2d, conv: nn.Conv2d) -> Tensor:
+def batch_norm_conv(
+    features: Tensor, bn: nn.BatchNorm2d, conv: nn.Conv2d, dropout: float = 0.0
+) -> Tensor:
     """conv(bn(features)) in training mode, without the normalised copy of the features.
 
     features: (B, C, h, w) of any float type; B may be 0. BatchNorm scales and shifts each channel,
     so it is folded into the convolution's weights. The statistics are those of the batches of all
     processes, as in nn.SyncBatchNorm, on any device. The running statistics are updated as
     nn.BatchNorm2d does.
+
+    dropout: share of the normalised channels that are left out, the same for the whole batch.
     """
     with torch.autocast(features.device.type, enabled=False):
         mean, variance = _batch_statistics(features, bn)
         scale = bn.weight * (variance + bn.eps).rsqrt()
-        weight = conv.weight * scale[:, None, None]
-        bias = conv.bias + conv.weight.flatten(1) @ (bn.bias - mean * scale)
+        weight = conv.weight
+        if dropout:
+            weight = weight * F.dropout(torch.ones_like(mean), dropout)[:, None, None]
+        bias = conv.bias + weight.flatten(1) @ (bn.bias - mean * scale)
+        weight = weight * scale[:, None, None]
         if features.device.type != "cpu" or features.requires_grad:
             return F.conv2d(features.to(weight.dtype), weight, bias)
         return _ConvByPicture.apply(features, weight, bias)
@@ -124,8 +131,9 @@ class Upscale(nn.Module):
 class PixelDecoder(nn.Module):
     """Features (B, C, h, w) to (B, h, w, width) and, from these, to (B, 4h, 4w, width / 4)."""
 
-    def __init__(self, channels: int, width: int, num_blocks: int):
+    def __init__(self, channels: int, width: int, num_blocks: int, dropout: float = 0.0):
         super().__init__()
+        self.dropout = dropout
         self.bn = nn.BatchNorm2d(channels)
         self.conv = nn.Conv2d(channels, width, kernel_size=1)
         self.blocks = nn.Sequential(*(ConvNeXtBlock(width) for _ in range(num_blocks)))
@@ -133,7 +141,7 @@ class PixelDecoder(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         if self.training:  # the same function, faster
-            patches = batch_norm_conv(features, self.bn, self.conv)
+            patches = batch_norm_conv(features, self.bn, self.conv, self.dropout)
         else:
             patches = self.conv(self.bn(features.to(self.bn.weight.dtype)))
         patches = self.blocks(patches.permute(0, 2, 3, 1).contiguous())
@@ -147,15 +155,26 @@ class SharpHead(nn.Module):
     """
 
     scale = 4
+    dropout = 0.0
 
     def __init__(self, channels: int, num_classes: int, width: int = 128):
         super().__init__()
-        self.decoder = PixelDecoder(channels, width, num_blocks=2)
+        self.decoder = PixelDecoder(channels, width, 2, self.dropout)
         self.classify = nn.Linear(width // 4, num_classes)
 
     def forward(self, features: Tensor) -> Tensor:
         _, pixels = self.decoder(features)
         return self.classify(pixels).permute(0, 3, 1, 2)
+
+
+class SpreadHead(SharpHead):
+    """`sharp` on blocks spread over the depth: early ones know where contours lie.
+
+    It learns few pictures by heart sooner, so each step leaves out half of the channels.
+    """
+
+    spread = True
+    dropout = 0.5
 
 
 class CrossAttention(nn.Module):

@@ -14,7 +14,7 @@ import config
 from common.checkpoints import are_mean_and_std
 from networks.weights import (
     SAT493M,
-    check_depth,
+    blocks_to_read,
     init_random_weights,
     load_weights,
     print_licence,
@@ -23,7 +23,9 @@ from networks.weights import (
 from utils import InputError
 
 
-def load_from_hub(name: str, num_blocks: int, hub_repo: str | None, weights: str) -> nn.Module:
+def load_from_hub(
+    name: str, num_blocks: int, hub_repo: str | None, weights: str, spread: bool
+) -> nn.Module:
     """The model of a hub entry, with forward and attributes as `load_backbone` describes.
 
     The model must have get_intermediate_layers(images, n, reshape) as DINOv2's has, and patch_size
@@ -63,9 +65,8 @@ def load_from_hub(name: str, num_blocks: int, hub_repo: str | None, weights: str
     if known and weights != "none":
         print_licence(name, known.licence)
     _complete(backbone, name, weights)
-    check_depth(name, backbone.n_blocks, num_blocks)
-    last = range(backbone.n_blocks - num_blocks, backbone.n_blocks)
-    backbone.forward = partial(backbone.get_intermediate_layers, n=list(last), reshape=True)
+    blocks = blocks_to_read(name, backbone.n_blocks, num_blocks, spread)
+    backbone.forward = partial(backbone.get_intermediate_layers, n=blocks, reshape=True)
     if known is None:
         _check_feature_maps(backbone, name, num_blocks)
     return backbone

@@ -22,7 +22,7 @@ from config import TIMM
 from networks.weights import (
     SAT493M,
     FileOfWeights,
-    check_depth,
+    blocks_to_read,
     init_random_weights,
     load_weights,
     print_licence,
@@ -50,7 +50,7 @@ WEIGHTS_FILE = "model.safetensors"  # in each of timm's repositories on the Hugg
 CLASSIFIERS = {"head", "head_dist"}  # in files, not in models without classes
 
 
-def load_from_timm(name: str, num_blocks: int, weights: str) -> nn.Module:
+def load_from_timm(name: str, num_blocks: int, weights: str, spread: bool) -> nn.Module:
     """The ViT timm/NAME[.TAG], with forward and attributes as `load_backbone` describes.
 
     weights: "pretrained" (those published as TAG on the Hugging Face hub), "none", or a file with
@@ -71,7 +71,7 @@ def load_from_timm(name: str, num_blocks: int, weights: str) -> nn.Module:
     if weights == "pretrained":
         path = _from_hugging_face(name, cfg.hf_hub_id, cfg.hf_hub_filename or WEIGHTS_FILE)
     model = _create(model_name)
-    check_depth(name, len(model.blocks), num_blocks)
+    blocks = blocks_to_read(name, len(model.blocks), num_blocks, spread)
     file = None if weights == "none" else _converted(read_weights(path, model.state_dict()), model)
     has_norm = _use_final_norm(model)
     for child in unused:
@@ -84,7 +84,7 @@ def load_from_timm(name: str, num_blocks: int, weights: str) -> nn.Module:
     model.n_blocks = len(model.blocks)
     model.patch_size = _strides(model)[0]
     model.mean, model.std = (tuple(map(float, numbers)) for numbers in (cfg.mean, cfg.std))
-    model.forward = partial(_feature_maps, model, has_norm, num_blocks)
+    model.forward = partial(_feature_maps, model, has_norm, blocks)
     return model
 
 
@@ -182,14 +182,14 @@ def _is_norm(model: nn.Module, name: str) -> bool:
 
 
 def _feature_maps(
-    model: nn.Module, has_norm: bool, num_blocks: int, images: Tensor
+    model: nn.Module, has_norm: bool, blocks: list[int], images: Tensor
 ) -> tuple[Tensor, ...]:
-    """The last num_blocks maps (B, D, H/p, W/p) of images (B, 3, H, W), in block order.
+    """The maps (B, D, H/p, W/p) after these blocks of images (B, 3, H, W), in block order.
 
     Where the model has no final norm, each token is brought to mean 0 and variance 1.
     """
     maps = model.forward_intermediates(
-        images, indices=num_blocks, norm=True, output_fmt="NCHW", intermediates_only=True
+        images, indices=blocks, norm=True, output_fmt="NCHW", intermediates_only=True
     )
     if not has_norm:
         maps = [F.layer_norm(m.movedim(1, -1), m.shape[1:2]).movedim(-1, 1) for m in maps]

@@ -259,12 +259,18 @@ def load_weights(backbone: nn.Module, file: FileOfWeights) -> None:
     backbone.load_state_dict(state, strict=True)
 
 
-def check_depth(name: str, n_blocks: int, num_blocks: int) -> None:
-    """Raise InputError where a head reads more blocks than the backbone has."""
+def blocks_to_read(name: str, n_blocks: int, num_blocks: int, spread: bool) -> list[int]:
+    """Indices of the last num_blocks blocks; spread: of the last one of each part of the depth.
+
+    Raises InputError where a head reads more blocks than the backbone has.
+    """
     if n_blocks < num_blocks:
         raise InputError(
             f"{name} has {n_blocks} blocks and this head reads {num_blocks}; take --head linear"
         )
+    if spread:
+        return [part * n_blocks // num_blocks - 1 for part in range(1, num_blocks + 1)]
+    return list(range(n_blocks - num_blocks, n_blocks))
 
 
 def print_licence(name: str, licence: str | None) -> None:

@@ -15,7 +15,7 @@ from networks.weights import fingerprint
 from utils import InputError
 
 
-@pytest.mark.parametrize(("head", "scale"), [("ms", 1), ("sharp", 4), ("mask", 4)])
+@pytest.mark.parametrize(("head", "scale"), [("ms", 1), ("sharp", 4), ("mask", 4), ("spread", 4)])
 @pytest.mark.parametrize("size", [(250, 333), (13, 200), (1, 1), (14, 28), (320, 322)])
 def test_any_size_gives_the_grid_of_its_padded_self(size, head, scale):
     model = small_model(head=head).eval()
@@ -73,12 +73,16 @@ def test_frozen_is_four_facts():
     assert model.head.conv_seg.weight.grad is not None
 
 
-def test_feature_maps_are_the_last_blocks_in_order():
-    backbone = load_backbone("dinov2_vitt14", 4, weights="none")
+@pytest.mark.parametrize(
+    ("count", "spread", "blocks"),
+    [(4, False, [2, 3, 4, 5]), (4, True, [0, 2, 3, 5]), (3, True, [1, 3, 5]), (1, True, [5])],
+)
+def test_feature_maps_are_the_last_blocks_or_spread_ones_in_order(count, spread, blocks):
+    backbone = load_backbone("dinov2_vitt14", count, weights="none", spread=spread)
     images = torch.randn(1, 3, 28, 42)
     with torch.no_grad():
         maps = backbone(images)
-        expected = backbone.get_intermediate_layers(images, n=[2, 3, 4, 5], reshape=True)
+        expected = backbone.get_intermediate_layers(images, n=blocks, reshape=True)
     assert all(torch.equal(a, b) for a, b in zip(maps, expected, strict=True))
 
 

@@ -30,6 +30,16 @@ def commands(monkeypatch, in_tmp):
     return made
 
 
+@pytest.mark.parametrize(
+    ("head", "pictures", "epochs", "batch", "lr"),
+    [("ms", 5, 20, 2, 0.003), ("mask", 60, 10, 8, 0.001), ("spread", 5, 120, 2, 0.001),
+     ("spread", 146, 20, 2, 0.001)],
+)  # fmt: skip
+def test_a_recipe_fits_head_and_number_of_pictures(head, pictures, epochs, batch, lr):
+    args = train.get_args_parser().parse_args(few_pictures.recipe(head, pictures))
+    assert (args.head, args.epochs, args.batch, args.lr) == (head, epochs, batch, lr)
+
+
 def test_each_run_is_made_once_and_scored(data_dir, in_tmp, commands, capsys):
     argv = ["--data", str(data_dir), "--backbone", "dinov2_vitt14", "--weights", "none"]
     argv += ["--imgsz", "42", "28", "--heads", "ms", "--refine", "--pictures"]

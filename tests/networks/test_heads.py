@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from model import HEADS, LinearHead, SegmentationModel, check_grid
+from networks.heads import batch_norm_conv
 from utils import InputError
 
 CHANNELS, CLASSES = 24, 5
@@ -67,13 +68,26 @@ def test_the_fused_head_is_batchnorm_and_convolution(fine_tune, mean, tolerance)
     check_like_torch(features(mean).requires_grad_(fine_tune), tolerance)
 
 
+def test_the_channels_that_a_step_leaves_out_are_those_of_the_normalised_features():
+    head = random_head()
+    torch.manual_seed(3)
+    found = batch_norm_conv(features(), head.bn, head.conv_seg, dropout=0.5)
+    torch.manual_seed(3)
+    kept = nn.functional.dropout(torch.ones(CHANNELS), 0.5)
+    assert set(kept.tolist()) == {0.0, 2.0}
+    expected = head.conv_seg(head.bn(features()) * kept[:, None, None])
+    assert_near(found, expected.double(), 2e-6)
+
+
 @pytest.mark.parametrize("head", HEAD_CLASSES)
 @pytest.mark.parametrize("training", [False, True])
 def test_heads_take_features_of_any_float_type(head, training):
     """Cached features are float16."""
     model = SegmentationModel(nn.Identity(), head(CHANNELS, CLASSES)).train(training)
-    half = features().half()
-    logits = [model.head(batch) for batch in (half, half.float(), half.double())]
+    half, logits = features().half(), []
+    for batch in (half, half.float(), half.double()):
+        torch.manual_seed(0)  # of the channels that `spread` leaves out
+        logits.append(model.head(batch))
     for found in logits:
         assert found.dtype == torch.float32
         assert torch.equal(found, logits[0])

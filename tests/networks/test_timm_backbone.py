@@ -69,12 +69,13 @@ def test_the_tag_decides_mean_and_licence():
     assert (clip.license, mae.license) == ("apache-2.0", "cc-by-nc-4.0")
 
 
-def test_maps_are_those_of_timms_own_function():
-    backbone = load_backbone("timm/test_vit", 2, weights="none")
+@pytest.mark.parametrize(("spread", "blocks"), [(False, [4, 5]), (True, [2, 5])])
+def test_maps_are_those_of_timms_own_function(spread, blocks):
+    backbone = load_backbone("timm/test_vit", 2, weights="none", spread=spread)
     images, maps = maps_of(backbone)
     own = timm.create_model("test_vit", num_classes=0, dynamic_img_size=True).eval()
     own.load_state_dict(backbone.state_dict())
-    expected = own.get_intermediate_layers(images, n=[4, 5], reshape=True, norm=True)
+    expected = own.get_intermediate_layers(images, n=blocks, reshape=True, norm=True)
     torch.testing.assert_close(tuple(maps), tuple(expected))  # timm may fuse what we do not
 
 
