@@ -125,9 +125,9 @@ class AnnotationFiles:
                 })  # fmt: skip
         return json.dumps({"image": image, "annotations": annotations})
 
-    def begin(self) -> None:
-        """Write what data sets say of their classes. The main process does."""
-        for name, text in self._of_classes().items() if is_main() else ():
+    def begin(self, todo: Collection[Path]) -> None:
+        """Write what data sets say of their classes. The main process does, if there is work."""
+        for name, text in self._of_classes().items() if is_main() and todo else ():
             write_atomically(self.folder / name, text.encode())
 
     def finish(self, names: Collection[Path], zipped: bool) -> None:
