@@ -137,6 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         outlines = Tracing(args.simplify, args.min_area)
         annotations = AnnotationFiles(folder, classes, args.save, outlines)
         todo = distributed.from_main(lambda: begin(names, table, folder, args.save))
+        annotations.begin(todo)
         mine = todo[distributed.rank() :: distributed.world_size()]
 
         problems: dict[Path, str] = {}

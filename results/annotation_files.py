@@ -31,6 +31,7 @@ FORMATS = {  # of each kind: what is written for a picture, and where a copy of 
 }
 POLYGONS = ("labelme", "coco", "yolo")
 COCO_FILE = "coco/annotations/instances_default.json"
+VOC_LIST = "dataset/ImageSets/Segmentation/default.txt"
 # Points that are all whole numbers are border pixels to many readers, ours among them.
 OFF_GRID = 0.01  # pixels
 
@@ -124,8 +125,13 @@ class AnnotationFiles:
                 })  # fmt: skip
         return json.dumps({"image": image, "annotations": annotations})
 
+    def begin(self, todo: Collection[Path]) -> None:
+        """Write what data sets say of their classes. The main process does, if there is work."""
+        for name, text in self._of_classes().items() if is_main() and todo else ():
+            write_atomically(self.folder / name, text.encode())
+
     def finish(self, names: Collection[Path], zipped: bool) -> None:
-        """Write what a data set has once, of the pictures whose files are there; say what is lost.
+        """Write what lists the pictures whose files are there; say what is lost.
 
         names: of all pictures; none where no file is new. zipped: pack each data set too. All
         processes call it.
@@ -135,8 +141,11 @@ class AnnotationFiles:
             return
         files = {name: annotation_files(self.folder, name, self.kinds).values() for name in names}
         done = [name for name in names if all(path.is_file() for path in files[name])]
-        for name, text in self._joint_files(done).items():
-            write_atomically(self.folder / name, text.encode())
+        if "coco" in self.kinds:
+            write_atomically(self.folder / COCO_FILE, json.dumps(self._joined(done)).encode())
+        if "dataset" in self.kinds:
+            listed = "".join(f"{name.as_posix()}\n" for name in done)
+            write_atomically(self.folder / VOC_LIST, listed.encode())
         if set(self.kinds) & set(POLYGONS):
             print(
                 f"{num_parts} polygons; {left_out} parts smaller than {self.tracing.min_area} "
@@ -150,10 +159,9 @@ class AnnotationFiles:
         for kind in self.kinds if zipped else ():
             print(_pack(self.folder / kind))
 
-    def _joint_files(self, done: list[Path]) -> dict[str, str]:
-        """What a data set has once, by its name below the folder; done: names of pictures."""
+    def _of_classes(self) -> dict[str, str]:
+        """The files that name the classes, by their names below the folder."""
         names, palette = self.classes.names, self.classes.palette
-        shown = [names[k] for k in self._numbers]
         content = {"names": [*names], "VIS_LABEL_MAP": [[*colour] for colour in palette]}
         if not any(map(is_background, names)):  # what no polygon covers is ignored
             content["names"].insert(0, BACKGROUND_NAMES[0])
@@ -162,20 +170,17 @@ class AnnotationFiles:
         text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
         files = {f"{kind}/dataset.yaml": text for kind in self.kinds if kind in POLYGONS}
         if "yolo" in self.kinds:  # which wants a folder to validate on too; ours splits one off
-            content = {"path": ".", "train": "images", "names": dict(enumerate(shown))}
+            shown = {number: names[k] for k, number in self._numbers.items()}
+            content = {"path": ".", "train": "images", "names": shown}
             files["yolo/data.yaml"] = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
-        if "coco" in self.kinds:
-            files[COCO_FILE] = json.dumps(self._joined(done, shown))
         if "dataset" in self.kinds:
             colours = colour_table(palette)[[*range(len(names)), IGNORE_INDEX]].tolist()
             listed = zip((*names, IGNORE_LABEL), colours, strict=True)
             lines = [f"{name}:{r},{g},{b}::\n" for name, (r, g, b) in listed]
             files["dataset/labelmap.txt"] = "# label:color_rgb:parts:actions\n" + "".join(lines)
-            listed = "".join(f"{name.as_posix()}\n" for name in done)
-            files["dataset/ImageSets/Segmentation/default.txt"] = listed
         return files
 
-    def _joined(self, names: list[Path], shown: list[str]) -> dict:
+    def _joined(self, names: list[Path]) -> dict:
         """The content of COCO_FILE from its parts."""
         images, annotations = [], []
         for number, name in enumerate(names, 1):
@@ -183,7 +188,8 @@ class AnnotationFiles:
             images.append({"id": number} | content["image"])
             for annotation in content["annotations"]:
                 annotations.append({"id": len(annotations) + 1, "image_id": number} | annotation)
-        categories = [{"id": k, "name": name} for k, name in enumerate(shown, 1)]
+        known = self._numbers.items()
+        categories = [{"id": number + 1, "name": self.classes.names[k]} for k, number in known]
         return {"images": images, "annotations": annotations, "categories": categories}
 
 

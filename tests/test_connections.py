@@ -150,8 +150,8 @@ def test_an_address_is_taken_by_input_alone(stub, in_tmp, capsys, flag):
 
 
 @pytest.mark.parametrize(("address", "words"), [
-    ("admin:S3cret@127.0.0.1:9/video?token=T0KEN", "127.0.0.1:9/video: no such file; an address"),
-    ("http//admin:S3cret@127.0.0.1:9/video?token=T0KEN", "127.0.0.1:9/video: no such file"),
+    ("admin:S3cret@127.0.0.1:9/video?token=T0KEN", "127.0.0.1:9/video does not exist; give"),
+    ("http//admin:S3cret@127.0.0.1:9/video?token=T0KEN", "127.0.0.1:9/video does not exist"),
     ("RTSP://admin:S3cret@127.0.0.1:9/video", "RTSP://127.0.0.1:9/video cannot be opened"),
 ])  # fmt: skip
 def test_an_address_that_is_not_typed_right(stub, in_tmp, capsys, address, words):

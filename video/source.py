@@ -36,13 +36,14 @@ def open_source(source: str) -> InputContainer:
         name, options["timeout"] = f"{protocol.lower()}://{rest}", (OPENING, SILENCE)
         remedy = "check the address, and that something answers there"
     elif not os.path.isfile(source):
-        if "@" in source and not os.path.exists(source):
-            place = public_name(f"://{source}")[3:]
-            raise InputError(f"{place}: no such file; an address begins as rtsp:// or http://")
-        found = "is a pipe or a device, which cannot be read twice"
-        if os.path.isdir(source) or not os.path.exists(source):
-            found = "is a folder" if os.path.isdir(source) else "does not exist"
-        raise InputError(f"{source} {found}; give a video file, a webcam's number or an address")
+        found = "is a folder" if os.path.isdir(source) else "is a pipe or a device"
+        if not os.path.exists(source):
+            found = "does not exist"
+            if "@" in source:  # an address whose protocol is missing
+                source = public_name(f"://{source}")[3:]
+        raise InputError(
+            f"{source} {found}; give a video file, a webcam's number or an address such as rtsp://HOST"
+        )
     try:
         # Where time begins anew, FFmpeg would add the 26 hours after which a counter overflows.
         plain = {"correct_ts_overflow": "0"}

@@ -110,6 +110,26 @@ def test_a_picture_that_vanishes_meanwhile_is_one_line(photos, in_tmp, capsys):
     assert (OUT / "labelme" / "b.json").is_file()
 
 
+@pytest.mark.parametrize("kind", ["labelme", "yolo", "dataset"])
+def test_what_a_stopped_run_leaves_is_a_data_set(photos, in_tmp, kind):
+    predict = photos.predict
+
+    def stops_at_the_third(*args):
+        photos.num_images += 1
+        if photos.num_images == 3:
+            raise KeyboardInterrupt
+        return predict(*args)
+
+    photos.predict = stops_at_the_third
+    with pytest.raises(SystemExit):
+        run()
+    targets, classes = read_back(kind)
+    assert classes == CLASSES
+    assert len(targets) >= 2
+    run("--skip-existing")
+    assert len(read_back(kind)[0]) == 3
+
+
 def test_from_training_to_labelme_and_back(data_dir, in_tmp):
     """A head's predictions are corrected as a person would in labelme, and trained on."""
     run_train(data_dir)
