@@ -16,7 +16,7 @@ from data.colours import (
     soft_colours,
     told_colours,
 )
-from data.labels.class_entries import ClassFile
+from data.labels.class_entries import IGNORE_LABEL, ClassFile
 from data.labels.class_files import read_classes
 from data.labels.classes import Classes, Colour, default_classes, default_palette
 from data.labels.masks import (
@@ -183,7 +183,11 @@ def _ask_about_255(class_file: ClassFile | None, masks: Sequence[Counter[int]]) 
     for mask in masks:
         pixels.update(mask)
     is_binary = pixels.keys() <= {0, IGNORE_INDEX} and _is_open(class_file)
-    is_named = class_file and (IGNORE_INDEX in class_file.values or class_file.instances)
+    is_named = class_file and (
+        IGNORE_INDEX in class_file.values
+        or class_file.instances
+        or IGNORE_LABEL in class_file.left_out
+    )
     if is_binary or is_named:
         return
     alone = sum(mask.keys() == {0, IGNORE_INDEX} for mask in masks)

@@ -345,6 +345,18 @@ def test_the_answers_about_255_work_beside_a_list_of_names(tmp_path, in_tmp):
         assert read(root).classes.names == ("a", "b")
 
 
+def test_a_labelmap_with_ignored_pixels_answers_the_question_about_255(tmp_path, in_tmp):
+    """As predictions are, where many pixels are uncertain."""
+    def unsure(ids):
+        return np.where(ids * np.indices(ids.shape)[1] % 3, 255, ids).astype(np.uint8)
+
+    root = tmp_path / "set"
+    ids = draw(root, "images/{}.jpg", "masks/{}.png", unsure)
+    save(root / "labelmap.txt", "ground:0,0,0::\nplant:0,255,0::\n__ignore__:128,128,128::\n")
+    kept = sum((unsure(each) == 1).sum() for each in ids.values())
+    assert pixels(read(root)) == [total(ids)[0], kept]
+
+
 def palette(ids, *colours):
     image = Image.fromarray(ids.astype(np.uint8), mode="P")
     image.putpalette([channel for colour in colours for channel in colour])
