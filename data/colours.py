@@ -16,7 +16,7 @@ from utils import InputError
 SHOWN_COLOURS = 5  # in a message
 SHADES = 16  # different values at least between those of two classes, where edges are soft
 SOFT = 0.1  # at most, of a mask's pixels, that are between two class colours
-NEARLY_ALL = 0.9
+NEARLY_ALL, MOST = 0.9, 0.7
 NEAR, APART = 16, 48  # of values: moved by compression; of two classes
 ROUNDING = 3  # of a mixture of two colours
 RARE = 0.002  # of the pixels; a class has more
@@ -137,8 +137,8 @@ def has_voc_colours(scans: Collection[Scan]) -> bool:
 def soft_colours(encoding: MaskEncoding, scans: Collection[Scan]) -> str | None:
     """A line if masks hold shades between class colours, from smoothing or compression; else None.
 
-    In lossy files nearly all pixels are near a class colour. In others the shades are few pixels of
-    each mask and of many colours, each on the line between two class colours.
+    In lossy files most pixels are near a class colour, nearly all not far. In others the shades are
+    few pixels of each mask and of many colours, each on the line between two class colours.
     """
     known = encoding.colours
     off: Counter[Colour] = Counter()
@@ -148,9 +148,11 @@ def soft_colours(encoding: MaskEncoding, scans: Collection[Scan]) -> str | None:
         own = Counter({colour: n for colour, n in colours.items() if colour not in known})
         size = sum(scan.values.values()) + scan.dropped
         if scan.lossy:
-            far = [c for c in own if min(distance(c, other) for other in known) > NEAR]
-            if scan.dropped + sum(own[c] for c in far) > (1 - NEARLY_ALL) * size:
-                return None
+            off_by = {c: min(distance(c, other) for other in known) for c in own}
+            for limit, share in ((NEAR, MOST), (APART, NEARLY_ALL)):
+                far = sum(own[c] for c in own if off_by[c] > limit)
+                if scan.dropped + far > (1 - share) * size:
+                    return None
         else:
             astray = sum(n for colour, n in own.items() if not _is_between(colour, known))
             if own.total() > SOFT * size or astray > (1 - NEARLY_ALL) * own.total():

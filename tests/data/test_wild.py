@@ -156,6 +156,22 @@ def test_the_folder_below_a_clone_s_root_is_read_and_told(tmp_path, in_tmp):
         find_splits(tmp_path / "clone")
 
 
+def test_folders_that_differ_in_a_number_are_parts_of_one_data_set(tmp_path, in_tmp):
+    for fold in range(3):
+        numbers = range(3 * fold, 3 * fold + 3)
+        folder = f"fold_{fold}"
+        draw(
+            tmp_path / "set",
+            f"{folder}/images/{{}}.jpg",
+            f"{folder}/masks/{{}}.png",
+            numbers=numbers,
+        )
+    assert counts(read(tmp_path / "set")) == [8, 1, 0]
+    draw(tmp_path / "set", "fold_3/images/{}.jpg", "fold_3/masks/{}.png", numbers=[1])
+    with pytest.raises(InputError, match="4 folders below it hold a data set each; which one"):
+        read(tmp_path / "set")
+
+
 @pytest.mark.parametrize(
     ("place", "line"),
     [("{}.txt", "{}"), ("{}.txt", "images/{0}.jpg masks/{0}.png"), ("splits/{}.txt", "{}.jpg"),
@@ -284,7 +300,12 @@ def test_soft_class_colours_go_to_the_nearest(tmp_path, in_tmp):
         big = Image.fromarray(RGB[ids]).resize((384, 288), Image.Resampling.BILINEAR)
         return np.array(big.resize(ids.shape[::-1], Image.Resampling.BOX))
 
-    for name, kind, options in (("png", mixed, {}), ("jpg", lambda ids: RGB[ids], {"quality": 90})):
+    hard, small = (lambda ids: RGB[ids]), {"quality": 45}
+    for name, kind, options in (
+        ("png", mixed, {}),
+        ("jpg", hard, {"quality": 90}),
+        ("jpeg", hard, small),
+    ):
         root = tmp_path / name
         ids = draw(root, "images/{}.png", f"masks/{{}}.{name}", kind, shapes=2, **options)
         save(root / "dataset.yaml", f"ALL_CLASSES: [a, b, c]\nLABEL_COLORS_LIST: {RGB.tolist()}\n")
