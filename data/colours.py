@@ -19,7 +19,7 @@ SOFT = 0.1  # at most, of a mask's pixels, that are between two class colours
 NEARLY_ALL, MOST = 0.9, 0.7
 NEAR, APART = 16, 48  # of values: moved by compression; of two classes
 ROUNDING = 3  # of a mixture of two colours
-RARE = 0.002  # of the pixels; a class has more
+RARE, FEW = 0.002, 0.02  # of the pixels; a class has more, and more if between two others
 MAX_PASTED = 32  # colours in an advice
 PRESET_COLOURS = 15  # at least, but black, to be a preset's; many tools draw with VOC's first ones
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
@@ -56,9 +56,13 @@ def told_colours(class_file: ClassFile | None, scans: Mapping[Pair, Scan]) -> To
         found = {colour: k for k, colour in enumerate(order)} | {BORDER: IGNORE_INDEX}
         return found, class_file, ["colours of the masks are numbered in Pascal VOC's order"]
     not_black = sum(any(s.values) for s in scans.values() if s.problem is None)
-    if not class_file and len(colours) == 2 and BLACK in colours and coloured == not_black:
-        (other,) = colours.keys() - {BLACK}
+    main = _main_colours(colours)
+    if not class_file and len(main) == 2 and BLACK in main and coloured == not_black:
+        (other,) = {*main} - {BLACK}
         found = {BLACK: 0, other: 1}
+        is_soft = len(colours) > 2
+        if is_soft and not soft_colours(MaskEncoding("", colours=found), scans.values()):
+            raise InputError(_question(class_file, coloured, colours))
         line = f"masks hold two colours: black is background, {list(other)} foreground"
         return found, ClassFile(default_classes(2), colours=found), [line]
     raise InputError(_question(class_file, coloured, colours))
@@ -103,7 +107,8 @@ def _main_colours(colours: Counter[Colour]) -> list[Colour]:
     """The frequent colours that lie far apart: those from which the others are shades."""
     found: list[Colour] = []
     for colour, count in colours.most_common():
-        is_new = all(distance(colour, other) > APART for other in found)
+        is_shade = len(found) > 1 and _is_between(colour, found) and count < FEW * colours.total()
+        is_new = all(distance(colour, other) > APART for other in found) and not is_shade
         if is_new and (count >= RARE * colours.total() or len(colours) <= MAX_PASTED):
             found.append(colour)
     return found[:MAX_PASTED]

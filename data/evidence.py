@@ -170,9 +170,11 @@ def _parts(files: list[Path]) -> dict[str, list[Path]]:
         return {f"*{suffix}": [p for p in files if p.suffix == suffix] for suffix in suffixes}
     by_words: dict[str, list[Path]] = defaultdict(list)  # img_1.jpg and seg_1.png
     for path in files:
-        by_words[re.sub(r"\d+", "*", path.name, count=1)].append(path)
-    kinds = {kind_of(paths[0]) for paths in by_words.values()} if len(by_words) == 2 else ()
-    return by_words if {MASK, PHOTO} == {*kinds} else {}
+        by_words[re.sub(r"\d+", "*", path.stem) + path.suffix].append(path)
+    if len(by_words) != 2 or any(pattern.count("*") != 1 for pattern in by_words):
+        return {}
+    kinds = {kind_of(paths[0]) for paths in by_words.values()}
+    return by_words if kinds == {MASK, PHOTO} else {}
 
 
 def _neighbours(groups: list[Group]) -> Iterator[tuple[Group, Group]]:

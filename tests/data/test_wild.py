@@ -327,6 +327,10 @@ def test_two_colours_with_black_and_few_greys_are_read(tmp_path, in_tmp):
     ids = draw(tmp_path / "two", "images/{}.jpg", "labels/{}.png", lambda ids: RGB[ids])
     data = read(tmp_path / "two")
     assert (data.classes.names, pixels(data)) == (("background", "foreground"), total(ids))
+    ids = draw(tmp_path / "jpg", "images/{}.jpg", "labels/{}.jpg", lambda ids: RGB[ids], quality=90)
+    data = read(tmp_path / "jpg")
+    assert abs(pixels(data)[1] - total(ids)[1]) < 0.1 * total(ids)[1]
+    assert "black is background, [254, 0, 0] foreground" in str(data)
     greys = np.uint8([0, 127, 254])
     ids = draw(tmp_path / "few", "images/{}.jpg", "masks/{}.png", lambda ids: greys[ids], shapes=2)
     data = read(tmp_path / "few")
