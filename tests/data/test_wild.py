@@ -192,6 +192,19 @@ def test_lists_of_splits_are_kept(tmp_path, in_tmp, place, line, images):
     assert "2 pairs are in no list of a split; left out" in str(data)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("val_loss.txt", "0 0.5\n1 0.4\n2 0.2\n"), ("history.json", '{"val": [1, 2]}'),
+        ("rows.csv", "file,test_result\n0.jpg,1\n1.jpg,0\n2.jpg,0\n3.jpg,1\n"),
+    ],
+)  # fmt: skip
+def test_measurements_are_no_lists(tmp_path, in_tmp, name, content):
+    draw(tmp_path / "set", "images/{}.jpg", "masks/{}.png")
+    save(tmp_path / "set" / name, content)
+    assert counts(read(tmp_path / "set")) == [7, 1, 0]
+
+
 def test_a_table_for_training_has_a_header(tmp_path, in_tmp):
     draw(tmp_path / "set", "images/{}.png", "masks/{}.png")
     save(tmp_path / "set" / "train.csv", "id,rle_mask\n" + "".join(f"{k},1 9\n" for k in range(6)))
@@ -225,6 +238,7 @@ def test_lists_in_yaml_count_by_number_and_held_out_pictures_are_not_trained_on(
         ("test_ids.lst", "2\n"),
         ("of.csv", "id;filename;subset\n5;0.jpg;Train\n6;1.jpg;Val\n7;2.jpg;Test\n"),
         ("of.csv", "filename,is_val,is_test\n0.jpg,0,0\n1.jpg,1,0\n2.jpg,0,1\n"),
+        ("of.csv", "filename,train,val,test\n0.jpg,1,0,0\n1.jpg,0,1,0\n2.jpg,0,0,1\n"),
     ],
 )  # fmt: skip
 def test_tables_and_mappings_that_state_splits_are_kept(tmp_path, in_tmp, name, content):
