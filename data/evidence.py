@@ -136,12 +136,14 @@ def _groups(inventory: Inventory, folder: Path) -> Iterator[Group]:
 def _groups_by_name(inventory: Inventory) -> list[Group]:
     """The files of each name in folders of one sample each, such as image.png and mask.png.
 
-    [] unless all folders hold the same names, of which one is of photographs and one of masks.
+    Names may hold numbers and the folder's name. [] unless all folders hold the same names, of
+    which one is of photographs and one of masks.
     """
     found: dict[str, dict[str | None, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for folder, files in inventory.by_folder.items():
         for path in files:
-            found[path.name][split_of(folder.relative_to(inventory.root) / ".")].append(path)
+            name = re.sub(r"\d+", "*", path.name.replace(folder.name, "*"))
+            found[name][split_of(folder.relative_to(inventory.root) / ".")].append(path)
     root, folders = inventory.root, inventory.by_folder
     if len(folders) < 2 or len(found) * len(folders) != len(inventory.rasters):
         return []

@@ -279,7 +279,7 @@ def _read_by_evidence(inventory: Inventory) -> Splits | None:
     if not sure:
         return None
     sides = [[side.shown(root) for side in (t.images, t.masks)] for t in sure]
-    layout = first_of(list(map(" + ".join, sides)), 3)
+    layout = first_of(list(dict.fromkeys(map(" + ".join, sides))), 3)
     splits = from_sides(layout, sides_of(sure))
     if {None, "train"} <= {twin.split for twin in sure}:
         raise InputError(

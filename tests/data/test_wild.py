@@ -46,6 +46,7 @@ def total(ids, shapes=1):
         ("{}.bmp", "{}_anno.bmp"), ("{}.jpg", "truth_{}.png"), ("{}.jpg", "{}.png"),
         ("trainset/{}.png", "masks/{}.npy"), ("s{}/img/a.jpg", "s{}/seg/a.png"),
         ("{}.jpg", "mask/{}.png"), ("img_{}.jpg", "seg_{}.png"), ("s{}/image.png", "s{}/mask.png"),
+        ("p{0}/p{0}_t2.png", "p{0}/p{0}_lesion.png"),
         ("images/00{}.jpg", "masks/{}.png"), ("pics/{}_rgb.jpg", "anns/lab_{}.tif"),
     ],
 )  # fmt: skip
@@ -55,6 +56,14 @@ def test_pairs_are_told_by_names_values_and_sizes(tmp_path, in_tmp, images, mask
     assert counts(data) == [7, 1, 0]
     assert pixels(data) == total(ids)
     assert data.splits.unused == []
+
+
+def test_numbers_that_begin_elsewhere_are_no_names(tmp_path):
+    for number in range(20):
+        save(tmp_path / "images" / f"img_{number + 1}.jpg", scene(number)[0])
+        save(tmp_path / "masks" / f"m_{number}.png", scene(number)[1])
+    with pytest.raises(InputError, match="no mask has the name of an image"):
+        find_splits(tmp_path)
 
 
 def test_one_dark_photograph_and_a_second_pair_of_folders_are_no_question(tmp_path, in_tmp):
