@@ -16,10 +16,10 @@ from utils import InputError
 SHOWN_COLOURS = 5  # in a message
 SHADES = 16  # different values at least between those of two classes, where edges are soft
 SOFT = 0.1  # at most, of a mask's pixels, that are between two class colours
-NEARLY_ALL = 0.9
+NEARLY_ALL, MOST = 0.9, 0.7
 NEAR, APART = 16, 48  # of values: moved by compression; of two classes
 ROUNDING = 3  # of a mixture of two colours
-RARE = 0.002  # of the pixels; a class has more
+RARE, FEW = 0.002, 0.02  # of the pixels; a class has more, and more if between two others
 MAX_PASTED = 32  # colours in an advice
 PRESET_COLOURS = 15  # at least, but black, to be a preset's; many tools draw with VOC's first ones
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
@@ -56,9 +56,13 @@ def told_colours(class_file: ClassFile | None, scans: Mapping[Pair, Scan]) -> To
         found = {colour: k for k, colour in enumerate(order)} | {BORDER: IGNORE_INDEX}
         return found, class_file, ["colours of the masks are numbered in Pascal VOC's order"]
     not_black = sum(any(s.values) for s in scans.values() if s.problem is None)
-    if not class_file and len(colours) == 2 and BLACK in colours and coloured == not_black:
-        (other,) = colours.keys() - {BLACK}
+    main = _main_colours(colours)
+    if not class_file and len(main) == 2 and BLACK in main and coloured == not_black:
+        (other,) = {*main} - {BLACK}
         found = {BLACK: 0, other: 1}
+        is_soft = len(colours) > 2
+        if is_soft and not soft_colours(MaskEncoding("", colours=found), scans.values()):
+            raise InputError(_question(class_file, coloured, colours))
         line = f"masks hold two colours: black is background, {list(other)} foreground"
         return found, ClassFile(default_classes(2), colours=found), [line]
     raise InputError(_question(class_file, coloured, colours))
@@ -103,7 +107,8 @@ def _main_colours(colours: Counter[Colour]) -> list[Colour]:
     """The frequent colours that lie far apart: those from which the others are shades."""
     found: list[Colour] = []
     for colour, count in colours.most_common():
-        is_new = all(distance(colour, other) > APART for other in found)
+        is_shade = len(found) > 1 and _is_between(colour, found) and count < FEW * colours.total()
+        is_new = all(distance(colour, other) > APART for other in found) and not is_shade
         if is_new and (count >= RARE * colours.total() or len(colours) <= MAX_PASTED):
             found.append(colour)
     return found[:MAX_PASTED]
@@ -137,8 +142,8 @@ def has_voc_colours(scans: Collection[Scan]) -> bool:
 def soft_colours(encoding: MaskEncoding, scans: Collection[Scan]) -> str | None:
     """A line if masks hold shades between class colours, from smoothing or compression; else None.
 
-    In lossy files nearly all pixels are near a class colour. In others the shades are few pixels of
-    each mask and of many colours, each on the line between two class colours.
+    In lossy files most pixels are near a class colour, nearly all not far. In others the shades are
+    few pixels of each mask and of many colours, each on the line between two class colours.
     """
     known = encoding.colours
     off: Counter[Colour] = Counter()
@@ -148,9 +153,11 @@ def soft_colours(encoding: MaskEncoding, scans: Collection[Scan]) -> str | None:
         own = Counter({colour: n for colour, n in colours.items() if colour not in known})
         size = sum(scan.values.values()) + scan.dropped
         if scan.lossy:
-            far = [c for c in own if min(distance(c, other) for other in known) > NEAR]
-            if scan.dropped + sum(own[c] for c in far) > (1 - NEARLY_ALL) * size:
-                return None
+            off_by = {c: min(distance(c, other) for other in known) for c in own}
+            for limit, share in ((NEAR, MOST), (APART, NEARLY_ALL)):
+                far = sum(own[c] for c in own if off_by[c] > limit)
+                if scan.dropped + far > (1 - share) * size:
+                    return None
         else:
             astray = sum(n for colour, n in own.items() if not _is_between(colour, known))
             if own.total() > SOFT * size or astray > (1 - NEARLY_ALL) * own.total():

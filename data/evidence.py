@@ -136,12 +136,14 @@ def _groups(inventory: Inventory, folder: Path) -> Iterator[Group]:
 def _groups_by_name(inventory: Inventory) -> list[Group]:
     """The files of each name in folders of one sample each, such as image.png and mask.png.
 
-    [] unless all folders hold the same names, of which one is of photographs and one of masks.
+    Names may hold numbers and the folder's name. [] unless all folders hold the same names, of
+    which one is of photographs and one of masks.
     """
     found: dict[str, dict[str | None, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for folder, files in inventory.by_folder.items():
         for path in files:
-            found[path.name][split_of(folder.relative_to(inventory.root) / ".")].append(path)
+            name = re.sub(r"\d+", "*", path.name.replace(folder.name, "*"))
+            found[name][split_of(folder.relative_to(inventory.root) / ".")].append(path)
     root, folders = inventory.root, inventory.by_folder
     if len(folders) < 2 or len(found) * len(folders) != len(inventory.rasters):
         return []
@@ -170,9 +172,11 @@ def _parts(files: list[Path]) -> dict[str, list[Path]]:
         return {f"*{suffix}": [p for p in files if p.suffix == suffix] for suffix in suffixes}
     by_words: dict[str, list[Path]] = defaultdict(list)  # img_1.jpg and seg_1.png
     for path in files:
-        by_words[re.sub(r"\d+", "*", path.name, count=1)].append(path)
-    kinds = {kind_of(paths[0]) for paths in by_words.values()} if len(by_words) == 2 else ()
-    return by_words if {MASK, PHOTO} == {*kinds} else {}
+        by_words[re.sub(r"\d+", "*", path.stem) + path.suffix].append(path)
+    if len(by_words) != 2 or any(pattern.count("*") != 1 for pattern in by_words):
+        return {}
+    kinds = {kind_of(paths[0]) for paths in by_words.values()}
+    return by_words if kinds == {MASK, PHOTO} else {}
 
 
 def _neighbours(groups: list[Group]) -> Iterator[tuple[Group, Group]]:

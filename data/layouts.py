@@ -21,7 +21,7 @@ from data.labels.classes import PRESETS
 from data.names import Folders, NoFit, Side, from_folders, from_sides, masks_beside
 from data.pairs import SPLIT_NAMES, Splits, with_validation
 from data.splits import split_of
-from data.stated import with_stated
+from data.stated import joined, with_stated
 from data.told import ask, flags_of, seen, tell, unreadable
 from data.ultralytics import read_ultralytics
 from utils import InputError, first_of
@@ -137,7 +137,7 @@ def _read_by_names(
     """
     splits = problem = None
     try:
-        splits = read_ultralytics(inventory) or _known_folders(inventory)
+        splits = read_ultralytics(inventory) or _known_folders(inventory, bool(classes))
     except NoFit as error:
         problem = error
     try:
@@ -147,15 +147,20 @@ def _read_by_names(
     return (with_stated(splits, inventory) if splits else None), problem
 
 
-def _known_folders(inventory: Inventory) -> Splits | None:
-    """The first of FOLDERS that fits, unless pictures to train on lie in folders of no split."""
+def _known_folders(inventory: Inventory, is_told: bool) -> Splits | None:
+    """The first of FOLDERS that fits, unless pictures to train on lie in folders of no split.
+
+    is_told: a class file says that there are masks.
+    """
     plain = inventory.first(["images"]), inventory.first(MASKS)
     is_plain = all(folder in inventory.by_folder for folder in plain)
     for layout, (images, masks) in FOLDERS.items():
         folders, notes = _folders_of(inventory, images, masks)
         if folders and is_plain and "*" in images and "train" not in folders:
             return None
-        if layout in (PLAIN, BESIDE) and not (folders and _may_be(inventory, *folders["train"])):
+        if layout in (PLAIN, BESIDE) and not (
+            folders and _may_be(inventory, *folders["train"], is_told)
+        ):
             continue
         if folders:
             splits = _with_preset(from_folders(layout, folders), inventory)
@@ -163,14 +168,14 @@ def _known_folders(inventory: Inventory) -> Splits | None:
     return None
 
 
-def _may_be(inventory: Inventory, images: Path, masks: Path) -> bool:
+def _may_be(inventory: Inventory, images: Path, masks: Path, is_told: bool) -> bool:
     """Whether two folders without splits may be images and masks; they may be one."""
     if _odd_splits(inventory):
         return False
     if images == masks:
         beside = masks_beside(Side(images, inventory.rasters))
         return {*inventory.by_folder} == {images} or 3 * len(beside) >= len(inventory.rasters)
-    return any(kind_of(path) != PHOTO for path in evenly(inventory.below(masks), SAMPLE))
+    return is_told or any(kind_of(path) != PHOTO for path in evenly(inventory.below(masks), SAMPLE))
 
 
 def _folders_of(
@@ -233,6 +238,8 @@ def _read_below(inventory: Inventory, classes: str | Path | None) -> Splits | No
         splits, _ = _read_by_names(inventory.at(folder), classes)
         if splits:
             fitting[folder] = splits
+    if len(fitting) > 1 and (splits := joined(fitting)):
+        return splits
     if len(fitting) > 1:
         ask(
             f"{inventory.root}: {len(fitting)} folders below it hold a data set each; which one?",
@@ -272,7 +279,7 @@ def _read_by_evidence(inventory: Inventory) -> Splits | None:
     if not sure:
         return None
     sides = [[side.shown(root) for side in (t.images, t.masks)] for t in sure]
-    layout = first_of(list(map(" + ".join, sides)), 3)
+    layout = first_of(list(dict.fromkeys(map(" + ".join, sides))), 3)
     splits = from_sides(layout, sides_of(sure))
     if {None, "train"} <= {twin.split for twin in sure}:
         raise InputError(

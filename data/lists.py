@@ -117,9 +117,13 @@ def find_listings(inventory: Inventory) -> list[Listing]:
 def read_listings(path: Path) -> list[Listing]:
     """The listings in a file that have names; [] if it is none."""
     suffix = path.suffix.lower()
-    split = "" if path.stem.lower() in ALL else split_of_name(path.stem, suffix == ".csv")
+    split = "" if path.stem.lower() in ALL else split_of_name(path.stem)
     if path.stat().st_size > MAX_BYTES:
         return []
+    if suffix in (".txt", ".lst") and split is None:  # such as my_train_list, but not val_loss
+        split = split_of_name(path.stem, strict=False)
+        if split and not all(len(line.split()) == 1 for line in _lines(path)):
+            return []
     if suffix in (".txt", ".lst", ".csv") and split is not None:
         lines = _lines(path)
         return [Listing(path, split, lines)] if lines else []
@@ -140,24 +144,18 @@ def _table(rows: list[list[str]]) -> object:
     """Rows as mappings, or {split: names} of a table with a column for each split."""
     header, *rows = rows or [[]]
     columns = {name: [row[k] for row in rows if row[k:]] for k, name in enumerate(header)}
-    splits = {name: split for name in header if (split := split_of_name(name, strict=False))}
-    are_flags = all({v.lower() for v in columns[name]} <= YES | NO for name in splits)
-    mappings = [dict(zip(header, row, strict=False)) for row in rows]
-    if rows and are_flags and {"valid", "test"} & {*splits.values()}:  # columns such as is_test
-        stated = (
-            [s for n, s in splits.items() if row.get(n, "").lower() in YES] for row in mappings
-        )
-        return [
-            row | {"split": (own or ["train"])[0]}
-            for row, own in zip(mappings, stated, strict=True)
-        ]
-    exact = [name for name in header if _split(name)]
-    if len(exact) > 1:
-        return {name: [cell for cell in columns[name] if cell] for name in exact}
-    if exact:  # no header, but the first picture
+    exact = {name: split for name in header if (split := _split(name))}
+    said = {name: _split(name[3:]) for name in header if name.lower().startswith("is_")}
+    flags = said if any(said.values()) else exact if len(exact) > 1 else {}
+    if len(exact) == 1:  # no header, but the first picture
         header, rows = [str(k) for k in range(len(header))], [header, *rows]
-        return [dict(zip(header, row, strict=False)) for row in rows]
-    return mappings
+    mappings = [dict(zip(header, row, strict=False)) for row in rows]
+    if flags and len(rows) > 2 and all({v.lower() for v in columns[n]} <= YES | NO for n in flags):
+        for row in mappings:
+            own = (split for name, split in flags.items() if row.get(name, "").lower() in YES)
+            row["split"] = next(filter(None, own), "train")
+        return mappings
+    return {n: [v for v in columns[n] if v] for n in exact} if len(exact) > 1 else mappings
 
 
 def _stated(content: object, depth: int = MAX_DEPTH) -> dict[str, list]:

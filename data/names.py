@@ -154,9 +154,11 @@ def match_names(images: Side, masks: Side) -> list[tuple[Path | None, Path | Non
     chosen = _one_rendering(masks.files)
     by_mask = _by_key(chosen, lambda path: _mask_key(masks.name_of(path), by_image))
     if not by_image.keys() & by_mask.keys():
-        for keys_of in (_without_shared, partial(_without_shared, with_head=True), _by_numbers):
+        # By numbers alone 1, 2, 3 and 0, 1, 2 nearly meet, so that all of one side must.
+        ways = (_without_shared, ENOUGH), (partial(_without_shared, with_head=True), 1)
+        for keys_of, share in (*ways, (_by_numbers, 1)):
             found = [keys_of(side) for side in (images, masks)]
-            if len(found[0].keys() & found[1].keys()) >= ENOUGH * min(map(len, found)) > 0:
+            if len(found[0].keys() & found[1].keys()) >= share * min(map(len, found)) > 0:
                 by_image, by_mask = found
                 break
     return [(by_image.get(k), by_mask.get(k)) for k in sorted(by_image.keys() | by_mask.keys())]

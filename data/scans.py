@@ -29,7 +29,7 @@ from data.labels.masks import (
 from data.pairs import Pair, SizeMismatch, is_enlarged, read_stored
 from utils import InputError, progress, remove_leftovers, write_atomically
 
-SCAN_VERSION = 4  # of the cache file
+SCAN_VERSION = 5  # of the cache file
 KEPT_VALUES = 4096  # per mask; a lossy one has tens of thousands
 LOSSY_FORMATS = ("JPEG", "MPO", "JPEG2000", "AVIF")
 LOSSY_IN_TIFF = ("jpeg", "tiff_jpeg", "webp")

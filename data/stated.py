@@ -1,7 +1,8 @@
-"""The splits of pairs that the pictures' names and lists state."""
+"""The splits of pairs that the pictures' names and lists state, and pairs of several folders."""
 
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from data.inventory import Inventory
 from data.lists import Listing, Names, find_listings, names_in
 from data.pairs import LEAVE_OUT, SPLIT_NAMES, Orphan, Pair, Splits
 from data.splits import WORDS, split_of_name
-from utils import InputError
+from utils import InputError, first_of
 
 
 def with_stated(splits: Splits, inventory: Inventory) -> Splits:
@@ -70,7 +71,9 @@ def _owners(
     """The list of each picture, what lists name in vain, and notes of lists that do throughout."""
     names = Names(inventory.root, [pair.image for pair in splits.pairs])
     pictures = Names(inventory.root, inventory.pictures)
-    reasons = {orphan.path.stem: orphan.problem.split(";")[0] for orphan in splits.orphans}
+    reasons = {
+        orphan.path.stem: orphan.problem.split(";")[0] for orphan in reversed(splits.orphans)
+    }
     owner: dict[Path, Listing] = {}
     orphans, notes = [], []
     for each in sorted(listings, key=lambda each: not each.split):  # ALL comes last
@@ -102,3 +105,21 @@ def _owners(
             problem = f"{reason}, but {each.path} lists it{more}; {LEAVE_OUT}"
             orphans.append(Orphan(paths[0], problem, len(paths)))
     return owner, orphans, notes
+
+
+def joined(parts: Mapping[Path, Splits]) -> Splits | None:
+    """The pairs of folders such as fold_1 and fold_2 together; None where they are no parts.
+
+    Parts differ in numbers alone, state no split, and hold masks of other pictures each.
+    """
+    first, *_ = splits = list(parts.values())
+    names = [pair.image.stem for each in splits for pair in each.pairs]
+    are_alike = len({re.sub(r"\d+", "", str(folder)) for folder in parts}) == 1
+    if not are_alike or any(s.valid or s.test or s.class_file for s in splits):
+        return None
+    if len(set(names)) < len(names):  # versions of one data set, perhaps
+        return None
+    lists = ("train", "orphans", "notes", "sources")
+    both = {name: [item for each in splits for item in getattr(each, name)] for name in lists}
+    shown = first_of([folder.name for folder in parts], 3)
+    return replace(first, **both, decisions=[f"the pairs of {shown} are one data set"])

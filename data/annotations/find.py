@@ -10,7 +10,14 @@ from data.annotations.dataset import AnnotationSet
 from data.annotations.label_studio import is_label_studio, read_label_studio
 from data.annotations.labelme import is_labelme, read_labelme
 from data.annotations.via import is_via, read_via
-from data.annotations.yolo import find_data_yaml, find_names, label_files, read_yolo
+from data.annotations.yolo import (
+    BOXES,
+    POLYGONS,
+    find_data_yaml,
+    find_names,
+    label_files,
+    read_yolo,
+)
 from data.labels.class_files import CLASS_FILES
 from utils import InputError, first_of, progress
 
@@ -32,7 +39,8 @@ ADVICE = {
     "COCO panoptic": "use its PNG files as masks, or export instances as COCO JSON",
     "COCO without segmentations": "export COCO JSON with instances",
     "Label Studio JSON": "export 'Brush labels to PNG' beside it, or 'COCO with images'",
-    "YOLO label files": "list the names of their classes in a classes.txt here, a line each",
+    BOXES: "export segmentation labels, whose lines are polygons",
+    POLYGONS: "list the names of their classes in a classes.txt here, a line each",
 }
 
 
@@ -84,7 +92,7 @@ def _read_any(root: Path, pictures: Sequence[Path], texts: Sequence[Path]) -> An
         kinds |= {path: _kind_of(content) for path, content in contents.items()}
     if described := find_names(root, pictures, texts):
         return read_yolo(root, pictures, texts, *described)
-    kinds |= dict.fromkeys(label_files(pictures, texts), "YOLO label files")
+    kinds |= label_files(pictures, texts)
     for path, kind in kinds.items():
         if kind:
             raise InputError(f"{path}: {kind} cannot be read as masks; {ADVICE[kind]}")

@@ -22,6 +22,8 @@ from data.splits import split_of
 from utils import InputError
 
 SHOWN = 3  # label files that are looked at
+BOX = 5  # numbers in a line: a class, and a box
+POLYGONS, BOXES = "YOLO label files", "YOLO boxes"
 
 
 def find_data_yaml(root: Path, texts: Iterable[Path]) -> tuple[Path, Mapping] | None:
@@ -41,7 +43,8 @@ def find_names(
     """A file of class names beside label files, and the data.yaml that it stands for."""
     data_yaml = root / "data.yaml"
     path = data_yaml if data_yaml.is_file() else find_class_file(root)
-    content = load_content(path) if path and label_files(pictures, texts) else None
+    is_yolo = path and POLYGONS in label_files(pictures, texts).values()
+    content = load_content(path) if is_yolo else None
     if not isinstance(content, dict) or "names" not in content:
         return None
     places = {picture.parent for picture in pictures}
@@ -52,12 +55,18 @@ def find_names(
     return path, {"names": content["names"], **folders}
 
 
-def label_files(pictures: Iterable[Path], texts: Iterable[Path]) -> list[Path]:
-    """Of the first text files with names of pictures, those that hold numbers as YOLO's do."""
+def label_files(pictures: Iterable[Path], texts: Iterable[Path]) -> dict[Path, str]:
+    """Of the first text files with names of pictures, those of polygons or boxes, and which."""
     stems = {picture.stem for picture in pictures}
     below = [path for path in texts if path.suffix == ".txt" and path.stem in stems]
-    words = {p: p.read_text(encoding="utf-8", errors="replace").split()[:5] for p in below[:SHOWN]}
-    return [p for p, w in words.items() if w and all(n.replace(".", "", 1).isdigit() for n in w)]
+    lines = {
+        p: p.read_text(encoding="utf-8", errors="replace").split("\n")[0] for p in below[:SHOWN]
+    }
+    words = {p: line.split() for p, line in lines.items()}
+    kinds = {p: BOXES if len(w) == BOX else POLYGONS for p, w in words.items() if len(w) >= BOX}
+    return {
+        p: k for p, k in kinds.items() if all(n.replace(".", "", 1).isdigit() for n in words[p])
+    }
 
 
 def read_yolo(
@@ -190,7 +199,7 @@ def _shapes(
     names: Mapping[str, str], size: tuple[int, int], words: Sequence[str]
 ) -> Iterator[Shape]:
     """The polygon of a line `class x1 y1 x2 y2 ...`, x and y from 0 to 1."""
-    if len(words) == 5:
+    if len(words) == BOX:
         raise ValueError("a box (5 numbers), not a polygon; export segmentation labels")
     class_id = as_id(words[0])
     if class_id not in names:

@@ -46,6 +46,7 @@ def total(ids, shapes=1):
         ("{}.bmp", "{}_anno.bmp"), ("{}.jpg", "truth_{}.png"), ("{}.jpg", "{}.png"),
         ("trainset/{}.png", "masks/{}.npy"), ("s{}/img/a.jpg", "s{}/seg/a.png"),
         ("{}.jpg", "mask/{}.png"), ("img_{}.jpg", "seg_{}.png"), ("s{}/image.png", "s{}/mask.png"),
+        ("p{0}/p{0}_t2.png", "p{0}/p{0}_lesion.png"),
         ("images/00{}.jpg", "masks/{}.png"), ("pics/{}_rgb.jpg", "anns/lab_{}.tif"),
     ],
 )  # fmt: skip
@@ -55,6 +56,14 @@ def test_pairs_are_told_by_names_values_and_sizes(tmp_path, in_tmp, images, mask
     assert counts(data) == [7, 1, 0]
     assert pixels(data) == total(ids)
     assert data.splits.unused == []
+
+
+def test_numbers_that_begin_elsewhere_are_no_names(tmp_path):
+    for number in range(20):
+        save(tmp_path / "images" / f"img_{number + 1}.jpg", scene(number)[0])
+        save(tmp_path / "masks" / f"m_{number}.png", scene(number)[1])
+    with pytest.raises(InputError, match="no mask has the name of an image"):
+        find_splits(tmp_path)
 
 
 def test_one_dark_photograph_and_a_second_pair_of_folders_are_no_question(tmp_path, in_tmp):
@@ -156,6 +165,22 @@ def test_the_folder_below_a_clone_s_root_is_read_and_told(tmp_path, in_tmp):
         find_splits(tmp_path / "clone")
 
 
+def test_folders_that_differ_in_a_number_are_parts_of_one_data_set(tmp_path, in_tmp):
+    for fold in range(3):
+        numbers = range(3 * fold, 3 * fold + 3)
+        folder = f"fold_{fold}"
+        draw(
+            tmp_path / "set",
+            f"{folder}/images/{{}}.jpg",
+            f"{folder}/masks/{{}}.png",
+            numbers=numbers,
+        )
+    assert counts(read(tmp_path / "set")) == [8, 1, 0]
+    draw(tmp_path / "set", "fold_3/images/{}.jpg", "fold_3/masks/{}.png", numbers=[1])
+    with pytest.raises(InputError, match="4 folders below it hold a data set each; which one"):
+        read(tmp_path / "set")
+
+
 @pytest.mark.parametrize(
     ("place", "line"),
     [("{}.txt", "{}"), ("{}.txt", "images/{0}.jpg masks/{0}.png"), ("splits/{}.txt", "{}.jpg"),
@@ -174,6 +199,19 @@ def test_lists_of_splits_are_kept(tmp_path, in_tmp, place, line, images):
     ]
     assert names == [["0", "1", "2"], ["3"], ["4", "5"]]
     assert "2 pairs are in no list of a split; left out" in str(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("val_loss.txt", "0 0.5\n1 0.4\n2 0.2\n"), ("history.json", '{"val": [1, 2]}'),
+        ("rows.csv", "file,test_result\n0.jpg,1\n1.jpg,0\n2.jpg,0\n3.jpg,1\n"),
+    ],
+)  # fmt: skip
+def test_measurements_are_no_lists(tmp_path, in_tmp, name, content):
+    draw(tmp_path / "set", "images/{}.jpg", "masks/{}.png")
+    save(tmp_path / "set" / name, content)
+    assert counts(read(tmp_path / "set")) == [7, 1, 0]
 
 
 def test_a_table_for_training_has_a_header(tmp_path, in_tmp):
@@ -209,6 +247,7 @@ def test_lists_in_yaml_count_by_number_and_held_out_pictures_are_not_trained_on(
         ("test_ids.lst", "2\n"),
         ("of.csv", "id;filename;subset\n5;0.jpg;Train\n6;1.jpg;Val\n7;2.jpg;Test\n"),
         ("of.csv", "filename,is_val,is_test\n0.jpg,0,0\n1.jpg,1,0\n2.jpg,0,1\n"),
+        ("of.csv", "filename,train,val,test\n0.jpg,1,0,0\n1.jpg,0,1,0\n2.jpg,0,0,1\n"),
     ],
 )  # fmt: skip
 def test_tables_and_mappings_that_state_splits_are_kept(tmp_path, in_tmp, name, content):
@@ -284,7 +323,12 @@ def test_soft_class_colours_go_to_the_nearest(tmp_path, in_tmp):
         big = Image.fromarray(RGB[ids]).resize((384, 288), Image.Resampling.BILINEAR)
         return np.array(big.resize(ids.shape[::-1], Image.Resampling.BOX))
 
-    for name, kind, options in (("png", mixed, {}), ("jpg", lambda ids: RGB[ids], {"quality": 90})):
+    hard, small = (lambda ids: RGB[ids]), {"quality": 45}
+    for name, kind, options in (
+        ("png", mixed, {}),
+        ("jpg", hard, {"quality": 90}),
+        ("jpeg", hard, small),
+    ):
         root = tmp_path / name
         ids = draw(root, "images/{}.png", f"masks/{{}}.{name}", kind, shapes=2, **options)
         save(root / "dataset.yaml", f"ALL_CLASSES: [a, b, c]\nLABEL_COLORS_LIST: {RGB.tolist()}\n")
@@ -306,6 +350,10 @@ def test_two_colours_with_black_and_few_greys_are_read(tmp_path, in_tmp):
     ids = draw(tmp_path / "two", "images/{}.jpg", "labels/{}.png", lambda ids: RGB[ids])
     data = read(tmp_path / "two")
     assert (data.classes.names, pixels(data)) == (("background", "foreground"), total(ids))
+    ids = draw(tmp_path / "jpg", "images/{}.jpg", "labels/{}.jpg", lambda ids: RGB[ids], quality=90)
+    data = read(tmp_path / "jpg")
+    assert abs(pixels(data)[1] - total(ids)[1]) < 0.1 * total(ids)[1]
+    assert "black is background, [254, 0, 0] foreground" in str(data)
     greys = np.uint8([0, 127, 254])
     ids = draw(tmp_path / "few", "images/{}.jpg", "masks/{}.png", lambda ids: greys[ids], shapes=2)
     data = read(tmp_path / "few")

@@ -357,6 +357,7 @@ def test_faults_of_yolo_files_are_a_line_each(tmp_path, in_tmp, text, words):
          "COCO panoptic cannot be read"),
         ("x.json", [{"id": 1, "data": {}, "annotations": []}], "Label Studio JSON .* PNG"),
         ("labels/a.txt", "0 0.1 0.1 0.2 0.2 0.3 0.1", "YOLO label files .* classes.txt"),
+        ("a.txt", "0 0.1 0.1 0.2 0.2\n", "YOLO boxes .* segmentation labels"),
     ],
 )  # fmt: skip
 def test_other_formats_are_recognised_and_say_how_to_export(tmp_path, name, content, words):
