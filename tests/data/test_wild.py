@@ -395,6 +395,7 @@ def test_the_answers_about_255_work_beside_a_list_of_names(tmp_path, in_tmp):
 
 def test_a_labelmap_with_ignored_pixels_answers_the_question_about_255(tmp_path, in_tmp):
     """As predictions are, where many pixels are uncertain."""
+
     def unsure(ids):
         return np.where(ids * np.indices(ids.shape)[1] % 3, 255, ids).astype(np.uint8)
 
