@@ -5,7 +5,6 @@ pixel 0 covering 0 to 1: a pixel is inside if its centre is. Points that are all
 pixels of the border, as OpenCV's findContours gives them: the border belongs to the shape.
 """
 
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -52,9 +51,10 @@ class Shape:
         return sum(cv2.contourArea(ring.astype(np.float32)) for ring in self.rings)
 
     @property
-    def content(self) -> list[bytes]:
+    def content(self) -> list:
         """What is alike in two shapes that are drawn alike."""
-        return [pickle.dumps(getattr(self, each.name)) for each in fields(self)]
+        values = [*self.rings, *(getattr(self, f.name) for f in fields(self) if f.name != "rings")]
+        return [(v.shape, v.tobytes()) if isinstance(v, np.ndarray) else v for v in values]
 
     def load(self, size: tuple[int, int]) -> "Shape":
         """The shape with the bitmap of its path; ValueError if that is not of size (H, W)."""
