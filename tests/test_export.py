@@ -52,7 +52,7 @@ def test_positions_as_matrices_are_those_of_the_model(offset, antialias):
         assert torch.allclose(found, expected, atol=2e-5), (height, width)
 
 
-@pytest.mark.parametrize("head", ["ms", "sharp", "mask"])
+@pytest.mark.parametrize("head", ["ms", "spread", "mask"])
 def test_the_picture_model_is_the_predictors_way_from_picture_to_logits(head):
     chosen = small_model(head=head)
     image = np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8)
