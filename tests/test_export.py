@@ -39,7 +39,7 @@ def small_model(stretch=False, head="ms", **options):
     return Exportable(built, protocol, default_classes(3))
 
 
-@pytest.mark.parametrize("head", ["ms", "sharp", "mask"])
+@pytest.mark.parametrize("head", ["ms", "spread", "mask"])
 def test_the_picture_model_is_the_predictors_way_from_picture_to_logits(head):
     chosen = small_model(head=head)
     image = np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8)

@@ -31,7 +31,7 @@ RECIPES = {
     "ms": "--loss ce+dice --class-weights auto --grad-accum 2 --cache-features 1".split(),
     "token": ["--head", "token", "--loss", "focal", "--fine-tune", "--unfreeze-blocks", "2"],
     "conv": ["--head", "conv", "--fine-tune", "--lr", "0.001", "--checkpoint-activations"],
-    "sharp": ["--head", "sharp", "--lr", "0.001", "--loss", "ce+dice", "--cache-features", "2"],
+    "spread": ["--head", "spread", "--lr", "0.001", "--loss", "ce+dice", "--cache-features", "2"],
     "mask": ["--head", "mask", "--lr", "0.001", "--fine-tune", "--unfreeze-blocks", "1"],
 }
 SCHEDULE = "--scheduler --scheduler-epochs 1 --warmup 1 --fine-tune --lr 0.001".split()
