@@ -69,9 +69,8 @@ def recipe(head: str, num_pictures: int) -> list[str]:
     flags = f"--head {head} --augment flip --cache-features 2 --warmup 1"
     flags += f" --lr {0.003 if head in ('ms', 'linear') else 0.001}"
     if head == "spread":  # its contours need more steps
-        return (
-            f"{flags} --schedule cosine --epochs {max(20, 600 // num_pictures)} --batch 2".split()
-        )
+        flags += f" --schedule cosine --epochs {max(20, 600 // num_pictures)} --batch 2"
+        return flags.split()
     flags += " --scheduler --scheduler-epochs"
     flags += " 14 18 --epochs 20 --batch 2" if num_pictures <= FEW else " 7 9 --epochs 10 --batch 8"
     return flags.split()

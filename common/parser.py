@@ -44,6 +44,7 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             self.error(f"unexpected {unknown[0]!r}: which flag does it belong to?")
         for name, value in vars(parsed).items():
+            # An address may hold a password, which would stand in folder names and pages.
             if name != "input" and re.match(r"\w[\w+.-]+:/", str(value)):
                 flag = f"--{name.replace('_', '-')}"
                 self.error(f"{flag}: {value} is an address; give a name or a path here")

@@ -123,9 +123,8 @@ def _parse_text(text: str) -> dict:
     if lines and lines[0] == IGNORE_LABEL:  # labelme counts it as -1
         lines = lines[1:]
     if not any(line.count(":") >= 3 for line in lines):
-        if [match[1] for line in lines if (match := NUMBERED.match(line))] == [
-            *map(str, range(len(lines)))
-        ]:
+        numbers = [match[1] for line in lines if (match := NUMBERED.match(line))]
+        if numbers == [*map(str, range(len(lines)))]:
             lines = [NUMBERED.sub("", line, count=1) for line in lines]
         coloured = [COLOURED.fullmatch(line) for line in lines]
         if not all(coloured):
