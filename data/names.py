@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from data.inventory import take_inventory
 from data.pairs import LEAVE_OUT, Orphan, Pair, Splits
 from utils import InputError
 
-IMAGE_ENDINGS = ("", "_leftImg8bit", "_image", "_img", "_rgb")
+IMAGE_ENDING = re.compile("_(leftImg8bit|image|img|rgb)$")
 MASK_ENDINGS = (
     "", "_mask", "_masks", "_label", "_labels", "_L", "_gt", "_seg", "_annotation",
     "_labelTrainIds", "_gtFine_labelTrainIds", "_gtFine_labelIds",
@@ -146,17 +146,21 @@ def _in_one_folder(images: Side, masks: Side) -> tuple[Side, Side]:
 def match_names(images: Side, masks: Side) -> list[tuple[Path | None, Path | None]]:
     """(image, mask) of each name, sorted; None where one of the two lacks.
 
-    Names are compared without IMAGE_ENDINGS and MASK_ENDINGS; where none meet, without the tail,
+    Names are compared without IMAGE_ENDING and MASK_ENDINGS; where none meet, without the tail,
     and then the head too, that all names of a side share; then by their numbers alone.
     Raises InputError where two files stand for one picture.
     """
     by_image = _by_key(images.files, lambda path: _image_key(images.name_of(path)))
-    chosen = _one_rendering(masks.files)
-    by_mask = _by_key(chosen, lambda path: _mask_key(masks.name_of(path), by_image))
+
+    def mask_key(path: Path) -> str:
+        name = masks.name_of(path)
+        return next((key for key in _mask_keys(name) if key in by_image), name)
+
+    by_mask = _by_key(_one_rendering(masks.files), mask_key)
     if not by_image.keys() & by_mask.keys():
         # By numbers alone 1, 2, 3 and 0, 1, 2 nearly meet, so that all of one side must.
-        ways = (_without_shared, ENOUGH), (partial(_without_shared, with_head=True), 1)
-        for keys_of, share in (*ways, (_by_numbers, 1)):
+        without_head = partial(_without_shared, with_head=True)
+        for keys_of, share in ((_without_shared, ENOUGH), (without_head, 1), (_by_numbers, 1)):
             found = [keys_of(side) for side in (images, masks)]
             if len(found[0].keys() & found[1].keys()) >= share * min(map(len, found)) > 0:
                 by_image, by_mask = found
@@ -236,18 +240,10 @@ def _one_rendering(masks: Sequence[Path]) -> Sequence[Path]:
     return next(filter(None, chosen), masks)
 
 
-def _without_endings(name: str, endings: Sequence[str]) -> list[str]:
-    return [name.removesuffix(ending) for ending in endings if name.endswith(ending)]
-
-
 def _image_key(name: str) -> str:
-    return min(_without_endings(name, IMAGE_ENDINGS), key=len)
-
-
-def _mask_key(name: str, images: Container[str]) -> str:
-    """The key of the image that a mask's name belongs to; the name itself if there is none."""
-    return next((key for key in _mask_keys(name) if key in images), name)
+    return IMAGE_ENDING.sub("", name)
 
 
 def _mask_keys(name: str) -> list[str]:
-    return [_image_key(rest) for rest in _without_endings(name, MASK_ENDINGS)]
+    """What the name of a mask's image may be."""
+    return [_image_key(name.removesuffix(end)) for end in MASK_ENDINGS if name.endswith(end)]

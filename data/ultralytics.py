@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from config import SPLIT_WORDS
-from data.annotations.yolo import place_below
+from data.annotations.yolo import in_place_of_images, place_below
 from data.inventory import Inventory
 from data.labels.class_entries import parse_classes
 from data.labels.class_files import load_mapping
-from data.names import Side, from_sides
+from data.names import from_sides, side_at
 from data.pairs import Splits
 from utils import InputError
 
@@ -44,7 +44,7 @@ def read_ultralytics(inventory: Inventory) -> Splits | None:
             class_file = parse_classes(keys)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise InputError(f"{path}: {error}") from error
-        sides = [(split, *(_side(inventory, f) for f in both)) for split, *both in folders]
+        sides = [(split, side_at(images), side_at(masks)) for split, images, masks in folders]
         splits = from_sides(f"{program} ({path.name})", sides)
         return replace(splits, class_file=class_file, sources=[path])
     return None
@@ -56,14 +56,13 @@ def _beside_images(root: Path, content: Mapping, stated: list[tuple]) -> Iterato
     for split, entries in stated:
         for entry in entries if isinstance(entries, list) else [entries]:
             images = _folder(root, entry, str(content.get("path") or ""))
-            below = list(images.relative_to(root).parts)
-            if "images" not in below:
+            masks = in_place_of_images(root, images, masks_dir)
+            if masks is None:
                 raise ValueError(
                     f"{split}: {entry}: no folder of this path is called images, for which "
                     f"{masks_dir} would stand"
                 )
-            place = len(below) - 1 - below[::-1].index("images")
-            yield split, images, root.joinpath(*below[:place], masks_dir, *below[place + 1 :])
+            yield split, images, masks
 
 
 def _ultralytics_keys(content: Mapping) -> dict:
@@ -86,10 +85,3 @@ def _folder(root: Path, entry: object, base: str = "") -> Path:
     if folder is None:
         raise ValueError(f"{entry}: no such folder below {root}; correct the path")
     return folder
-
-
-def _side(inventory: Inventory, folder: Path) -> Side:
-    files = inventory.below(folder)
-    if not files:
-        raise InputError(f"{folder}: no pictures in it")
-    return Side(folder, files)

@@ -174,14 +174,18 @@ def _pictures(found: AnnotationSet, place: Path) -> list[Path]:
 
 
 def _label_places(root: Path, image: Path) -> list[Path]:
-    """labels/.../x.txt for images/.../x.jpg, and x.txt beside x.jpg.
+    """labels/.../x.txt for images/.../x.jpg, and x.txt beside x.jpg."""
+    folder = in_place_of_images(root, image.parent, "labels") or image.parent
+    return [(place / image.name).with_suffix(".txt") for place in (folder, image.parent)]
 
-    Only a folder below the root counts as images.
-    """
-    parts = list(image.relative_to(root).parts)
-    if "images" in parts[:-1]:
-        parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"
-    return [root.joinpath(*parts).with_suffix(".txt"), image.with_suffix(".txt")]
+
+def in_place_of_images(root: Path, folder: Path, name: str) -> Path | None:
+    """The path of a folder with another name for the last images in it below root, if any."""
+    parts = list(folder.relative_to(root).parts)
+    if "images" not in parts:
+        return None
+    parts[len(parts) - 1 - parts[::-1].index("images")] = name
+    return root.joinpath(*parts)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
