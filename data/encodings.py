@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -35,22 +35,13 @@ LEVELS = 16  # values at most, far apart, that are classes by themselves
 TINT = 24  # at most, between the channels of a grey
 
 
-@dataclass
-class Meaning:
-    """What masks store. decisions: a line each, of what the values showed."""
-
-    classes: Classes
-    encoding: MaskEncoding
-    decisions: list[str] = field(default_factory=list)
-
-
 def choose_meaning(
     class_file: ClassFile | None, scans: Mapping[Pair, Scan], is_voc: bool = False
-) -> Meaning:
-    """Classes and encoding of masks: what the class file says, else what all masks together show.
+) -> tuple[Classes, MaskEncoding, list[str]]:
+    """Classes, encoding, and a line for each thing that the values of all masks together show.
 
-    is_voc: the folders are Pascal VOC's. Raises InputError, a question with its answers, where the
-    values have several meanings or none.
+    What a class file says comes first. is_voc: the folders are Pascal VOC's. Raises InputError, a
+    question with its answers, where the values have several meanings or none.
     """
     decisions: list[str] = []
     found = [scan for scan in scans.values() if scan.problem is None]
@@ -61,7 +52,7 @@ def choose_meaning(
         _refuse_two_binaries(scans)
         if line := _black_and_white(found):
             classes = class_file.classes if class_file else default_classes(2)
-            return Meaning(classes, replace(CUT, class_names=classes.names), [*decisions, line])
+            return classes, replace(CUT, class_names=classes.names), [*decisions, line]
     colours = class_file.colours if class_file else {}
     if not colours:
         colours, class_file, lines = told_colours(class_file, scans)
@@ -88,7 +79,7 @@ def choose_meaning(
         singles = len(by_colour) < len(found)
         name = f"{encoding.name}, or class colours" if singles else "class colours"
         encoding = replace(encoding, name=name)
-    return Meaning(classes, encoding, decisions)
+    return classes, encoding, decisions
 
 
 def _is_open(class_file: ClassFile | None) -> bool:

@@ -165,22 +165,11 @@ def tile_pairs(pairs: Sequence[Pair], tile: tuple[int, int]) -> list[Pair]:
 
 
 def _mask_size(pair: Pair) -> tuple[int, int]:
-    """(H, W) of what `read_stored` makes of a pair's mask."""
+    """(H, W) at which a pair's mask is read: a smaller copy is enlarged to its image's size."""
     if isinstance(pair.mask, Annotation):
         return pair.mask.size or upright_size(pair.image)
-    size = upright_size(pair.mask)
-    return _enlarged(pair, size) or size
-
-
-def is_enlarged(pair: Pair) -> bool:
-    """Whether a pair's mask file is a smaller copy, which is read at its image's size."""
-    return _enlarged(pair, upright_size(pair.mask)) is not None
-
-
-def _enlarged(pair: Pair, mask: tuple[int, int]) -> tuple[int, int] | None:
-    """The size of the image, upright or turned, if that of its mask (H, W) is a smaller copy's."""
-    size = upright_size(pair.image)
-    return next((whole for whole in (size, size[::-1]) if is_smaller_copy(mask, whole)), None)
+    image, mask = upright_size(pair.image), upright_size(pair.mask)
+    return next((whole for whole in (image, image[::-1]) if is_smaller_copy(mask, whole)), mask)
 
 
 def is_smaller_copy(mask: tuple[int, int], image: tuple[int, int]) -> bool:
@@ -205,8 +194,8 @@ def _read_mask(pair: Pair) -> tuple[np.ndarray, dict[int, Colour]]:
             "turn it and remove the tag"
         )
     mask, palette = read_mask(pair.mask)
-    if whole := _enlarged(pair, mask.shape[:2]):
-        rows, columns = (np.arange(n) * m // n for n, m in zip(whole, mask.shape, strict=False))
+    if (size := _mask_size(pair)) != mask.shape[:2]:
+        rows, columns = (np.arange(n) * m // n for n, m in zip(size, mask.shape, strict=False))
         mask = mask[rows][:, columns]
     return mask, palette
 

@@ -26,7 +26,7 @@ from data.labels.masks import (
     used_colours,
     value_codes,
 )
-from data.pairs import Pair, SizeMismatch, is_enlarged, read_stored
+from data.pairs import Pair, SizeMismatch, read_stored
 from utils import InputError, progress, remove_leftovers, write_atomically
 
 SCAN_VERSION = 5  # of the cache file
@@ -163,7 +163,7 @@ def _scan_pair(pair: Pair) -> Scan:
         turned=_turned(pair.image, image.shape[:2]),
         lossy=lossy,
         spread=int(np.ptp(mask, axis=2).max(initial=0)) if mask.ndim == 3 else 0,
-        enlarged=not isinstance(pair.mask, Annotation) and is_enlarged(pair),
+        enlarged=isinstance(pair.mask, Path) and mask.shape[:2] != upright_size(pair.mask),
         numbers=number_extremes(pair.image),
         frames=max(num_frames(path) for path in pair.files if is_picture(path)),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from config import IGNORE_INDEX
 from data.annotations.shapes import Annotation
-from data.encodings import Meaning, choose_meaning, mask_problem
+from data.encodings import choose_meaning, mask_problem
 from data.labels.class_entries import ClassFile
 from data.labels.class_files import read_classes
 from data.labels.classes import Classes, default_classes
@@ -140,21 +140,16 @@ def summarise(problems: Sequence[str], total: int) -> str:
 def inspect_data(splits: Splits) -> SegmentationData:
     """Read every file, choose classes and encoding; what is wrong is listed in `problems`."""
     class_file = _class_file(splits)
-    if class_file and class_file.merged and not splits.class_file:
-        label = next(iter(class_file.merged))
-        raise InputError(
-            f"{splits.classes_from}: mask value {label!r} is not a whole number; names are "
-            "labels of annotation files"
-        )
     splits, scans = _fitting(splits, scan_pairs(splits.pairs))
     problems = [f"{orphan.path}: {orphan.problem}" for orphan in splits.orphans]
     problems += splits.problems + [scan.problem for scan in scans.values() if scan.problem]
-    meaning = Meaning(default_classes(2), MaskEncoding("values of unknown meaning"))
+    classes, encoding = default_classes(2), MaskEncoding("values of unknown meaning")
+    decisions: list[str] = []
     try:
         if not all(scan.problem for scan in scans.values()):
-            meaning = choose_meaning(class_file, scans, splits.is_voc)
+            classes, encoding, decisions = choose_meaning(class_file, scans, splits.is_voc)
             for pair, scan in scans.items():
-                if problem := mask_problem(scan, meaning.encoding):
+                if problem := mask_problem(scan, encoding):
                     problems.append(f"{pair.mask}: {problem}")
     except InputError as error:
         # Masks of colours, then those of large values, are the least like class indices.
@@ -163,8 +158,8 @@ def inspect_data(splits: Splits) -> SegmentationData:
         seen = f" (see {max(values, key=values.get).mask})"
         first = first.removesuffix(":") + seen + ":" * first.endswith(":")
         problems.append("\n".join([first, *more]))
-    splits = replace(splits, decisions=[*splits.decisions, *meaning.decisions])
-    data = SegmentationData(splits, scans, meaning.classes, meaning.encoding, problems)
+    splits = replace(splits, decisions=[*splits.decisions, *decisions])
+    data = SegmentationData(splits, scans, classes, encoding, problems)
     return data.with_value_range(ValueRange.of(data.numbers.values()))
 
 
