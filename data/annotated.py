@@ -33,7 +33,7 @@ def annotated_splits(inventory: Inventory, classes: str | Path | None) -> Splits
 
     classes: a class file or a preset; else one beside the files is used.
     """
-    found = read_annotations(inventory.root, inventory.pictures, inventory.texts)
+    found = read_annotations(inventory)
     if found is None:
         return None
     classes = classes or find_class_file(inventory.root)
@@ -155,7 +155,8 @@ def _drawn_objects(
     first = next((files[0][1] for files in objects.values() if files), None)
     if first is None:
         return None
-    found = AnnotationSet(f"a picture for each object ({first.relative_to(inventory.root)})")
+    layout = f"a picture for each object ({first.relative_to(inventory.root)})"
+    found = AnnotationSet(layout, inventory)
     lost = "no mask of an object belongs to it"
     tests = []
     for image, files in objects.items():

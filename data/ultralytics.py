@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from config import SPLIT_WORDS
-from data.annotations.yolo import in_place_of_images, place_below
+from data.annotations.yolo import in_place_of_images, place_below, stated_entries
 from data.inventory import Inventory
 from data.labels.class_entries import parse_classes
 from data.labels.class_files import load_mapping
@@ -27,7 +26,7 @@ def read_ultralytics(inventory: Inventory) -> Splits | None:
         if path.parent != inventory.root or path.suffix.lower() not in (".yaml", ".yml", ".json"):
             continue
         content = load_mapping(path)
-        stated = [(s, content[w]) for s in SPLIT_WORDS for w in SPLIT_WORDS[s] if content.get(w)]
+        stated = stated_entries(content)
         try:
             if stated and "names" in content and any(key in content for key in OF_ULTRALYTICS):
                 program, keys = "Ultralytics", _ultralytics_keys(content)
@@ -53,16 +52,15 @@ def read_ultralytics(inventory: Inventory) -> Splits | None:
 def _beside_images(root: Path, content: Mapping, stated: list[tuple]) -> Iterator[Folders]:
     """The folders of images, and those of masks: masks_dir in place of images."""
     masks_dir = str(content.get("masks_dir") or "masks")
-    for split, entries in stated:
-        for entry in entries if isinstance(entries, list) else [entries]:
-            images = _folder(root, entry, str(content.get("path") or ""))
-            masks = in_place_of_images(root, images, masks_dir)
-            if masks is None:
-                raise ValueError(
-                    f"{split}: {entry}: no folder of this path is called images, for which "
-                    f"{masks_dir} would stand"
-                )
-            yield split, images, masks
+    for split, entry in stated:
+        images = _folder(root, entry, str(content.get("path") or ""))
+        masks = in_place_of_images(root, images, masks_dir)
+        if masks is None:
+            raise ValueError(
+                f"{split}: {entry}: no folder of this path is called images, for which "
+                f"{masks_dir} would stand"
+            )
+        yield split, images, masks
 
 
 def _ultralytics_keys(content: Mapping) -> dict:

@@ -69,7 +69,7 @@ def read_cvat(found: AnnotationSet, files: Mapping[Path, Element]) -> None:
     for path, image in (
         (path, image) for path, top in files.items() for image in top.iter("image")
     ):
-        statements = path.relative_to(found.root), Path(image.get("subset") or "")
+        statements = path.relative_to(found.inventory.root), Path(image.get("subset") or "")
         entry = f"image {image.get('id')}: "
         if not (picture := found.find(path, [image.get("name") or ""], *statements, entry=entry)):
             continue

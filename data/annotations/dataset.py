@@ -9,13 +9,14 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from data.annotations.shapes import Annotation, Shape
+from data.inventory import Inventory
 from data.splits import split_of
 from utils import InputError
 
 
 @dataclass
 class AnnotationSet:
-    """What annotation files say of the pictures below a folder.
+    """What annotation files say of the pictures in an inventory.
 
     layout: the format, and an example of a file. labels: in the order of their ids. unmatched:
     (file, what it lacks) of files without a partner. problems: (file, what is wrong with it). seen:
@@ -24,8 +25,7 @@ class AnnotationSet:
     """
 
     layout: str
-    root: Path = Path()
-    pictures: Sequence[Path] = ()
+    inventory: Inventory
     by_picture: dict[Path, Annotation] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
     unmatched: list[tuple[Path, str]] = field(default_factory=list)
@@ -69,7 +69,7 @@ class AnnotationSet:
         entry: of the file, for messages. statements: paths below the root, the file's by default,
         and names, that may state the split. Raises InputError where two state different ones.
         """
-        statements = statements or (file.relative_to(self.root),)
+        statements = statements or (file.relative_to(self.inventory.root),)
         split = next(filter(None, map(split_of, reversed(statements))), None)
         problems = []
         for name in names:
@@ -85,7 +85,7 @@ class AnnotationSet:
     def _by_name(self) -> dict[str, list[Path]]:
         """Pictures by names with and without extension."""
         found: dict[str, list[Path]] = defaultdict(list)
-        for path in self.pictures:
+        for path in self.inventory.pictures:
             found[composed(path.name)].append(path)
             found[composed(path.stem)].append(path)
         return found
@@ -101,16 +101,18 @@ class AnnotationSet:
             found = [p for p in found if p.parts[-k:-1] == parts[-k:-1]] or found
         found = [path for path in found if path.parent == near] or found
         if split and len(found) > 1:
-            found = [p for p in found if split_of(p.relative_to(self.root)) == split] or found
+            found = [
+                p for p in found if split_of(p.relative_to(self.inventory.root)) == split
+            ] or found
         if not found:
-            raise ValueError(f"its picture {name} is not below {self.root}")
+            raise ValueError(f"its picture {name} is not below {self.inventory.root}")
         if len(found) > 1:
             raise ValueError(f"{found[0]} and {found[1]} both have the name of its picture")
         return found[0]
 
     def _split_of(self, image: Path, statements: Sequence[Path]) -> str | None:
         """The split of a picture, as statements and its own folder say."""
-        folder = image.parent.relative_to(self.root)
+        folder = image.parent.relative_to(self.inventory.root)
         told = {str(path): split for path in statements if (split := split_of(path))}
         if own := split_of(folder):
             told[f"the folder {folder}"] = own

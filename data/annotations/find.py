@@ -18,6 +18,7 @@ from data.annotations.yolo import (
     label_files,
     read_yolo,
 )
+from data.inventory import Inventory
 from data.labels.class_files import CLASS_FILES
 from utils import InputError, first_of, progress
 
@@ -44,15 +45,13 @@ ADVICE = {
 }
 
 
-def read_annotations(
-    root: Path, pictures: Sequence[Path], texts: Sequence[Path]
-) -> AnnotationSet | None:
-    """The data set that annotation files below root describe, or None if there are none.
+def read_annotations(inventory: Inventory) -> AnnotationSet | None:
+    """The data set that annotation files describe, or None if there are none.
 
-    pictures, texts: files below root. Raises InputError where no shape at all can be read, with the
-    reasons, and for formats that are known but not read.
+    Raises InputError where no shape at all can be read, with the reasons, and for formats that are
+    known but not read.
     """
-    found = _read_any(root, pictures, texts)
+    found = _read_any(inventory)
     if found is None:
         return None
     found.add_labels(sorted({s.label for a in found.annotations for s in a.shapes}))
@@ -66,7 +65,7 @@ def read_annotations(
             "are not to count another extension, such as .off"
         )
         found.problems.append((file, problem))
-    known = set(pictures)
+    known = set(inventory.pictures)
     reasons = [*found.problems, *(lost for lost in found.unmatched if lost[0] not in known)]
     if reasons and not found.labels:
         shown = "\n  ".join(f"{path}: {reason}" for path, reason in reasons[:SHOWN])
@@ -74,25 +73,25 @@ def read_annotations(
     return found
 
 
-def _read_any(root: Path, pictures: Sequence[Path], texts: Sequence[Path]) -> AnnotationSet | None:
-    if described := find_data_yaml(root, texts):
-        return read_yolo(root, pictures, texts, *described)
+def _read_any(inventory: Inventory) -> AnnotationSet | None:
+    if described := find_data_yaml(inventory):
+        return read_yolo(inventory, *described)
     kinds: dict[Path, str | None] = {}
     for suffix, formats in FORMATS.items():
-        contents = _load(texts, suffix)
+        contents = _load(inventory.texts, suffix)
         for name, is_of_format, read in formats:
             if files := {
                 path: content for path, content in contents.items() if is_of_format(content)
             }:
-                layout = f"{name} ({next(iter(files)).relative_to(root)})"
-                found = AnnotationSet(layout, root, pictures)
+                layout = f"{name} ({next(iter(files)).relative_to(inventory.root)})"
+                found = AnnotationSet(layout, inventory)
                 read(found, files)
-                if found != AnnotationSet(layout, root, pictures):  # there is something in them
+                if found != AnnotationSet(layout, inventory):  # there is something in them
                     return found
         kinds |= {path: _kind_of(content) for path, content in contents.items()}
-    if described := find_names(root, pictures, texts):
-        return read_yolo(root, pictures, texts, *described)
-    kinds |= label_files(pictures, texts)
+    if described := find_names(inventory):
+        return read_yolo(inventory, *described)
+    kinds |= label_files(inventory)
     for path, kind in kinds.items():
         if kind:
             raise InputError(f"{path}: {kind} cannot be read as masks; {ADVICE[kind]}")

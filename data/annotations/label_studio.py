@@ -28,7 +28,7 @@ def is_label_studio(content: object) -> bool:
 def read_label_studio(found: AnnotationSet, files: Mapping[Path, list]) -> None:
     """The pictures of the tasks that are done, if there are PNGs of regions."""
     regions: dict[str, list[Path]] = defaultdict(list)  # by task
-    for region in found.pictures:
+    for region in found.inventory.pictures:
         if match := TASK.match(region.stem):
             regions[match[1]].append(region)
     for path, tasks in files.items() if regions else ():

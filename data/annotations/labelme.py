@@ -29,14 +29,14 @@ def read_labelme(found: AnnotationSet, files: Mapping[Path, dict]) -> None:
     for path, content in files.items():
         stored = PurePosixPath(str(content.get("imagePath") or path.stem).replace("\\", "/"))
         names = [path.stem, str(stored.with_name(path.stem)), str(stored)]
-        if not (picture := found.find(path, names, path.parent.relative_to(found.root))):
+        if not (picture := found.find(path, names, path.parent.relative_to(found.inventory.root))):
             continue
         entries = ((f"shape {k}", entry) for k, entry in enumerate(content["shapes"], 1))
         size = (content.get("imageHeight"), content.get("imageWidth"))
         known = size if all(isinstance(side, int) and side > 0 for side in size) else None
         found.add(Annotation(picture[0], path, picture[1], known,
                              found.shapes(path, entries, _shapes)))  # fmt: skip
-    without = [path for path in found.pictures if path not in found.by_picture]
+    without = [path for path in found.inventory.pictures if path not in found.by_picture]
     found.unmatched += [(path, "no annotation of this name") for path in without]
 
 

@@ -41,7 +41,7 @@ def read_via(found: AnnotationSet, files: Mapping[Path, dict]) -> None:
     try:
         entries = [(path, e) for path in files for e in _pictures_in(files[path]).values()]
         attributes = [_values(region) for _, entry in entries for region in _regions(entry)]
-        attribute = _class_attribute(found.root, next(iter(files)), attributes)
+        attribute = _class_attribute(found.inventory.root, next(iter(files)), attributes)
         labels = {values[attribute] for values in attributes if attribute in values}
         filled = {path for path, entry in entries if any(map(_values, _regions(entry)))}
         for path, entry in entries:

@@ -6,7 +6,7 @@ no holes: exporters cut a polygon open to make one.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from config import SPLIT_WORDS
 from data.annotations.dataset import AnnotationSet, as_id, composed
 from data.annotations.shapes import Annotation, Shape, polygon, ring_of
 from data.images import upright_size
+from data.inventory import Inventory
 from data.labels.class_entries import class_name
 from data.labels.class_files import find_class_file, load_content, load_data_yaml
 from data.splits import split_of
@@ -26,67 +27,55 @@ BOX = 5  # numbers in a line: a class, and a box
 POLYGONS, BOXES = "YOLO label files", "YOLO boxes"
 
 
-def find_data_yaml(root: Path, texts: Iterable[Path]) -> tuple[Path, Mapping] | None:
-    """The YAML file in root that names classes and folders of YOLO, and what it holds."""
-    here = (path for path in texts if path.parent == root)
+def find_data_yaml(inventory: Inventory) -> tuple[Path, Mapping] | None:
+    """The YAML file in the root that names classes and folders of YOLO, and what it holds."""
+    here = (path for path in inventory.texts if path.parent == inventory.root)
     found = {path: content for path in here if (content := load_data_yaml(path))}
     usual = [path for path in found if path.stem == "data"]
     if len(found) > 1 and not usual:
         shown = " and ".join(path.name for path in found)
-        raise InputError(f"{root}: {shown} both name classes and folders; remove all but one")
+        raise InputError(
+            f"{inventory.root}: {shown} both name classes and folders; remove all but one"
+        )
     return next(((path, found[path]) for path in [*usual, *found]), None)
 
 
-def find_names(
-    root: Path, pictures: Sequence[Path], texts: Sequence[Path]
-) -> tuple[Path, Mapping] | None:
-    """A file of class names beside label files, and the data.yaml that it stands for."""
-    data_yaml = root / "data.yaml"
-    path = data_yaml if data_yaml.is_file() else find_class_file(root)
-    is_yolo = path and POLYGONS in label_files(pictures, texts).values()
+def find_names(inventory: Inventory) -> tuple[Path, Mapping] | None:
+    """A file of class names beside label files, which stands for a data.yaml, and what it holds."""
+    data_yaml = inventory.root / "data.yaml"
+    path = data_yaml if data_yaml.is_file() else find_class_file(inventory.root)
+    is_yolo = path and POLYGONS in label_files(inventory).values()
     content = load_content(path) if is_yolo else None
-    if not isinstance(content, dict) or "names" not in content:
-        return None
-    places = {picture.parent for picture in pictures}
-    folders: dict[str, list[str]] = {}
-    for place in sorted(p for p in places if not places & {*p.parents}):
-        below = place.relative_to(root)
-        folders.setdefault(split_of(below) or "train", []).append(str(below))
-    return path, {"names": content["names"], **folders}
+    return (path, content) if isinstance(content, dict) and "names" in content else None
 
 
-def label_files(pictures: Iterable[Path], texts: Iterable[Path]) -> dict[Path, str]:
+def label_files(inventory: Inventory) -> dict[Path, str]:
     """Of the first text files with names of pictures, those of polygons or boxes, and which."""
-    stems = {picture.stem for picture in pictures}
-    below = [path for path in texts if path.suffix == ".txt" and path.stem in stems]
-    lines = {
-        p: p.read_text(encoding="utf-8", errors="replace").split("\n")[0] for p in below[:SHOWN]
-    }
-    words = {p: line.split() for p, line in lines.items()}
-    kinds = {p: BOXES if len(w) == BOX else POLYGONS for p, w in words.items() if len(w) >= BOX}
-    return {
-        p: k for p, k in kinds.items() if all(n.replace(".", "", 1).isdigit() for n in words[p])
-    }
+    stems = {picture.stem for picture in inventory.pictures}
+    below = [path for path in inventory.texts if path.suffix == ".txt" and path.stem in stems]
+    kinds = {}
+    for path in below[:SHOWN]:
+        words = path.read_text(encoding="utf-8", errors="replace").split("\n")[0].split()
+        if len(words) >= BOX and all(word.replace(".", "", 1).isdigit() for word in words):
+            kinds[path] = BOXES if len(words) == BOX else POLYGONS
+    return kinds
 
 
-def read_yolo(
-    root: Path, pictures: Sequence[Path], texts: Sequence[Path], path: Path, content: Mapping
-) -> AnnotationSet:
+def read_yolo(inventory: Inventory, path: Path, content: Mapping) -> AnnotationSet:
     """The pictures of a data.yaml, at path."""
-    found = AnnotationSet(f"YOLO ({path.relative_to(root)})", root, pictures)
+    root = inventory.root
+    found = AnnotationSet(f"YOLO ({path.relative_to(root)})", inventory)
     names = _names(path, content["names"])
     found.add_labels(names.values())
-    known = {composed(str(text)): text for text in texts}
+    known = {composed(str(text)): text for text in inventory.texts}
     without: list[Path] = []
     for image, split in _split_pictures(found, path, content).items():
-        places = map(str, _label_places(root, image))
-        labels = next((known[p] for p in map(composed, places) if p in known), None)
+        places = (composed(str(place)) for place in _label_places(root, image))
+        labels = next((known[place] for place in places if place in known), None)
         if labels is None:
             without.append(image)
-        size = upright_size(image)
-        shapes = (
-            found.shapes(labels, _lines(labels), partial(_shapes, names, size)) if labels else []
-        )
+        size, lines = upright_size(image), _lines(labels) if labels else ()
+        shapes = found.shapes(labels, lines, partial(_shapes, names, size))
         found.add(Annotation(image, labels or path, split, size, shapes, small_on_top=True))
     if not found.annotations:
         raise InputError(f"{path}: no pictures in the folders that it names; correct its paths")
@@ -101,40 +90,49 @@ def read_yolo(
     return found
 
 
-def _split_pictures(found: AnnotationSet, path: Path, content: Mapping) -> dict[Path, str]:
-    """{picture: split} as a data.yaml says; raises InputError where a folder says otherwise."""
-    splits, entry_of, taken = {}, {}, {}
+def stated_entries(content: Mapping) -> list[tuple[str, object]]:
+    """(split, entry) of each of train, val, test and the like: folders, lists or more."""
+    stated = []
     for split, words in SPLIT_WORDS.items():
         entries = next((content[word] for word in words if content.get(word)), [])
-        for entry in entries if isinstance(entries, list) else [entries]:
-            entry = str(entry).replace("\\", "/")
-            if (first := taken.setdefault(entry, split)) != split:
-                found.notes.append(f"{path}: {entry} is of {first} and {split}; used as {first}")
-                continue
-            place = place_below(found.root, entry, str(content.get("path") or ""))
-            if place is None and split == "test":
-                found.notes.append(
-                    f"{path}: {entry}: no such folder below {found.root}; there is no test set"
-                )
-            elif place is None:
+        stated += [(split, e) for e in (entries if isinstance(entries, list) else [entries])]
+    return stated
+
+
+def _split_pictures(found: AnnotationSet, path: Path, content: Mapping) -> dict[Path, str]:
+    """{picture: split} as a data.yaml says, or where it does not, as the folders do.
+
+    Raises InputError where it contradicts the folders.
+    """
+    root = found.inventory.root
+    own = {p: split_of(p.parent.relative_to(root)) or "train" for p in found.inventory.pictures}
+    splits, entry_of, taken = {}, {}, {}
+    stated = stated_entries(content)
+    for split, entry in stated:
+        entry = str(entry).replace("\\", "/")
+        if (first := taken.setdefault(entry, split)) != split:
+            found.notes.append(f"{path}: {entry} is of {first} and {split}; used as {first}")
+            continue
+        place = place_below(root, entry, str(content.get("path") or ""))
+        missing = f"{path}: {entry}: no such folder below {root}"
+        if place is None and split != "test":
+            raise InputError(f"{missing}; correct the path")
+        if place is None:
+            found.notes.append(f"{missing}; there is no test set")
+        for image in _pictures(found, place) if place else ():
+            if (other := entry_of.setdefault(image, entry)) != entry:
                 raise InputError(
-                    f"{path}: {entry}: no such folder below {found.root}; correct the path"
+                    f"{path}: {other} and {entry} both lead to {image.parent}; correct the "
+                    "paths, so that no picture is in two splits"
                 )
-            for image in _pictures(found, place) if place else ():
-                if (other := entry_of.setdefault(image, entry)) != entry:
-                    raise InputError(
-                        f"{path}: {other} and {entry} both lead to {image.parent}; correct the "
-                        "paths, so that no picture is in two splits"
-                    )
-                splits[image] = split
+            splits[image] = split
     for image, split in splits.items():
-        own = split_of(image.parent.relative_to(found.root))
-        if split == "train" and own in ("valid", "test"):
+        if split == "train" != own[image]:
             raise InputError(
                 f"{path}: {entry_of[image]} is to be trained on, but {image.parent} is a folder of "
                 "another split; correct the path or rename the folder"
             )
-    return splits
+    return splits if stated else own
 
 
 def _names(path: Path, names: object) -> dict[str, str]:
@@ -159,7 +157,7 @@ def place_below(root: Path, entry: str, base: str = "") -> Path | None:
 
 def _pictures(found: AnnotationSet, place: Path) -> list[Path]:
     """The pictures of a folder, or those that a list file names."""
-    known = {picture.resolve(): picture for picture in found.pictures}
+    known = {picture.resolve(): picture for picture in found.inventory.pictures}
     if place.is_dir():
         return [p for real, p in known.items() if place.resolve() in real.parents]
     try:
@@ -169,7 +167,7 @@ def _pictures(found: AnnotationSet, place: Path) -> list[Path]:
         raise InputError(f"{place}: cannot be read as a list of pictures ({error})") from error
     missing = [str(picture) for picture in listed if picture not in known]
     if missing:
-        raise InputError(f"{place}: {missing[0]}: no such picture below {found.root}")
+        raise InputError(f"{place}: {missing[0]}: no such picture below {found.inventory.root}")
     return [known[picture] for picture in listed]
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from utils import InputError
 
 NUMBERED = re.compile(r"(\d+)[\s:,;=]+(?=\S)")  # as in "0 road", or "0: road"
 COLOURED = re.compile(r"(.*?\S)[\s:,;=]+\(?(\d+)[\s,;]+(\d+)[\s,;]+(\d+)\)?")  # "road 128 64 128"
-UNREADABLE = (OSError, ValueError, yaml.YAMLError, RecursionError)
+UNREADABLE = (
+    OSError, ValueError, TypeError, LookupError, RecursionError, yaml.YAMLError, csv.Error,
+)  # fmt: skip
 # Looked for in a data folder; the first one found is used.
 CLASS_FILES = (
     "dataset.yaml", "dataset.yml", "classes.yaml", "classes.json", "id2label.json",
@@ -40,12 +43,10 @@ def load_data_yaml(path: Path) -> Mapping | None:
 
 def load_mapping(path: Path) -> Mapping:
     """The keys of a YAML or JSON file; {} where it has none or cannot be read."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        content = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
-    except UNREADABLE:
-        return {}
-    return content if isinstance(content, Mapping) else {}
+    with suppress(InputError):
+        content = load_content(path)
+        return content if isinstance(content, Mapping) else {}
+    return {}
 
 
 def read_classes(source: str | Path) -> ClassFile:
@@ -93,7 +94,7 @@ def load_content(path: Path) -> object:
         raise InputError(f"{path}: no such class file, and no preset ({known})") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text; save it with the encoding UTF-8") from error
-    except (*UNREADABLE, TypeError, LookupError, csv.Error) as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not a readable class file ({reason})") from error
 
