@@ -19,8 +19,8 @@ OUTPUTS = Path("outputs")  # all results go below it
 INPUTS = Path("input")  # downloaded and drawn data sets go below it
 SPLIT_WORDS = {  # what folders and files of each split are called
     "train": ("train", "training"),
-    "valid": ("valid", "val", "validation"),
-    "test": ("test", "testing"),
+    "valid": ("valid", "val", "validation", "dev", "eval"),
+    "test": ("test", "testing", "holdout"),
 }
 VALID_FRACTION = 0.15  # of the pairs, where there is no validation set
 

@@ -18,7 +18,7 @@ from data.labels.classes import Colour
 from data.labels.masks import MaskEncoding
 from data.numbers import ValueRange
 from data.transforms import Window, tile_windows
-from utils import InputError
+from utils import InputError, first_of
 
 SPLIT_NAMES = tuple(SPLIT_WORDS)
 OFF_BY = 10  # pixels; a mask this little smaller may be cut or scaled, which nothing tells
@@ -109,6 +109,12 @@ def with_validation(splits: Splits, fraction: float | None, default: float) -> S
         return splits
     train, valid = split_pairs(splits.train, fraction or default)
     line = f"{len(valid)} of the training pairs are set aside to validate, chosen by name"
+    folders = list(dict.fromkeys(pair.image.parent.name for pair in splits.train))
+    if 1 < len(folders) < len(splits.train):  # else each picture has its own folder
+        line += (
+            f", from {first_of(folders, 3)} alike; where one of them holds copies of another's "
+            "pictures, augmented say, name the other by --train-images and --train-masks"
+        )
     return replace(splits, train=train, valid=valid, decisions=[*splits.decisions, line])
 
 

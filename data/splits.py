@@ -39,6 +39,8 @@ def split_of_name(name: str, strict: bool = True) -> str | None:
     """The split that one name states; strict: as a folder's (see split_of)."""
     words = [word.lower() for word in WORDS.findall(name)]
     found = {split for split, known in SPLIT_WORDS.items() if set(words) & set(known)}
+    if "test" in found:  # COCO's test-dev is no picture to train on
+        found.discard("valid")
     others = {word for word in words if len(word) > 1} - BESIDE_A_SPLIT
     others -= {word for known in SPLIT_WORDS.values() for word in known}
     return found.pop() if len(found) == 1 and not (strict and others) else None
