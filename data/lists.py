@@ -143,19 +143,20 @@ def read_listings(path: Path) -> list[Listing]:
 def _table(rows: list[list[str]]) -> object:
     """Rows as mappings, or {split: names} of a table with a column for each split."""
     header, *rows = rows or [[]]
-    columns = {name: [row[k] for row in rows if row[k:]] for k, name in enumerate(header)}
-    exact = {name: split for name in header if (split := _split(name))}
-    said = {name: _split(name[3:]) for name in header if name.lower().startswith("is_")}
-    flags = said if any(said.values()) else exact if len(exact) > 1 else {}
+    exact = [name for name in header if _split(name)]
     if len(exact) == 1:  # no header, but the first picture
         header, rows = [str(k) for k in range(len(header))], [header, *rows]
     mappings = [dict(zip(header, row, strict=False)) for row in rows]
-    if flags and len(rows) > 2 and all({v.lower() for v in columns[n]} <= YES | NO for n in flags):
+    flags = {name: split for name in header if (split := _split(name.lower().removeprefix("is_")))}
+    cells = {row.get(name, "").lower() for row in mappings for name in flags}
+    if flags and len(rows) > 2 and cells <= YES | NO:
         for row in mappings:
             own = (split for name, split in flags.items() if row.get(name, "").lower() in YES)
-            row["split"] = next(filter(None, own), "train")
+            row["split"] = next(own, "train")
         return mappings
-    return {n: [v for v in columns[n] if v] for n in exact} if len(exact) > 1 else mappings
+    if len(exact) < 2:
+        return mappings
+    return {name: [row[name] for row in mappings if row.get(name)] for name in exact}
 
 
 def _stated(content: object, depth: int = MAX_DEPTH) -> dict[str, list]:

@@ -154,26 +154,22 @@ def _scan_pair(pair: Pair) -> Scan:
     values = {value: counts[value] for value in frequent}
     used = used_colours(mask, palette) if palette else {}
     kind, lossy = _kind_and_loss(pair.mask, mask)
+    turned = ""
+    if orientation(pair.image) != UPRIGHT:
+        turned = "turned" if image.shape[:2] == upright_size(pair.image) else "raw"
     return Scan(
         values=values,
         dropped=sum(counts.values()) - sum(values.values()),
         palette={index: colour_code(colour) for index, colour in used.items()},
         kind=kind,
         digest=hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest(),
-        turned=_turned(pair.image, image.shape[:2]),
+        turned=turned,
         lossy=lossy,
         spread=int(np.ptp(mask, axis=2).max(initial=0)) if mask.ndim == 3 else 0,
         enlarged=isinstance(pair.mask, Path) and mask.shape[:2] != upright_size(pair.mask),
         numbers=number_extremes(pair.image),
         frames=max(num_frames(path) for path in pair.files if is_picture(path)),
     )
-
-
-def _turned(path: Path, size: tuple[int, int]) -> str:
-    """Scan.turned of a picture that was read at a size (H, W)."""
-    if orientation(path) == UPRIGHT:
-        return ""
-    return "turned" if size == upright_size(path) else "raw"
 
 
 def _kind_and_loss(source: Path | Annotation, mask: np.ndarray) -> tuple[str, bool]:
