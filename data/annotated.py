@@ -160,7 +160,7 @@ def _drawn_objects(
     lost = "no mask of an object belongs to it"
     tests = []
     for image, files in objects.items():
-        split, size = split_of(image.parent.relative_to(inventory.root) / "."), upright_size(image)
+        split, size = split_of(image.parent.relative_to(inventory.root)), upright_size(image)
         if not files:
             tests += [image] * (split == "test")
             found.unmatched += [(image, lost)] * (split != "test")

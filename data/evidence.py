@@ -130,7 +130,7 @@ def _groups(inventory: Inventory, folder: Path) -> Iterator[Group]:
     for pattern, chosen in parts.items():
         where = folder / pattern if pattern else folder
         tail = (pattern,) if pattern else ()
-        yield Group(where, sorted(chosen), split_of(below / "."), (*place, *tail))
+        yield Group(where, sorted(chosen), split_of(below), (*place, *tail))
 
 
 def _groups_by_name(inventory: Inventory) -> list[Group]:
@@ -143,7 +143,7 @@ def _groups_by_name(inventory: Inventory) -> list[Group]:
     for folder, files in inventory.by_folder.items():
         for path in files:
             name = re.sub(r"\d+", "*", path.name.replace(folder.name, "*"))
-            found[name][split_of(folder.relative_to(inventory.root) / ".")].append(path)
+            found[name][split_of(folder.relative_to(inventory.root))].append(path)
     root, folders = inventory.root, inventory.by_folder
     if len(folders) < 2 or len(found) * len(folders) != len(inventory.rasters):
         return []

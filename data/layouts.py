@@ -112,7 +112,7 @@ def _read(inventory: Inventory, classes: str | Path | None) -> Splits:
         raise InputError("; ".join([str(problem), *unreadable(inventory)]))
     if odd := _odd_splits(inventory):
         # Their pictures would be mixed, and those set aside for validation or test be trained on.
-        shown = ", ".join(str(folder.relative_to(inventory.root)) for folder in odd[:4])
+        shown = ", ".join(str(folder.relative_to(inventory.root)) for folder in list(odd)[:4])
         raise InputError(
             f"{inventory.root}: {shown}: these look like splits, but images and masks do not both "
             f"have them; expected {SHOWN_LAYOUTS}"
@@ -122,10 +122,11 @@ def _read(inventory: Inventory, classes: str | Path | None) -> Splits:
     )
 
 
-def _odd_splits(inventory: Inventory) -> list[Path]:
-    """The folders of rasters that state a split."""
+def _odd_splits(inventory: Inventory) -> dict[Path, str]:
+    """{folder of rasters: the split that it states}."""
     root = inventory.root
-    return [f for f in inventory.by_folder if f != root and split_of(f.relative_to(root) / ".")]
+    stated = {f: split_of(f.relative_to(root)) for f in inventory.by_folder if f != root}
+    return {folder: split for folder, split in stated.items() if split}
 
 
 def _read_by_names(
@@ -286,8 +287,7 @@ def _read_by_evidence(inventory: Inventory) -> Splits | None:
             f"{root}: {layout}: some of these folders state a split, others none; use folders "
             "called train, val and test for all"
         )
-    for folder in _odd_splits(inventory):
-        split = split_of(folder.relative_to(root) / ".")
+    for folder, split in _odd_splits(inventory).items():
         if splits.pairs_of(split) or kind_of(inventory.by_folder[folder][0]) == MASK:
             continue
         note = f"{folder}: pictures without a folder of masks"

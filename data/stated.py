@@ -26,13 +26,12 @@ def with_stated(splits: Splits, inventory: Inventory) -> Splits:
     paths = list(dict.fromkeys(each.path for each in listings))
     sources = [*splits.sources, *paths]
     if splits.valid or splits.test:
-        for split in SPLIT_NAMES:
-            for image in (pair.image for pair in splits.pairs_of(split)):
-                if image in owner and owner[image].split not in ("", split):
-                    raise InputError(
-                        f"{image}: its folder says {split}, {owner[image].path} says "
-                        f"{owner[image].split}; correct one of them"
-                    )
+        for split, image in ((s, pair.image) for s in SPLIT_NAMES for pair in splits.pairs_of(s)):
+            if image in owner and owner[image].split not in ("", split):
+                raise InputError(
+                    f"{image}: its folder says {split}, {owner[image].path} says "
+                    f"{owner[image].split}; correct one of them"
+                )
         return replace(splits, sources=sources)
     stated = {each.split for each in listings}
     chosen: dict[str | None, list[Pair]] = {split: [] for split in (*SPLIT_NAMES, None)}

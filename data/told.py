@@ -120,7 +120,7 @@ def _other_masks(
             other = Group(inventory.root / place, paths)
             is_voc_s = splits.is_voc and other.where.name.startswith("Segmentation")  # objects
             is_other = other.where != folder and 2 * len(paths) >= len(images) and not is_voc_s
-            is_other &= split_of(Path(place) / ".") in (None, split)
+            is_other &= split_of(Path(place)) in (None, split)
             if is_other and fit(side, other) and other.kind == MASK:
                 kind = " ".join(without_split(part) for part in Path(place).parts)
                 found[kind].setdefault(other.where, (split, side, other))

@@ -177,9 +177,8 @@ def ring_of(points: object) -> np.ndarray:
 
 def line(label: str, points: Sequence) -> Shape:
     """A line of LINE_WIDTH along [x, y] pairs."""
-    return Shape(
-        label, (ring_of([*points, points[-1]]),), width=LINE_WIDTH
-    )  # three points at least
+    ring = ring_of([*points, points[-1]])  # three points at least
+    return Shape(label, (ring,), width=LINE_WIDTH)
 
 
 def ellipse(
