@@ -226,12 +226,11 @@ def _mismatch(pair: Pair, mask: tuple[int, int], image: tuple[int, int]) -> str:
     """The message of SizeMismatch; sizes are (H, W)."""
     shown, expected = (f"{width}x{height}" for height, width in (mask, image))
     if isinstance(pair.mask, Annotation):
-        return (
-            f"{pair.mask}: the file gives {shown} pixels, but its image {pair.image.name} has "
-            f"{expected}; correct it, or use the picture that was annotated; {LEAVE_OUT}"
-        )
-    is_turned = mask == image[::-1]
-    advice = "turn it by 90 degrees" if is_turned else "export it again at that size"
+        shown = f"the file gives {shown}"
+        advice = "correct it, or use the picture that was annotated"
+    else:
+        is_turned = mask == image[::-1]
+        advice = "turn it by 90 degrees" if is_turned else "export it again at that size"
     return (
         f"{pair.mask}: {shown} pixels, but its image {pair.image.name} has {expected}; {advice}; "
         f"{LEAVE_OUT}"

@@ -66,9 +66,8 @@ def is_cvat(content: object) -> bool:
 
 def read_cvat(found: AnnotationSet, files: Mapping[Path, Element]) -> None:
     """The pictures of CVAT's files; the split is told by their `subset`, files and folders."""
-    for path, image in (
-        (path, image) for path, top in files.items() for image in top.iter("image")
-    ):
+    images = ((path, image) for path, top in files.items() for image in top.iter("image"))
+    for path, image in images:
         statements = path.relative_to(found.inventory.root), Path(image.get("subset") or "")
         entry = f"image {image.get('id')}: "
         if not (picture := found.find(path, [image.get("name") or ""], *statements, entry=entry)):
