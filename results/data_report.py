@@ -176,7 +176,7 @@ def _panels_of_pair(
     note = "magenta: no class" if (ids == UNKNOWN).any() else scan.kind
     return [
         (image, f"{split}: {pair.image.name}"),
-        (colours, f"{pair.mask.name} ({note})"),
+        (colours, f"{pair.files[1].name} ({note})"),
         (blended, "overlay"),
     ]
 

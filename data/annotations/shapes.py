@@ -126,10 +126,6 @@ class Annotation:
         return str(self.file)
 
     @property
-    def name(self) -> str:
-        return self.file.name
-
-    @property
     def content(self) -> list:
         """What is alike in two annotations that are drawn alike."""
         return [self.split, self.size, *(shape.content for shape in self.shapes)]

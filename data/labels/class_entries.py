@@ -101,12 +101,9 @@ def parse_classes(content: object) -> ClassFile:
     names = tuple(entry.name for entry in kept)
     palette = zip([entry.color for entry in kept], default_palette(names), strict=True)
     zero_is, instances = _conventions(content, len(kept))
-    ways = [
-        *(["zero_is: ignore"] if zero_is else []),
-        *(["instances: true"] if instances else []),
-        *(["ignore"] if ignored.values else []),
-        *(f"labels (of {e.name})" for e in entries if e.has_labels and e.values),
-    ]
+    said = {"zero_is: ignore": zero_is, "instances: true": instances, "ignore": ignored.values}
+    said |= {f"labels (of {entry.name})": entry.has_labels and entry.values for entry in entries}
+    ways = [way for way, is_said in said.items() if is_said]
     if (zero_is or instances) and len(ways) > 1:
         both = f"{ways[0]} and {ways[1]}"
         raise ValueError(f"{both} both say what mask values mean; keep one of them")
@@ -179,11 +176,12 @@ def _labels(listed: object) -> tuple[list[int | str], list[Colour], list[str]]:
     for label in _as_list(listed):
         if isinstance(label, list):
             colours.append(_colour(label))
-        elif isinstance(label, str) and label != OTHERS and not label.strip().isdigit():
+        elif label == OTHERS:
+            values.append(OTHERS)
+        elif isinstance(label, str) and not label.strip().isdigit():
             names.append(label)
         else:
-            is_others = label == OTHERS
-            values.append(OTHERS if is_others else _whole_number(label, "mask value", lowest=None))
+            values.append(_whole_number(label, "mask value", lowest=None))
     return values, colours, names
 
 
