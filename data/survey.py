@@ -140,6 +140,12 @@ def summarise(problems: Sequence[str], total: int) -> str:
 def inspect_data(splits: Splits) -> SegmentationData:
     """Read every file, choose classes and encoding; what is wrong is listed in `problems`."""
     class_file = _class_file(splits)
+    if class_file and class_file.merged and not splits.class_file:
+        label = next(iter(class_file.merged))
+        raise InputError(
+            f"{splits.classes_from}: mask value {label!r} is not a whole number; names are "
+            "labels of annotation files"
+        )
     splits, scans = _fitting(splits, scan_pairs(splits.pairs))
     problems = [f"{orphan.path}: {orphan.problem}" for orphan in splits.orphans]
     problems += splits.problems + [scan.problem for scan in scans.values() if scan.problem]

@@ -18,7 +18,7 @@ from utils import InputError, first_of
 
 UNKNOWN = -1
 MANY = 8  # values, that may number objects
-NUMBERED = "; where they number objects, write `names: [background, NAME]`, `instances: true`"
+OBJECTS = "; where they number objects, write `names: [background, NAME]`, `instances: true`"
 NUMBERS = 2**16  # mask values from here on, and negative ones, are not in the table
 
 
@@ -268,6 +268,6 @@ def guess_encoding(
         raise InputError(
             f"the masks hold the {len(labels)} values {shown}: too few or too many to be class "
             "indices; give each to a class in a dataset.yaml (classes: {0: {name: ..., labels: "
-            f"[...]}}}}), those to leave out to `ignore: [...]`{NUMBERED * are_many}"
+            f"[...]}}}}), those to leave out to `ignore: [...]`{OBJECTS * are_many}"
         )
     return index_encoding(count)
