@@ -8,7 +8,7 @@ and a dataset.yaml, which train.py takes names, order and colours from.
 
 import json
 import shutil
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -59,15 +59,13 @@ class AnnotationFiles:
     def _write(self, name: str, text: str) -> None:
         write_atomically(self.folder / name, text.encode())
 
-    def begin(self, names: Collection[Path]) -> None:
+    def begin(self, files: Sequence[Path]) -> None:
         """Write what the data sets say of their classes. The main process calls it.
 
-        names: of the pictures to come. Raises InputError where a file of one is there already.
+        files: those of pictures that are to come. Raises InputError where one is there already.
         """
-        files = [p for n in names for p in annotation_files(self.folder, n, self.kinds).values()]
-        if files and "coco" in self.kinds:
-            files.append(self.folder / COCO_FILE)
-        for path in filter(Path.exists, files):
+        joint = [self.folder / COCO_FILE] if files and "coco" in self.kinds else []
+        for path in filter(Path.exists, [*files, *joint]):
             raise InputError(
                 f"{path} is there already, perhaps corrected by hand, and would be replaced; "
                 "choose another --out-dir, or remove its folder"
@@ -96,6 +94,8 @@ class AnnotationFiles:
         picture = f"{name.as_posix()}{path.suffix}"
         texts = self._texts(picture, labels) if {*self.kinds} & {*POLYGONS} else {}
         for kind, file in annotation_files(self.folder, name, self.kinds).items():
+            if file.exists():  # of a run that was killed before it was done with the picture
+                continue
             write_atomically(self.folder / FORMATS[kind][1].format(picture), path.read_bytes())
             if kind in texts:
                 write_atomically(file, texts[kind].encode())

@@ -169,7 +169,13 @@ def begin(
         if picture not in table
         or not all(table.is_current(file, picture) for file in _all_paths(folder, name, kinds))
     ]
-    annotations.begin([names[picture] for picture in todo])
+    files = [
+        file
+        for picture in todo
+        for file in annotation_files(folder, names[picture], kinds).values()
+        if not (table.continues and table.is_current(file, picture))
+    ]
+    annotations.begin(files)
     table.begin()
     return todo
 

@@ -128,6 +128,27 @@ def test_what_a_stopped_run_leaves_is_a_data_set(photos, in_tmp, kind):
     assert len(read_back(kind)[0]) == 3
 
 
+def test_a_run_that_was_killed_between_two_files_of_a_picture_goes_on(photos, in_tmp, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr(infer_image.InferencePage, "add", killed)  # before the table has a row
+        with pytest.raises(SystemExit):
+            run()
+    corrected = OUT / "labelme" / "a.json"
+    before = corrected.read_text().replace("bright", "dark")
+    corrected.write_text(before)
+    (OUT / "yolo" / "labels" / "a.txt").unlink()
+    run("--skip-existing")
+    assert corrected.read_text() == before
+    for kind in KINDS.split(","):
+        assert len(read_back(kind)[0]) == 3
+    (OUT / COCO_FILE).unlink()
+    run("--skip-existing")
+    assert len(read_back("coco")[0]) == 3
+
+
 def test_from_training_to_labelme_and_back(data_dir, in_tmp):
     """A head's predictions are corrected as a person would in labelme, and trained on."""
     run_train(data_dir)
