@@ -192,10 +192,7 @@ def preview_batch(dataset: Dataset, count: int) -> tuple[Tensor, list[Tensor]]:
 
 
 def splits_from_flags(args: argparse.Namespace) -> Splits:
-    """The pairs of each split that the flags of `add_data_flags` name.
-
-    More folders to train on add their pairs, but for pictures that score the model.
-    """
+    """The pairs of each split that the flags of `add_data_flags` name."""
     folders = [
         getattr(args, f"{split}_{kind}") for split in SPLIT_NAMES for kind in ("images", "masks")
     ]
@@ -206,6 +203,7 @@ def splits_from_flags(args: argparse.Namespace) -> Splits:
     splits = find_splits(
         args.data, folders, args.valid_fraction, args.classes, args.allow_unmatched
     )
+    # More folders to train on add their pairs, but for pictures that score the model.
     added = from_sides("", [("train", *map(side_at, both)) for both in more])
     added = replace(added, allow_unmatched=args.allow_unmatched).without_orphans()
     scored = {pair.image for pair in (*splits.valid, *splits.test)}

@@ -52,18 +52,15 @@ class AnnotationFiles:
         self.folder, self.classes = folder, classes
         self.simplify, self.min_area = simplify, min_area
         self.kinds = [kind for kind in FORMATS if kind in kinds]
-        shown = [k for k, name in enumerate(classes.names) if not is_background(name)]
-        self._numbers = {k: number for number, k in enumerate(shown)}  # of YOLO; COCO's plus one
+        # Class ids in the order of YOLO's numbers from 0 and COCO's from 1.
+        self._shown = [k for k, name in enumerate(classes.names) if not is_background(name)]
         self._counts = np.zeros(3, np.int64)  # parts, parts left out, ignored pixels
 
     def _write(self, name: str, text: str) -> None:
         write_atomically(self.folder / name, text.encode())
 
     def begin(self, files: Sequence[Path]) -> None:
-        """Write what the data sets say of their classes. The main process calls it.
-
-        files: those of pictures that are to come. Raises InputError where one is there already.
-        """
+        """Write files of classes; InputError where one of the files to come is there already."""
         joint = [self.folder / COCO_FILE] if files and "coco" in self.kinds else []
         for path in filter(Path.exists, [*files, *joint]):
             raise InputError(
@@ -76,15 +73,17 @@ class AnnotationFiles:
     def _write_classes(self, kind: str) -> None:
         names, palette = self.classes.names, self.classes.palette
         if kind == "dataset":
+            if unfit := [name for name in names if ":" in name or name.startswith("#")]:
+                raise InputError(f"--save dataset: labelmap.txt cannot hold the name {unfit[0]}")
             listed = zip((*names, IGNORE_LABEL), (*palette, IGNORED_COLOUR), strict=True)
             lines = [f"{name}:{r},{g},{b}::\n" for name, (r, g, b) in listed]
             self._write("dataset/labelmap.txt", "".join(lines))
             return
         if kind == "yolo":  # which wants a folder to validate on too; ours splits one off
-            shown = json.dumps([names[k] for k in self._numbers], ensure_ascii=False)
+            shown = json.dumps([names[k] for k in self._shown], ensure_ascii=False)
             self._write("yolo/data.yaml", f"path: .\ntrain: images\nnames: {shown}\n")
         text = class_file_text(names, palette)
-        if len(self._numbers) == len(names):  # what no polygon covers is ignored
+        if len(self._shown) == len(names):  # what no polygon covers is ignored
             names, palette, ignored = ("background", *names), ((0, 0, 0), *palette), ["background"]
             text = class_file_text(names, palette, ignore_classes=ignored)
         self._write(f"{kind}/dataset.yaml", text)
@@ -105,7 +104,7 @@ class AnnotationFiles:
     def _texts(self, picture: str, labels: np.ndarray) -> dict[str, str]:
         """What the kinds of POLYGONS write for a picture."""
         names = dict(enumerate(self.classes.names)) | {IGNORE_INDEX: IGNORE_LABEL}
-        ids = [*self._numbers, *([IGNORE_INDEX] if "labelme" in self.kinds else [])]
+        ids = [*self._shown, *([IGNORE_INDEX] if "labelme" in self.kinds else [])]
         parts, left_out = trace(labels, ids, self.simplify, self.min_area)
         self._counts += len(parts), left_out, np.count_nonzero(labels == IGNORE_INDEX)
         height, width = labels.shape
@@ -116,7 +115,7 @@ class AnnotationFiles:
             shapes.append({"label": names[class_id], "points": points.tolist()} | about)
             if class_id == IGNORE_INDEX:
                 continue
-            number, low, size = self._numbers[class_id], ring.min(axis=0), np.ptp(ring, axis=0)
+            number, low, size = self._shown.index(class_id), ring.min(axis=0), np.ptp(ring, axis=0)
             annotations.append({
                 "category_id": number + 1, "iscrowd": 0, "segmentation": [points.ravel().tolist()],
                 "area": cv2.contourArea(np.float32(ring)), "bbox": [*low.tolist(), *size.tolist()],
@@ -130,10 +129,7 @@ class AnnotationFiles:
         return {"labelme": json.dumps(labelme), "coco": json.dumps(coco), "yolo": "".join(rows)}
 
     def finish(self, zipped: bool) -> None:
-        """Write what lists all pictures, say what is left out, and pack each data set if `zipped`.
-
-        All processes call it.
-        """
+        """Write lists, tell what is left out, pack each data set if `zipped`. All processes do."""
         num_parts, left_out, ignored = sum(gathered(self._counts))
         if not is_main():
             return
@@ -148,10 +144,11 @@ class AnnotationFiles:
             print(f"{num_parts} polygons; {left_out} smaller parts (--min-area) are left out")
         if ignored and {"coco", "yolo"} & {*self.kinds}:
             print(f"{ignored} ignored pixels are as background in COCO and YOLO, which have none")
-        for folder in [self.folder / kind for kind in self.kinds] if zipped else ():
-            path = folder.with_suffix(".zip")
+        for kind in self.kinds if zipped else ():
+            path = self.folder / f"{kind}.zip"
             try:
-                Path(shutil.make_archive(str(temporary_path(path)), "zip", folder)).replace(path)
+                made = shutil.make_archive(str(temporary_path(path)), "zip", self.folder / kind)
+                Path(made).replace(path)
             except OSError as error:
                 raise InputError(f"{path}: cannot write ({error.strerror})") from error
             print(path)
@@ -164,6 +161,6 @@ class AnnotationFiles:
             images.append({"id": number} | content["image"])
             for annotation in content["annotations"]:
                 annotations.append({"id": len(annotations) + 1, "image_id": number} | annotation)
-        known = self._numbers.items()
-        categories = [{"id": number + 1, "name": self.classes.names[k]} for k, number in known]
+        names = [self.classes.names[k] for k in self._shown]
+        categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
         return {"images": images, "annotations": annotations, "categories": categories}
