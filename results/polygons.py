@@ -31,10 +31,10 @@ def trace(
         np.equal(labels, class_id, out=mask.view(bool))
         borders, family = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         rings, parents = _outlines(borders), family.reshape(-1, 4)[:, 3]
-        areas = np.array([cv2.contourArea(ring, oriented=True) for ring in rings])  # < 0 of holes
+        areas = [cv2.contourArea(ring, oriented=True) for ring in rings]  # below 0 of holes
         for outer in np.flatnonzero(parents < 0):
             whole = [outer, *np.flatnonzero(parents == outer)]
-            if areas[whole].sum() < min_area:
+            if sum(areas[k] for k in whole) < min_area:
                 left_out += 1
                 continue
             kept = [rings[k] for k in whole if abs(areas[k]) >= min_area]
