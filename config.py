@@ -155,10 +155,6 @@ class PredictorOptions:
 
 # -- values of flags ------------------------------------------------------------------------------
 
-PICTURE_KINDS = (
-    "overlay", "mask", "side-by-side", "confidence", "probabilities", "labelme", "coco", "yolo",
-    "dataset",
-)  # fmt: skip
 VIDEO_KINDS = ("overlay", "mask", "side-by-side", "csv")
 SCHEDULES = ("step", "cosine", "poly")
 DTYPES = ("float32", "bfloat16", "float16")

@@ -1,28 +1,33 @@
 """Image and mask pairs as tensors, and their loaders."""
 
 import argparse
+import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from itertools import islice, zip_longest
+from math import ceil
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from common.distributed import rank, world_size
+from common.pipeline import Stopwatch
 from common.signals import worker_init
 from data.augment import Augment
 from data.labels.masks import MaskEncoding
 from data.layouts import find_splits
-from data.names import pair_sides, side_at
+from data.names import from_sides, side_at
 from data.pairs import SPLIT_NAMES, Pair, Splits, read_pair, tile_pairs
 from data.survey import SegmentationData
 from data.transforms import Resize, eval_transform, mean_colour, to_tensor
 from utils import InputError
 
 PREVIEWED = 4  # the first validation pictures, which are drawn after each epoch
+LONG_WAIT, MUCH = 10.0, 0.3  # seconds of waiting, and share of the time, that are worth a word
 
 
 def sample_index(epoch: int, picture: int | Tensor, num_pairs: int) -> int | Tensor:
@@ -148,6 +153,19 @@ def build_loaders(
     )
 
 
+def timed_epoch(loader: DataLoader) -> Iterator:
+    """The batches; then a line with the --workers that would keep up, if loading took long."""
+    batches = iter(loader)
+    yield from islice(batches, 1)  # for which the workers start
+    started, stopwatch = time.perf_counter(), Stopwatch("loading")
+    yield from stopwatch.timed_items("loading", batches)
+    waited, now = stopwatch.seconds["loading"], loader.num_workers
+    share = waited / max(time.perf_counter() - started, 1e-9)
+    workers = min(ceil(max(now, 1) / max(1 - share, 1e-9)), os.cpu_count() or 1)
+    if waited > LONG_WAIT and share > MUCH and workers > now:
+        print(f"{share:.0%} of the time went into loading pictures: try --workers {workers}")
+
+
 def own_indices(count: int) -> range:
     """Indices of this process's items; each of the `count` items belongs to one process."""
     return range(rank(), count, world_size())
@@ -178,37 +196,20 @@ def splits_from_flags(args: argparse.Namespace) -> Splits:
     folders = [
         getattr(args, f"{split}_{kind}") for split in SPLIT_NAMES for kind in ("images", "masks")
     ]
-    more = [tuple(given[1:]) if isinstance(given, list) else () for given in folders[:2]]
-    folders = [given[0] if isinstance(given, list) else given for given in folders]
+    first, *more = zip_longest(*(given or [None] for given in folders[:2]))
+    if any(None in both for both in more):
+        raise InputError("give as many --train-masks as --train-images, in the same order")
+    folders = [*first, *folders[2:]]
     splits = find_splits(
         args.data, folders, args.valid_fraction, args.classes, args.allow_unmatched
     )
-    return with_more_training_pairs(splits, *more, args.allow_unmatched)
-
-
-def with_more_training_pairs(
-    splits: Splits, images: Sequence[Path], masks: Sequence[Path], allow_unmatched: bool
-) -> Splits:
-    """The splits with the pairs of more folders to train on, but for pictures that score the model.
-
-    A folder may be named again, so that its pictures weigh more.
-    """
-    if len(images) != len(masks):
-        raise InputError(
-            f"{len(images) + 1} --train-images but {len(masks) + 1} --train-masks; give as many "
-            "folders of both, in the same order"
-        )
-    for folders in zip(images, masks, strict=True):
-        pairs, orphans = pair_sides(*map(side_at, folders))
-        notes = list(splits.notes)
-        if orphans and allow_unmatched:
-            notes.append(f"{len(orphans)} files without a partner are left out of {folders[0]}")
-            orphans = []
-        scored = {pair.image for pair in (*splits.valid, *splits.test)}
-        train = [*splits.train, *(pair for pair in pairs if pair.image not in scored)]
-        orphans = [*splits.orphans, *orphans]
-        splits = replace(splits, train=train, orphans=orphans, notes=notes)
-    return splits
+    # More folders to train on add their pairs, but for pictures that score the model.
+    added = from_sides("", [("train", *map(side_at, both)) for both in more])
+    added = replace(added, allow_unmatched=args.allow_unmatched).without_orphans()
+    scored = {pair.image for pair in (*splits.valid, *splits.test)}
+    train = [*splits.train, *(pair for pair in added.train if pair.image not in scored)]
+    orphans, notes = splits.orphans + added.orphans, splits.notes + added.notes
+    return replace(splits, train=train, orphans=orphans, notes=notes)
 
 
 if __name__ == "__main__":

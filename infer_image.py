@@ -18,12 +18,13 @@ from common.job_record import JobRecord, record_files
 from common.lock import sole_writer
 from common.parser import Kinds, Parser, number
 from common.pipeline import Stopwatch, overlapping
-from config import PICTURE_KINDS, PredictorOptions
+from config import PredictorOptions
 from inference.windows import Prediction
 from predictor import KEPT, Predictor, list_models, load_predictor
 from results.annotation_files import FORMATS, POLYGONS, AnnotationFiles
 from results.pages.gallery import InferencePage
 from results.picture_files import (
+    PICTURE_ENDINGS,
     begin,
     ends_the_run,
     find_pictures,
@@ -32,7 +33,6 @@ from results.picture_files import (
     save_prediction,
     write_contact_sheet,
 )
-from results.polygons import Tracing
 from results.tables import ResultsTable
 from utils import InputError, output_folder, progress
 
@@ -43,8 +43,8 @@ def get_args_parser() -> Parser:
     add_inference_flags(parser, "inference_results_image", batch=1)
     parser.add_argument("--input", nargs="+", metavar="PATH",
         help="pictures: folders (sub-folders included), files or patterns like 'photos/*.jpg'")
-    parser.add_argument("--save", action=Kinds, kinds=PICTURE_KINDS, default=("overlay",),
-        metavar="KINDS",
+    parser.add_argument("--save", action=Kinds, kinds=(*PICTURE_ENDINGS, *FORMATS),
+        default=("overlay",), metavar="KINDS",
         help="of overlay (JPEG with legend), mask (palette PNG of class ids), side-by-side (JPEG), "
         "confidence (8-bit PNG, 255 is certain), probabilities (npz of float16), joined by commas; "
         "labelme, coco, yolo (polygons) and dataset (masks): a data set with copies of the "
@@ -107,13 +107,6 @@ def check_polygon_flags(parser: Parser, args: argparse.Namespace) -> None:
             parser.refuse_given(args, [flag], f"has no effect without --save {', '.join(kinds)}")
 
 
-def check_scores(predictor: Predictor, model: str, kinds: Collection[str]) -> None:
-    """Raise InputError for scores of a model that has none."""
-    for kind in set(KEPT) & set(kinds):
-        if getattr(predictor.model, "gives_labels", False):
-            raise InputError(f"--save {kind}: {model} gives class ids alone")
-
-
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     parser = get_args_parser()
@@ -130,14 +123,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         with distributed.main_first():  # what has to be downloaded is so once
             options = predictor_options(args)
             predictor = load_predictor(args.model, device, options)
-        check_scores(predictor, args.model, args.save)
+        if getattr(predictor.model, "gives_labels", False) and set(KEPT) & set(args.save):
+            raise InputError(f"--save {' or '.join(KEPT)}: {args.model} gives class ids alone")
         classes = predictor.classes
         record = job_record(args.model, options, args.alpha)
         table = ResultsTable(folder, classes, args.skip_existing, record)
-        outlines = Tracing(args.simplify, args.min_area)
-        annotations = AnnotationFiles(folder, classes, args.save, outlines)
-        todo = distributed.from_main(lambda: begin(names, table, folder, args.save))
-        annotations.begin(todo)
+        annotations = AnnotationFiles(folder, classes, args.save, args.simplify, args.min_area)
+        todo = distributed.from_main(lambda: begin(names, table, annotations, folder, args.save))
         mine = todo[distributed.rank() :: distributed.world_size()]
 
         problems: dict[Path, str] = {}
@@ -156,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         save_prediction(target, image, prediction, classes, args.save, args.alpha)
                         annotations.add(path, names[path], prediction.labels)
                         page.add(names[path], image, prediction)
-                    except InputError as error:
+                    except (InputError, OSError) as error:
                         if ends_the_run(error):
                             raise
                         problems[path] = str(error)
@@ -164,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         table.add(path, names[path], prediction)
             table.finish(args.sort_by_confidence)
             problems |= ChainMap(*distributed.gathered(problems))
-            annotations.finish(names.values() if todo else (), args.zip)
+            annotations.finish(args.zip)
             if distributed.is_main():
                 failures = [problems[path] for path in todo if path in problems]
                 failures += write_contact_sheet(folder, table)

@@ -31,7 +31,7 @@ from data.labels.classes import PRESETS
 from data.pairs import read_pair
 from data.survey import SegmentationData, load_data
 from data.transforms import Resize
-from datasets import SegmentationDataset, build_loaders, own_indices, splits_from_flags
+from datasets import SegmentationDataset, build_loaders, own_indices, splits_from_flags, timed_epoch
 from engine import EpochTotals, evaluate, train_one_epoch
 from inference.published_heads import start_from_head
 from losses import PIXEL_LOSSES, Criterion, build_criterion
@@ -45,7 +45,6 @@ from results.scores import check_same_classes, write_scores
 from training.checkpointer import Checkpointer, find_last
 from training.failures import explained
 from training.feature_cache import with_features
-from training.loading import Loading
 from training.optimizers import OptimizerSettings, build_optimizer
 from training.run_folder import RunFolder, describe_model
 from training.run_info import record_job, write_final_scores, write_run_facts
@@ -82,7 +81,7 @@ def check_flags(parser: Parser, args: argparse.Namespace, processes: int) -> Non
         raise InputError("--like needs an --out-dir of its own, so that the earlier run stays")
     for needed, flags in NEEDED_BY.items():
         parser.refuse_without(args, needed, flags)
-    if args.test_only and not args.like:
+    if args.test_only:
         parser.refuse_given(args, OF_TRAINING, "has no effect with --test-only; leave it out")
     milestones = optimizer_settings(args).milestones
     if milestones and min(milestones) >= args.epochs:
@@ -205,15 +204,15 @@ def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.
         )
     # From here on the processes hold the same weights: after resuming, which loads them.
     network = DistributedDataParallel(model) if world_size() > 1 else model
-    loading = Loading(train_loader)
     with (
         explained(run, args.batch, args.grad_accum),
         run_page(args, data, run, device, test_loader or valid_loader) as page,
     ):
         with saver:
-            for epoch in run.epochs_left(args.epochs, args.patience):
+            for number, epoch in enumerate(run.epochs_left(args.epochs, args.patience)):
                 train_loader.batch_sampler.set_epoch(epoch, totals.batches)
-                batches = progress(loading, "Training")
+                batches = train_loader if number else timed_epoch(train_loader)
+                batches = progress(batches, "Training", len(train_loader))
                 train = train_one_epoch(network, batches, criterion, optimizer, totals, saver)
                 batches = saver.between(progress(valid_loader, "Validation"), valid_loader)
                 valid = evaluate(

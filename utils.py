@@ -39,10 +39,8 @@ def select_device(name: str = "auto") -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if "," in name:
-        raise InputError(
-            f"--device {name}: each process uses one device; start torchrun --nproc_per_node "
-            f"{name.count(',') + 1} with CUDA_VISIBLE_DEVICES={name} (docs/clusters.md)"
-        )
+        start = f"CUDA_VISIBLE_DEVICES={name} torchrun --nproc_per_node {name.count(',') + 1}"
+        raise InputError(f"--device {name}: a process uses one; try {start} (docs/clusters.md)")
     try:
         device = torch.device(f"cuda:{name}" if name.isdecimal() else name)
         torch.zeros(1, device=device)

@@ -51,20 +51,17 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def parse_like(self, argv: Sequence[str] | None, own: Sequence[str]) -> argparse.Namespace:
-        """parse_args, where --like FILE stands for the flags of that run.json; those in argv win.
-
-        own: names of what is taken from argv alone.
-        """
+        """parse_args; with --like FILE the defaults, but for `own`, are the flags of that run."""
         args = self.parse_args(argv)
         if not args.like:
             return args
         try:
-            both = self.parse_args(argv, self.parse_like(arguments_of_run(Path(args.like)), own))
-        except RecursionError as error:
-            raise InputError(f"--like {args.like}: its run is like itself; give flags") from error
-        for name in own:
-            setattr(both, name, getattr(args, name))
-        return both
+            command = json.loads(Path(args.like).read_bytes())[-1]["command"]
+            flags = vars(self.parse_like(shlex.split(command)[1:], own))
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as bad:
+            raise InputError(f"--like {args.like}: no run.json of another run ({bad})") from bad
+        self.set_defaults(**{name: value for name, value in flags.items() if name not in own})
+        return self.parse_args(argv)
 
     def refuse_given(self, args: argparse.Namespace, flags: Sequence[str], reason: str) -> None:
         """Raise InputError if one of the flags, such as --tile, has not its default value."""
@@ -86,14 +83,6 @@ class Parser(argparse.ArgumentParser):
 
 def _name_of(flag: str) -> str:
     return flag.strip("-").replace("-", "_")
-
-
-def arguments_of_run(path: Path) -> list[str]:
-    """What stands after the script's name in the last command of a run.json."""
-    try:
-        return shlex.split(json.loads(path.read_bytes())[-1]["command"])[1:]
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise InputError(f"--like {path}: not a run.json with a command ({error})") from error
 
 
 # -- value types -----------------------------------------------------------------------------------

@@ -38,9 +38,7 @@ MAX_RATIOS, MAX_RATIO = 16, 10
 MIN_STRIDE = 8  # of windows: their side divided by this
 
 
-def describe(
-    protocol: Protocol, classes: Classes, any_size: bool, output: str = "logits"
-) -> dict[str, str]:
+def describe(protocol: Protocol, classes: Classes, any_size: bool, output: str) -> dict[str, str]:
     """The metadata of an exported file: what a program must do with a picture.
 
     The first five are texts, all others JSON.

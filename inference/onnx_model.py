@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from config import PredictorOptions
@@ -18,8 +17,7 @@ from inference.onnx_metadata import HOW_TO_EXPORT, read_description
 from utils import InputError
 
 EXPORTED = (".onnx", ".pt2")  # what export.py writes
-PICTURES = LOGITS = "tensor(float)", 4  # type and number of axes
-LABELS = "tensor(uint8)", 3
+MAPS, LABELS = ("tensor(float)", 4), ("tensor(uint8)", 3)  # type and number of axes
 SURE = 100.0  # logit of the class that a file names without saying how sure it is
 CONFINED = (1, 24)  # the version of ONNX Runtime since which tensors lie in the file's folder
 
@@ -41,8 +39,8 @@ class OnnxModel(nn.Module):
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         shapes = [node.shape for node in (*inputs, *outputs)]
         found = [(node.type, len(node.shape)) for node in (*inputs, *outputs)]
-        self.gives_labels = found == [PICTURES, LABELS]
-        if len(inputs) != 1 or found[1:] not in ([LOGITS], [LABELS]) or found[0] != PICTURES:
+        self.gives_labels = found == [MAPS, LABELS]
+        if len(inputs) != 1 or found not in ([MAPS, MAPS], [MAPS, LABELS]):
             raise InputError(
                 f"{path}: expected pictures (batch, 3, height, width) float32 in, and logits of "
                 f"that type or class ids uint8 out; make the file with {HOW_TO_EXPORT}"
@@ -74,21 +72,18 @@ class OnnxModel(nn.Module):
 
     def _logits(self, pixels: np.ndarray) -> Tensor:
         try:
-            (found,) = self._session.run(None, {self._input: pixels})
+            (logits,) = self._session.run(None, {self._input: pixels})
+            if self.gives_labels:
+                of_class = SURE * np.eye(self.classes.num_classes, dtype=np.float32)
+                logits = of_class[logits].transpose(0, 3, 1, 2)
         except Exception as error:
-            if "allocate memory" in str(error) or "bad_alloc" in str(error):
+            if "allocate" in str(error) or "bad_alloc" in str(error):
                 raise MemoryError(str(error)) from error
             raise InputError(f"{self.path}: ONNX Runtime fails ({_reason(error)})") from error
-        count = self.classes.num_classes
-        expected = (len(pixels), *(() if self.gives_labels else (count,)), *pixels.shape[2:])
-        what = "class ids" if self.gives_labels else "logits"
-        if found.shape != expected:
-            raise InputError(f"{self.path}: {what} {found.shape}, expected {expected}")
-        if not self.gives_labels:
-            return torch.from_numpy(found)
-        if found.max() >= count:
-            raise InputError(f"{self.path}: a class id {found.max()}, but {count} classes")
-        return SURE * F.one_hot(torch.from_numpy(found).long(), count).movedim(-1, 1).float()
+        expected = (len(pixels), self.classes.num_classes, *pixels.shape[2:])
+        if logits.shape != expected:
+            raise InputError(f"{self.path}: logits {logits.shape}, expected {expected}")
+        return torch.from_numpy(logits)
 
 
 def load_onnx(path: Path, device: torch.device, options: PredictorOptions) -> OnnxModel:

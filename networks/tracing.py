@@ -60,15 +60,11 @@ class PictureModel(nn.Module):
         return logits.index_select(-1, torch.arange(width, device=logits.device) + left)
 
 
-class ClassIds(nn.Module):
-    """RGB (B, 3, H, W) float32, 0..255 -> class ids (B, H, W) uint8 of a PictureModel."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
+class ClassIds(nn.Sequential):
+    """A PictureModel with class ids (B, H, W) uint8 in place of logits."""
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.model(images).argmax(dim=1).to(torch.uint8)
+        return super().forward(images).argmax(dim=1).to(torch.uint8)
 
 
 class Float16Weights(nn.Module):

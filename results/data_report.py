@@ -8,11 +8,11 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from config import IGNORE_INDEX
 from data.augment import Augment
 from data.images import write_image, write_mask
+from data.labels.class_files import class_file_text
 from data.labels.classes import colour_table
 from data.labels.masks import UNKNOWN, colour_of
 from data.pairs import SPLIT_NAMES, Pair, read_pair, read_stored, read_target
@@ -215,11 +215,7 @@ def _fill(folder: Path, data: SegmentationData) -> None:
             mask = folder / f"{split}_masks" / below.with_suffix(".png")
             write_mask(mask, target, data.classes.palette)
             write_atomically(folder / f"{split}_images" / below, pair.image.read_bytes())
-    classes = {
-        "ALL_CLASSES": list(data.classes.names),
-        "VIS_LABEL_MAP": [list(colour) for colour in data.classes.palette],
-    }
-    text = yaml.safe_dump(classes, default_flow_style=None, allow_unicode=True)
+    text = class_file_text(data.classes.names, data.classes.palette)
     write_atomically(folder / "dataset.yaml", text.encode())
 
 

@@ -27,7 +27,7 @@ from data.images import (
 from data.labels.classes import Classes
 from data.numbers import ValueRange
 from inference.windows import Prediction
-from results.annotation_files import annotation_files, check_new
+from results.annotation_files import AnnotationFiles, annotation_files
 from results.overlays import contact_sheet, overlay
 from results.tables import (
     NAMES,
@@ -159,20 +159,23 @@ def _all_paths(folder: Path, name: Path, kinds: Collection[str]) -> Iterable[Pat
 
 
 def begin(
-    names: Mapping[Path, Path], table: ResultsTable, folder: Path, kinds: Collection[str]
-) -> list[Path]:
-    """The pictures without a row in the table, or whose files are missing or out of date.
-
-    Begins the table, unless an annotation file would be replaced, which raises InputError.
-    """
-
+    names: Mapping[Path, Path], table: ResultsTable, annotations: AnnotationFiles, folder: Path,
+    kinds: Collection[str],
+) -> list[Path]:  # fmt: skip
+    """Begin table and data sets; the pictures without a row or whose files are not up to date."""
     todo = [
         picture
         for picture, name in names.items()
         if picture not in table
         or not all(table.is_current(file, picture) for file in _all_paths(folder, name, kinds))
     ]
-    check_new(folder, [names[picture] for picture in todo], kinds)
+    files = [
+        file
+        for picture in todo
+        for file in annotation_files(folder, names[picture], kinds).values()
+        if not (table.continues and table.is_current(file, picture))
+    ]
+    annotations.begin(files)
     table.begin()
     return todo
 

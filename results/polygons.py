@@ -6,61 +6,39 @@ are one part. A hole is joined to its outline by a cut there and back, since few
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import cv2
 import numpy as np
+
+from data.labels.classes import count_pixels
 
 # Of a step, by its y and x (-1 is the last entry): eighths of a turn, clockwise from east.
 HEADINGS = np.array([[0, 0, 4], [2, 1, 3], [6, 7, 5]])
 CORNERS = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])  # of a pixel, clockwise
 
 
-@dataclass(frozen=True)
-class Tracing:
-    """simplify: pixels by which an outline may be off. min_area: of a part or hole, in pixels."""
+def trace(
+    labels: np.ndarray, ids: Iterable[int], simplify: float, min_area: int
+) -> tuple[list[tuple[int, np.ndarray]], int]:
+    """The connected parts of classes in labels (H, W) uint8, and how many of them are left out.
 
-    simplify: float = 1.0
-    min_area: int = 16
-
-
-class Part(NamedTuple):
-    """A connected region of a class. ring: (n, 2) of x, y. area: in pixels."""
-
-    class_id: int
-    ring: np.ndarray
-    area: int
-
-
-def trace(labels: np.ndarray, ids: Iterable[int], tracing: Tracing) -> tuple[list[Part], int]:
-    """The parts of the classes `ids` in labels (H, W) uint8, and how many were left out as small.
-
-    A hole smaller than min_area is filled.
+    A part is its class id and ring (n, 2) of x, y. simplify: pixels by which an outline may be off.
+    min_area: in pixels; parts with fewer are left out, holes with fewer are filled.
     """
-    parts, left_out = [], 0
+    parts, left_out, counts = [], 0, count_pixels(labels)
     mask = np.empty(labels.shape, np.uint8)  # one for all, since new memory takes time
-    for class_id in ids:
+    for class_id in (k for k in ids if counts[k]):
         np.equal(labels, class_id, out=mask.view(bool))
-        x, y, width, height = cv2.boundingRect(mask)
-        if not width:
-            continue
-        borders, family = cv2.findContours(
-            mask[y : y + height, x : x + width], cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE,
-            offset=(x, y),
-        )  # fmt: skip
-        rings = _outlines(borders)
-        areas = [int(cv2.contourArea(ring)) for ring in rings]
-        parents = family.reshape(-1, 4)[:, 3]
+        borders, family = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        rings, parents = _outlines(borders), family.reshape(-1, 4)[:, 3]
+        areas = [cv2.contourArea(ring, oriented=True) for ring in rings]  # below 0 of holes
         for outer in np.flatnonzero(parents < 0):
-            holes = np.flatnonzero(parents == outer)
-            area = areas[outer] - sum(areas[hole] for hole in holes)
-            if area < tracing.min_area:
+            whole = [outer, *np.flatnonzero(parents == outer)]
+            if sum(areas[k] for k in whole) < min_area:
                 left_out += 1
                 continue
-            kept = [rings[hole] for hole in holes if areas[hole] >= tracing.min_area]
-            simple = [_simplified(ring, tracing.simplify) for ring in (rings[outer], *kept)]
-            parts.append(Part(class_id, _joined(*simple), area))
+            kept = [rings[k] for k in whole if abs(areas[k]) >= min_area]
+            parts.append((class_id, _joined(*(_simplified(ring, simplify) for ring in kept))))
     return parts, left_out
 
 
@@ -80,11 +58,10 @@ def _outlines(borders: Sequence[np.ndarray]) -> list[np.ndarray]:
     # A walk that comes with heading h is at corner h // 2, and leaves at (h + 3) // 2.
     bends = (coming + turn + 3) // 2 - coming // 2
     straight = (leaving % 2 == 0) & (bends > 0) & (bends[following] > 0)
-    bends = bends - straight  # the last corner, after which the next side goes on
-    which, last = np.repeat(np.arange(len(pixels)), bends), np.cumsum(bends)
-    place = np.arange(1, len(which) + 1) - (last - bends)[which]
-    points = pixels[which] + CORNERS[(coming[which] // 2 + place) % 4]
-    return np.split(points, last[ends[:-1] - 1])[::-1]
+    # The last corner of a straight side is left out, since the side goes on.
+    which, place = np.nonzero(np.arange(4) < (bends - straight)[:, None])
+    points = pixels[which] + CORNERS[(coming[which] // 2 + place + 1) % 4]
+    return np.split(points, np.searchsorted(which, ends[:-1]))[::-1]
 
 
 def _simplified(ring: np.ndarray, tolerance: float) -> np.ndarray:
@@ -97,18 +74,14 @@ def _simplified(ring: np.ndarray, tolerance: float) -> np.ndarray:
 
 def _joined(ring: np.ndarray, *holes: np.ndarray) -> np.ndarray:
     """One ring of an outline and its holes, from left to right, by level cuts to their left."""
-    ring = ring.astype(np.float64)
     for hole in sorted(holes, key=lambda hole: hole[:, 0].min()):
-        turned = np.roll(hole, -hole[:, 0].argmin(), axis=0)
-        x, y = turned[0]
-        end = np.roll(ring, -1, axis=0)
-        crossed = (np.minimum(ring, end)[:, 1] <= y) & (y < np.maximum(ring, end)[:, 1])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            where = ring[:, 0] + (y - ring[:, 1]) * (end - ring)[:, 0] / (end - ring)[:, 1]
-        where = np.where(crossed & (where <= x), where, -np.inf)
-        edge = int(where.argmax())
-        foot = [[where[edge], y]] if np.isfinite(where[edge]) else ring[edge : edge + 1]
-        cut = [ring[: edge + 1], foot, turned, turned[:1], foot, ring[edge + 1 :]]
-        ring = np.concatenate(cut)
-        ring = ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)]
+        hole = np.roll(hole, -hole[:, 0].argmin(), axis=0)
+        (x, y), sides = hole[0], np.roll(ring, -1, axis=0) - ring
+        rise = np.where(sides[:, 1] == 0, np.inf, sides[:, 1])
+        share = ((y - ring[:, 1]) / rise).clip(0, 1)
+        feet = ring + share[:, None] * sides  # of each side, the point nearest to the hole's level
+        is_left = np.isclose(feet[:, 1], y) & (feet[:, 0] <= x)
+        side = np.where(is_left, feet[:, 0], -np.inf).argmax()
+        foot = feet[[side]]
+        ring = np.concatenate([ring[: side + 1], foot, hole, hole[:1], foot, ring[side + 1 :]])
     return ring

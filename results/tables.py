@@ -86,6 +86,7 @@ class ResultsTable:
         self._header = ["picture", "result", "width", "height", "mean_confidence", *names]
         self._num_classes = classes.num_classes
         self._record, self._difference = record, self._difference_of(record)
+        self.continues = keep and self._difference is None  # an earlier run of the same record
         self.rows = {}
         if distributed.is_main() and keep and self.path.exists():
             self.rows = self._read(self._difference)

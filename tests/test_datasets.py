@@ -2,6 +2,7 @@
 
 import math
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,14 +12,16 @@ from helpers.models import StripeBackbone, criterion
 from helpers.scripts import TINY
 from helpers.stubs import fails
 from PIL import Image
+from torch.utils.data import DataLoader, Dataset
 
 import check_data
 import datasets
 import train
+from common import pipeline
 from config import InputFormat
 from data.pairs import tile_pairs
 from data.transforms import Resize
-from datasets import EpochBatches, SegmentationDataset
+from datasets import EpochBatches, SegmentationDataset, timed_epoch
 from engine import evaluate
 from metrics import ConfusionMatrix
 from model import LinearHead, SegmentationModel
@@ -205,3 +208,43 @@ def test_more_folders_are_trained_on_alone(data_dir, in_tmp, capsys):
     assert "as many" in fails(capsys, train.main, *argv[:-1])
     next(data_dir.glob("valid_masks/*.png")).unlink()
     assert "no mask of this name" in fails(capsys, train.main, *argv, "--classes", "person")
+
+
+class Slow(Dataset):
+    """Loading a picture takes so many seconds of a clock."""
+
+    def __init__(self, clock, seconds):
+        self.clock, self.seconds = clock, seconds
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        self.clock[0] += self.seconds
+        return index
+
+
+@pytest.mark.parametrize(
+    ("load", "work", "said"), [(15.0, 5.0, "try --workers 3"), (0.0, 15.0, "")]
+)
+def test_slow_loading_is_told_with_a_number(monkeypatch, capsys, load, work, said):
+    clock = [0.0]
+    for module in (datasets, pipeline):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(datasets.os, "cpu_count", lambda: 3)
+    seen = []
+    for batch in timed_epoch(DataLoader(Slow(clock, load), batch_size=1)):
+        clock[0] += work
+        seen.append(batch)
+    assert torch.cat(seen).tolist() == list(range(6))
+    told = capsys.readouterr().out
+    assert said in told
+    assert told.count("--workers") == bool(said)
+
+
+def test_slow_loading_is_told_in_the_first_epoch_alone(data_dir, in_tmp, capsys, monkeypatch):
+    monkeypatch.setattr(datasets, "LONG_WAIT", -1.0)
+    monkeypatch.setattr(datasets, "MUCH", -1.0)
+    monkeypatch.setattr(datasets.os, "cpu_count", lambda: 9)
+    train.main(["--data", str(data_dir), *TINY, "--epochs", "2", "--batch", "1", "--workers", "0"])
+    assert capsys.readouterr().out.count("try --workers") == 1

@@ -208,7 +208,7 @@ def test_wrong_inputs_are_one_line(stub, photos, in_tmp, capsys):
     assert "no pictures in it" in said("--input", "photos/*.tif")
     stub.model = SimpleNamespace(gives_labels=True)
     refusal = said("--input", photos, "--save", "overlay,probabilities", "--model", "a.onnx")
-    assert "--save probabilities: a.onnx gives class ids alone" in refusal
+    assert "probabilities: a.onnx gives class ids alone" in refusal
     shutil.rmtree(in_tmp / "outputs")
     (in_tmp / "outputs").write_text("a file in place of the folder")
     assert "cannot make this folder" in said("--input", photos)

@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ import yaml
 
 from config import IGNORE_INDEX, SPLIT_WORDS
 from data.labels.class_entries import FOLDER_KEYS, IGNORE_LABEL, ClassFile, parse_classes
-from data.labels.classes import CITYSCAPES_LABEL_IDS, PRESETS, VOC_PALETTE
+from data.labels.classes import CITYSCAPES_LABEL_IDS, PRESETS, VOC_PALETTE, Colour
 from utils import InputError
 
 NUMBERED = re.compile(r"(\d+)[\s:,;=]+(?=\S)")  # as in "0 road", or "0: road"
@@ -59,6 +59,12 @@ def read_classes(source: str | Path) -> ClassFile:
         return parse_classes(content)
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def class_file_text(names: Sequence[str], palette: Sequence[Colour], **more: list[str]) -> str:
+    """A dataset.yaml of these classes; more: its other keys."""
+    content = {"ALL_CLASSES": [*names], "VIS_LABEL_MAP": [[*colour] for colour in palette]}
+    return yaml.safe_dump(content | more, default_flow_style=None, allow_unicode=True)
 
 
 def read_folders(path: Path) -> tuple[Path | None, ...]:

@@ -147,12 +147,12 @@ PROTOCOLS = [
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_metadata_comes_back(protocol):
-    notes = describe(protocol, VOC2012, any_size=False)
+    notes = describe(protocol, VOC2012, any_size=False, output="logits")
     assert read_description(Path("x.onnx"), notes) == (VOC2012, protocol)
 
 
 def hostile(**changed):
-    return describe(PROTOCOLS[-1], default_classes(3), False) | {
+    return describe(PROTOCOLS[-1], default_classes(3), False, "logits") | {
         name: value if isinstance(value, str) else json.dumps(value)
         for name, value in changed.items()
     }
@@ -183,7 +183,7 @@ def test_hostile_metadata_is_one_line(notes, words):
 
 
 def notes_of(protocol):
-    return describe(protocol, default_classes(2), any_size=False)
+    return describe(protocol, default_classes(2), any_size=False, output="logits")
 
 
 def small_file(path, classes=2, location=None, rank=4, notes=None):

@@ -104,9 +104,7 @@ def test_a_picture_that_vanishes_meanwhile_is_one_line(photos, in_tmp, capsys):
 
     photos.predict = and_remove
     message = fails(capsys, infer_image.main, "--input", "photos", "--save", "labelme")
-    assert message.splitlines() == [
-        "error: photos/a.png: cannot be read again (No such file or directory)"
-    ]
+    assert message.splitlines() == ["error: [Errno 2] No such file or directory: 'photos/a.png'"]
     assert (OUT / "labelme" / "b.json").is_file()
 
 
@@ -128,6 +126,27 @@ def test_what_a_stopped_run_leaves_is_a_data_set(photos, in_tmp, kind):
     assert len(targets) >= 2
     run("--skip-existing")
     assert len(read_back(kind)[0]) == 3
+
+
+def test_a_run_that_was_killed_between_two_files_of_a_picture_goes_on(photos, in_tmp, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr(infer_image.InferencePage, "add", killed)  # before the table has a row
+        with pytest.raises(SystemExit):
+            run()
+    corrected = OUT / "labelme" / "a.json"
+    before = corrected.read_text().replace("bright", "dark")
+    corrected.write_text(before)
+    (OUT / "yolo" / "labels" / "a.txt").unlink()
+    run("--skip-existing")
+    assert corrected.read_text() == before
+    for kind in KINDS.split(","):
+        assert len(read_back(kind)[0]) == 3
+    (OUT / COCO_FILE).unlink()
+    run("--skip-existing")
+    assert len(read_back("coco")[0]) == 3
 
 
 def test_from_training_to_labelme_and_back(data_dir, in_tmp):
