@@ -9,13 +9,14 @@ import pytest
 import torch
 from helpers.basics import draw_data_set
 from helpers.forked import Forks
-from helpers.published import Hostile
+from helpers.published import Hostile, published_content
 from helpers.stubs import fails
 
 import infer_image
 import infer_video
 import train
 from common.checkpoints import Checkpoint
+from inference.published_heads import OFFICIAL_HEADS
 from predictor import load_predictor
 from utils import InputError
 
@@ -212,11 +213,8 @@ def test_a_backbone_of_strange_names(folder, in_tmp, capsys):
 @pytest.mark.parametrize("value", ["x", torch.zeros(1), torch.tensor(0).to_sparse(), [1]])
 def test_a_published_head_of_strange_tensors(folder, in_tmp, capsys, value):
     head = "dinov2_vits14_voc2012_linear"
-    state = {"conv_seg.weight": torch.zeros(21, 384, 1, 1), "conv_seg.bias": torch.zeros(21)}
-    vectors = ("weight", "bias", "running_mean", "running_var")
-    state |= {f"bn.{name}": torch.ones(384) for name in vectors}
-    state["bn.num_batches_tracked"] = value
     path = in_tmp / f"{head}_head.pth"
-    torch.save({"state_dict": state}, path)
+    changed = {"decode_head.bn.num_batches_tracked": value}
+    torch.save(published_content(OFFICIAL_HEADS[head], **changed), path)
     argv = ["--input", folder / "data/valid_images", "--model", path, "--weights", "none"]
     assert path.name in fails(capsys, infer_image.main, *argv)

@@ -21,13 +21,6 @@ def count(n, log=None, fail_at=None):
             log.append("closed")
 
 
-def test_items_come_whole_and_in_order():
-    doubled = lambda items: (2 * i for i in items)  # noqa: E731
-    with overlapping(count(100), doubled, doubled) as items:
-        assert list(items) == [4 * i for i in range(100)]
-        assert next(items, "end") == "end"  # again and again, as for every iterator
-
-
 def test_no_more_than_a_few_items_are_made_ahead():
     log = []
     items = Background(count(100, log), ahead=2)
@@ -70,6 +63,7 @@ def test_stages_overlap():
     stages = [lambda items: stage(items, 1), lambda items: stage(items, 0)]
     with overlapping(stage(count(10), 2), *stages) as items:
         assert list(items) == list(range(10))
+        assert next(items, "end") == "end"  # again and again, as for every iterator
 
 
 def test_a_wish_to_stop_ends_the_wait_for_a_stage_that_gives_nothing():
