@@ -201,6 +201,12 @@ def refused(capsys, main, *argv) -> str:
         (train, ["--head", "lineer"], "argument --head: invalid choice: 'lineer'"),
         (export, [], "required: --to"),
         (infer_video, ["--input", "a", "--start", "x"], "'x' is not a time; give 75.5 or 1:15.5"),
+        (infer_video, ["--input", "a", "--start", "-1"], "argument --start"),
+        (infer_video, ["--input", "a", "--duration", "0"], "argument --duration"),
+        (infer_video, ["--input", "a", "--every", "0"], "argument --every"),
+        (infer_video, ["--input", "a", "--smooth", "1"], "argument --smooth"),
+        (infer_video, ["--input", "a", "--crf", "52"], "argument --crf"),
+        (infer_video, ["--input", "a", "--save", "gif"], "argument --save"),
     ],
 )
 def test_bad_flags_are_one_line(capsys, script, argv, words):
