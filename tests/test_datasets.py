@@ -53,15 +53,6 @@ def test_every_epoch_draws_each_picture_once_in_its_own_order():
     assert [draw for batch in other for draw in batch] != draws[1]
 
 
-def test_an_epoch_goes_on_after_the_batches_that_were_seen():
-    sampler = EpochBatches(7, 3, seed=3)
-    whole = list(sampler)
-    for start in range(4):
-        sampler.start = start
-        assert list(sampler) == whole[start:]
-        assert len(sampler) == len(whole) - start
-
-
 @pytest.mark.parametrize("flags", [[], ["--keep-ratio"]])
 def test_a_checkpoint_keeps_the_proportions_for_inference(data_dir, in_tmp, flags):
     train.main(["--data", str(data_dir), *TINY, "--epochs", "1", *flags])
@@ -180,12 +171,9 @@ def test_folders_and_classes_by_flags(data_dir, in_tmp, capsys):
 
 
 def test_a_fraction_leaves_pairs_on_both_sides(data_dir):
-    parse = check_data.get_args_parser().parse_args
-    for bad in ("0", "1", "-0.1", "x"):
-        with pytest.raises(SystemExit):
-            parse(["--valid-fraction", bad])
     folders = (f"--train-{kind}={data_dir / f'train_{kind}'}" for kind in ("images", "masks"))
-    splits = datasets.splits_from_flags(parse([*folders, "--valid-fraction", "0.5"]))
+    args = check_data.get_args_parser().parse_args([*folders, "--valid-fraction", "0.5"])
+    splits = datasets.splits_from_flags(args)
     assert (len(splits.train), len(splits.valid)) == (3, 3)
 
 

@@ -46,7 +46,6 @@ def test_padding_is_cropped_not_squeezed():
 @pytest.mark.parametrize(
     ("head", "channels", "classes", "expected"),
     [
-        ("ms", 4 * 384, 21, 35_349),
         ("linear", 384, 21, 8_853),
         ("token", 4 * 384, 21, 32_277),
         ("conv", 1024, 2, 2_360_066),
@@ -86,16 +85,12 @@ def test_feature_maps_are_the_last_blocks_or_spread_ones_in_order(count, spread,
     assert all(torch.equal(a, b) for a, b in zip(maps, expected, strict=True))
 
 
-def test_random_weights_are_the_same_everywhere():
-    torch.manual_seed(1)
-    first = load_backbone("dinov2_vitt14", 1, weights="none")
-    torch.manual_seed(2)
-    second = load_backbone("dinov2_vitt14", 1, weights="none")
-    assert fingerprint(first) == fingerprint(second)
-    assert first.blocks[0].attn.qkv.weight.std() > 0.01
+def test_one_changed_weight_changes_the_fingerprint():
+    backbone = load_backbone("dinov2_vitt14", 1, weights="none")
+    before = fingerprint(backbone)
     with torch.no_grad():
-        second.blocks[3].mlp.fc1.weight[0, 0] += 1
-    assert fingerprint(first) != fingerprint(second)
+        backbone.blocks[3].mlp.fc1.weight[0, 0] += 1
+    assert fingerprint(backbone) != before
 
 
 def test_user_errors_name_the_remedy(tmp_path):
