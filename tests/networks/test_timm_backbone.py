@@ -1,5 +1,6 @@
 """Backbones from timm; its registry has models of next to no size for tests."""
 
+import re
 import sys
 
 import pytest
@@ -124,45 +125,37 @@ def converted(name, state, folder, **sizes):
     return model.eval()
 
 
-def test_original_names_that_timm_knows_by_their_prefix(tmp_path):
+# timm's names as the original files have them; {} stands for q, k and v.
+DINOV3 = {
+    "reg_token": "embeddings.register_tokens", "cls_token": "embeddings.cls_token",
+    "patch_embed.proj": "embeddings.patch_embeddings", "blocks.": "model.layer.",
+    "gamma_(.)": r"layer_scale\1.lambda1", "attn.(q|v)_bias": r"attention.\1_proj.bias",
+    "attn.qkv": "attention.{}_proj", "attn.proj": "attention.o_proj",
+    "mlp.fc1_g": "mlp.gate_proj", "mlp.fc1(_x)?": "mlp.up_proj", "mlp.fc2": "mlp.down_proj",
+}  # fmt: skip
+AIMV2 = {
+    "patch_embed.": "preprocessor.patchifier.", "pos_embed": "preprocessor.pos_embed",
+    "blocks.": "trunk.blocks.", "fc1_g": "fc1", "fc1_x": "fc3", r"norm(\d)": r"norm_\1",
+    "^norm.weight": "trunk.post_trunk_norm.weight",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "names"), [
+    ("vit_small_patch16_dinov3_qkvb", DINOV3),
+    ("vit_small_plus_patch16_dinov3_qkvb", DINOV3),  # gated
+    ("aimv2_large_patch14_224", AIMV2),  # timm knows it by its prefix
+])  # fmt: skip
+def test_files_of_the_original_names(tmp_path, name, names):
     sizes = {"embed_dim": 64, "depth": 2, "num_heads": 2}
-    state = timm.create_model("aimv2_large_patch14_224", num_classes=0, **sizes).state_dict()
-    changes = (
-        ("patch_embed.", "preprocessor.patchifier."), ("pos_embed", "preprocessor.pos_embed"),
-        ("blocks.", "trunk.blocks."), ("fc1_g", "fc1"), ("fc1_x", "fc3"), ("norm1", "norm_1"),
-        ("norm2", "norm_2"),
-    )  # fmt: skip
-    original = {}
-    for name, value in state.items():
-        for new, old in changes:
-            name = name.replace(new, old)
-        if name == "norm.weight":
-            name = "trunk.post_trunk_norm.weight"
-        original[name] = value
-    model = converted("aimv2_large_patch14_224", original, tmp_path, **sizes)
-    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-
-
-@pytest.mark.parametrize("kind", ["small", "small_plus"])  # the second is gated
-def test_dinov3_of_transformers_in_timm(tmp_path, kind):
-    name, sizes = f"vit_{kind}_patch16_dinov3_qkvb", {"embed_dim": 64, "depth": 2, "num_heads": 2}
     state = timm.create_model(name, num_classes=0, **sizes).state_dict()
-    state = {name: torch.randn_like(value) for name, value in state.items()}
-    names = {
-        "reg_token": "embeddings.register_tokens", "cls_token": "embeddings.cls_token",
-        "patch_embed.proj": "embeddings.patch_embeddings", "blocks.": "model.layer.",
-        "gamma_1": "layer_scale1.lambda1", "gamma_2": "layer_scale2.lambda1",
-        "attn.q_bias": "attention.q_proj.bias", "attn.v_bias": "attention.v_proj.bias",
-        "attn.proj": "attention.o_proj", "mlp.fc1_g": "mlp.gate_proj", "mlp.fc1_x": "mlp.up_proj",
-        "mlp.fc1": "mlp.up_proj", "mlp.fc2": "mlp.down_proj",
-    }  # fmt: skip
-    file = {"embeddings.mask_token": torch.zeros(1, 1, 64)}
+    state = {key: torch.randn_like(value) for key, value in state.items()}
+    file = {"embeddings.mask_token": torch.zeros(1, 1, 64)} if names is DINOV3 else {}
     for key, value in state.items():
         for new, old in names.items():
-            key = key.replace(new, old)
-        parts = "qkv" if "attn.qkv" in key else "q"
+            key = re.sub(new, old, key)
+        parts = "qkv" if "{}" in key else "q"
         for part, chunk in zip(parts, value.chunk(len(parts)), strict=True):
-            file[key.replace("attn.qkv", f"attention.{part}_proj")] = chunk
+            file[key.format(part)] = chunk
     loaded = converted(name, file, tmp_path, **sizes).state_dict()
     assert all(torch.equal(value, state[key]) for key, value in loaded.items())
 
