@@ -1,4 +1,5 @@
 from fractions import Fraction
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -135,28 +136,20 @@ def test_a_cut_file_in_the_hub_folder_is_one_line(tmp_path, monkeypatch):
 
 
 def test_without_a_network_the_error_says_what_to_do(monkeypatch):
-    def offline(*args, **kwargs):
-        raise OSError("Network is unreachable")
-
-    monkeypatch.setattr(torch.hub, "load", offline)
+    monkeypatch.setattr(torch.hub, "load", Mock(side_effect=OSError("Network is unreachable")))
     with pytest.raises(InputError, match=r"cannot fetch facebookresearch/dinov2:\w+.*--hub-repo"):
         load_backbone("dinov2_vits14", 1)
 
 
 def test_the_official_repository_is_asked_for_at_a_pinned_commit(monkeypatch):
-    asked = {}
-
-    def record(repo, name, **kwargs):
-        asked.update(kwargs, repo=repo, name=name)
-        return load(str(REPO), name, source="local", pretrained=False)
-
-    load = torch.hub.load
-    monkeypatch.setattr(torch.hub, "load", record)
+    model = torch.hub.load(str(REPO), "dinov2_vits14", source="local", pretrained=False)
+    monkeypatch.setattr(torch.hub, "load", Mock(return_value=model))
     load_backbone("dinov2_vits14", 1)
-    assert asked["repo"] == config.DINOV2_REPO
+    asked = torch.hub.load.call_args
+    assert asked.args == (config.DINOV2_REPO, "dinov2_vits14")
     assert len(config.DINOV2_REPO.split(":")[1]) == 40
-    assert asked["pretrained"] is True
-    assert asked["skip_validation"] is True  # or GitHub's API limits the rate
+    assert asked.kwargs["pretrained"] is True
+    assert asked.kwargs["skip_validation"] is True  # or GitHub's API limits the rate
 
 
 def test_summary_prints_the_articles_figures(capsys):
@@ -169,9 +162,6 @@ def test_summary_prints_the_articles_figures(capsys):
 
 def test_on_a_mac_the_position_table_is_resized_by_this_repository(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    asked = []
-    load = torch.hub.load
-    record = lambda repo, *args, **kwargs: asked.append(repo) or load(repo, *args, **kwargs)  # noqa: E731
-    monkeypatch.setattr(torch.hub, "load", record)
+    monkeypatch.setattr(torch.hub, "load", Mock(wraps=torch.hub.load))
     load_backbone("dinov2_vits14", 1, weights="none")
-    assert asked == [config.THIS_REPO]
+    assert torch.hub.load.call_args.args[0] == config.THIS_REPO

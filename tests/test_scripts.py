@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -64,12 +65,10 @@ def test_a_run_leaves_the_files_that_the_readme_lists(data_dir, in_tmp, capsys):
 def test_resuming_with_other_data_is_refused_before_features_are_computed(
     data_dir, in_tmp, capsys, monkeypatch
 ):
-    def refuse(*args):
-        raise AssertionError("features are computed")
-
     argv = ["--data", data_dir, *TINY, "--cache-features", "1", "--epochs", "1"]
     train.main(list(map(str, argv)))
-    monkeypatch.setattr(train, "with_features", refuse)
+    computed = AssertionError("features are computed")
+    monkeypatch.setattr(train, "with_features", Mock(side_effect=computed))
     mask = data_dir / "valid_masks/0.png"
     os.utime(mask, (1, mask.stat().st_mtime - 3600))
     words = "last.pth was made with another valid_masks/0.png: its size or time of"

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -116,11 +117,8 @@ def test_implausible_weights_are_refused(name, factor, words):
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "weights.pth"
     save_tensors(path, {"a": torch.ones(1)})
-
-    def full_disk(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full_disk)
+    full_disk = OSError(28, "No space left on device")
+    monkeypatch.setattr("os.fsync", Mock(side_effect=full_disk))
     with pytest.raises(InputError, match=r"weights.pth: cannot write \(No space"):
         save_tensors(path, {"a": torch.zeros(1)})
     assert load_tensors(path)["a"] == 1

@@ -5,6 +5,7 @@ import os
 import struct
 from fractions import Fraction
 from pathlib import Path
+from unittest.mock import Mock
 
 import av
 import cv2
@@ -448,10 +449,8 @@ def test_a_full_disk_keeps_the_whole_groups(tmp_path, tmp_path_factory, monkeypa
 
 
 def test_without_room_for_a_copy_the_index_stays_at_the_end(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(writer_module, "move_index_to_front", full)
+    full_disk = OSError(28, "No space left on device")
+    monkeypatch.setattr(writer_module, "move_index_to_front", Mock(side_effect=full_disk))
     write_noise(tmp_path / "out.mp4")
     assert len(read(tmp_path / "out.mp4")[0]) == 10
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
