@@ -13,7 +13,6 @@ import pytest
 from helpers.basics import leftover_of
 from helpers.stubs import fails
 from helpers.videos import (
-    files_of_at_most,
     grey_frames,
     make_video,
     noise_frames,
@@ -207,17 +206,6 @@ def test_one_or_two_signals_keep_the_film(stub, in_tmp, monkeypatch, number, cou
     assert len(rows) == len(times) + 1
     assert kept(in_tmp) == {"in.mp4", "in.csv"}
     assert "Interrupted" in (results(in_tmp) / "index.html").read_text(encoding="utf-8")
-
-
-def test_a_full_disk_keeps_what_plays_and_whole_rows(stub, in_tmp, capsys, monkeypatch):
-    monkeypatch.setattr("video.writer.SECONDS_PER_GROUP", 0.2)
-    source = make_video(in_tmp / "in.mp4", noise_frames(20))
-    with files_of_at_most(20_000):
-        message = fails(capsys, infer_video.main, "--input", source, "--save", "overlay,csv")
-    assert "in.mp4 cannot be written" in message
-    assert kept(in_tmp) == {"in.mp4", "in.csv"}
-    assert 0 < len(read(results(in_tmp) / "in.mp4")[1]) < 20
-    assert all(row["source"] for row in csv.DictReader((results(in_tmp) / "in.csv").open()))
 
 
 def test_out_of_memory_keeps_the_film_so_far(stub, in_tmp, capsys, monkeypatch):

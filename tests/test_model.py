@@ -102,10 +102,11 @@ def test_user_errors_name_the_remedy(tmp_path):
         load_backbone("dinov2_vitt14", 1, hub_repo=str(tmp_path))
     with pytest.raises(InputError, match=r"gone.pth: no such file"):
         load_backbone("dinov2_vitt14", 1, weights=str(tmp_path / "gone.pth"))
-    torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
     words = r"other.pth does not fit.* no known layout; .*blocks.0.attn.proj.bias is missing"
-    with pytest.raises(InputError, match=words):
-        load_backbone("dinov2_vitt14", 1, weights=str(tmp_path / "other.pth"))
+    for content in ({"weight": torch.zeros(1)}, {"model": {1: torch.zeros(1)}}):
+        torch.save(content, tmp_path / "other.pth")
+        with pytest.raises(InputError, match=words):
+            load_backbone("dinov2_vitt14", 1, weights=str(tmp_path / "other.pth"))
 
 
 @pytest.mark.parametrize("fine_tune", [False, True])

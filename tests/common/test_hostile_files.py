@@ -204,12 +204,6 @@ def test_a_strange_state_is_refused(folder, content, in_tmp, capsys, name):
         check_line(fails(capsys, train.main, *argv), "last.pth")
 
 
-def test_a_backbone_of_strange_names(folder, in_tmp, capsys):
-    torch.save({"model": {1: torch.zeros(1)}}, "backbone.pth")
-    argv = ["--data", folder / "data", *TINY, "--weights", "backbone.pth"]
-    assert "backbone.pth does not fit this backbone" in fails(capsys, train.main, *argv)
-
-
 @pytest.mark.parametrize("value", ["x", torch.zeros(1), torch.tensor(0).to_sparse(), [1]])
 def test_a_published_head_of_strange_tensors(folder, in_tmp, capsys, value):
     head = "dinov2_vits14_voc2012_linear"

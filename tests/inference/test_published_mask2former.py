@@ -138,8 +138,6 @@ def test_wrong_files_are_refused_in_one_line(weights, in_tmp):
     assert not (in_tmp / "owned").exists()
     with pytest.raises(InputError, match="no such file"):
         load_m2f(f"nowhere/{NAME}.pth", CPU, torch.float32)
-    with pytest.raises(InputError, match="its own backbone"):
-        load_predictor(weights, CPU, PredictorOptions(hub_repo="."))
     with pytest.raises(InputError, match="--min-confidence"):
         load_predictor(weights, CPU, PredictorOptions(min_confidence=0.5))
 
