@@ -41,9 +41,8 @@ def test_the_usual_loop_and_ours_do_the_same_work(data):
     train_one_epoch(model, batches, Criterion(model.upsample), optimizer, totals)
     for name, value in usual.state_dict().items():
         torch.testing.assert_close(model.head.state_dict()[name], value, rtol=1e-4, atol=1e-5)
-    assert (
-        abs(totals.matrix.matrix.numpy() - matrix).max() <= 2
-    )  # pixels on the border of two classes
+    # But for pixels on the border of two classes.
+    assert abs(totals.matrix.matrix.numpy() - matrix).max() <= 2
 
 
 @pytest.fixture

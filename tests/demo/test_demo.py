@@ -86,8 +86,3 @@ def test_pretraining_makes_weights_that_the_hub_entry_loads(tmp_path, monkeypatc
     model = load_backbone("dinov2_vitt14", 4, weights=str(path))
     fresh = load_backbone("dinov2_vitt14", 4, weights="none")
     assert not torch.allclose(model.norm.weight, fresh.norm.weight, atol=1e-4)
-
-
-def test_the_tiny_backbone_comes_with_the_repository():
-    assert demo_script.WEIGHTS.stat().st_size <= 6e6
-    load_backbone("dinov2_vitt14", 4, weights="pretrained")

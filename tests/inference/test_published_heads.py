@@ -136,9 +136,7 @@ def test_inference_with_a_head_from_a_file(tmp_path, in_tmp):
     )  # fmt: skip
     mask = Image.open(in_tmp / "outputs/inference_results_image/noise_mask.png")
     assert mask.size == (90, 60)
-    palette = np.array(mask.getpalette()).reshape(-1, 3)
-    assert palette[0].tolist() == [0, 0, 0]  # background is black
-    assert palette[20].tolist() == [0, 64, 128]  # and class 20 has a colour
+    assert mask.getpalette()[60:63] == [0, 64, 128]  # of class 20
 
 
 def test_the_list_names_every_head(capsys):

@@ -76,20 +76,14 @@ def test_every_frame_at_its_time(tmp_path, name, codec, tolerance):
     images, times_out = read(tmp_path / "out.mp4")
     assert times_out == times
     assert levels(images) == pytest.approx([grey_level(i) for i in range(20)], abs=2)
-    if not tolerance:
-        with av.open(str(tmp_path / "out.mp4")) as container:
-            stream = container.streams.video[0]
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        if not tolerance:
             assert (stream.average_rate, stream.frames) == (Fraction(30000, 1001), 20)
             assert stream.duration * stream.time_base == 20 * Fraction(1001, 30000)
-
-
-def test_the_output_is_what_browsers_play(tmp_path):
-    transcode(make_video(tmp_path / "in.avi", grey_frames(10), "mpeg4"), tmp_path / "out.mp4")
-    with av.open(str(tmp_path / "out.mp4")) as container:
-        context = container.streams.video[0].codec_context
-        assert (context.name, context.pix_fmt) == ("h264", "yuv420p")
     data = (tmp_path / "out.mp4").read_bytes()
-    assert data.index(b"moov") < data.index(b"mdat")
+    assert data.index(b"moov") < data.index(b"mdat")  # browsers play it while it comes
 
 
 def test_the_last_frame_lasts_as_long_as_it_should(tmp_path):
