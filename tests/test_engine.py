@@ -1,11 +1,9 @@
-import math
-
 import pytest
 import torch
 from helpers.models import StripeBackbone, criterion, small_model
 
 from data.transforms import Resize
-from engine import EpochTotals, NotFinite, evaluate, train_one_epoch
+from engine import EpochTotals, evaluate, train_one_epoch
 from model import SegmentationModel, TokenHead
 from networks import resampling
 from networks.resampling import labels_at, upsample
@@ -47,13 +45,6 @@ def test_mixed_precision_trains_to_about_the_same_loss():
         losses.append(train(model)["loss"])
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
-
-
-def test_the_step_of_a_loss_that_is_not_finite_is_known():
-    poisoned = list(batches(40))
-    poisoned[33][0].fill_(math.nan)
-    with pytest.raises(NotFinite, match="became nan in step 34"):
-        train(small_model(), poisoned)
 
 
 def test_accumulated_batches_make_the_step_of_one_large_batch():

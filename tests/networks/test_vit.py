@@ -79,11 +79,6 @@ def test_the_position_table_gets_a_gradient_when_trained():
     assert vit.pos_embed.grad.abs().max() > 1e-4  # more than rounding leaves of a zero
 
 
-def test_unknown_ffn_is_refused():
-    with pytest.raises(ValueError, match="unknown ffn_layer 'gelu'; known: mlp"):
-        tiny(ffn_layer="gelu")
-
-
 @pytest.mark.parametrize("tokens", [5, 512, 700])
 def test_attention_in_blocks_is_attention(tokens):
     q, k, v = torch.randn(3, 2, 3, tokens, 64)
