@@ -3,6 +3,7 @@
 import io
 import struct
 import zipfile
+from contextlib import closing
 from dataclasses import fields
 
 import pytest
@@ -156,17 +157,14 @@ def test_memory_that_a_hostile_file_costs(folder, content, tmp_path):
         "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
         "atexit.register(lambda before=peak(): print('cost', (peak() - before) // 1024))"
     )
-    forks = Forks(tmp_path)
-    try:
-        costs = {}
+    costs = {}
+    with closing(Forks(tmp_path)) as forks:
         for kind in ("another version", "header of 10 GB", "expanded to 10 GB", "a bomb"):
             (tmp_path / "hostile.pth").write_bytes(FILES[kind](content))
             argv = ["--data", folder / "data", "--test-only", "--model", "hostile.pth"]
             code, output = forks.run(*argv, setup=setup)
             assert code == 1, output
             costs[kind] = int(output.split("cost ")[1].split()[0])
-    finally:
-        forks.close()
     assert max(costs.values()) < costs["another version"] + 40, costs
 
 

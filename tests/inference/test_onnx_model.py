@@ -120,19 +120,22 @@ def test_flags_that_contradict_the_file_are_one_line(folder, in_tmp, capsys, arg
     assert len(message.splitlines()) == 1
 
 
-def test_what_is_missing_is_one_line(folder, monkeypatch):
-    def refused(words, path=folder / "fixed.onnx", device=CPU):
-        with pytest.raises(InputError, match=words):
-            load_predictor(path, device)
+def refused(words, path):
+    """Loading a file, or predicting 8 x 8 pixels by it, ends in one line."""
+    with pytest.raises(InputError, match=words) as error:
+        load_predictor(path, CPU).predict([np.zeros((8, 8, 3), np.uint8)])
+    assert "\n" not in str(error.value)
 
+
+def test_what_is_missing_is_one_line(folder, monkeypatch):
     refused("can run code in it", folder / "a.pt2")
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(InputError, match="has no CUDA; pass --device cpu"):
         onnx_model.OnnxModel(folder / "fixed.onnx", torch.device("cuda"))
     monkeypatch.setattr(onnxruntime, "__version__", "1.23.2")
-    refused("needs ONNX Runtime 1.24 or newer, here is 1.23.2")
+    refused("needs ONNX Runtime 1.24 or newer, here is 1.23.2", folder / "fixed.onnx")
     monkeypatch.setattr(onnx_model, "find_spec", lambda name: None)
-    refused("pip install onnxruntime")
+    refused("pip install onnxruntime", folder / "fixed.onnx")
 
 
 PROTOCOLS = [
@@ -207,12 +210,6 @@ def small_file(path, classes=2, location=None, rank=4, notes=None):
 
 def test_foreign_and_hostile_files_are_one_line(tmp_path):
     image = np.zeros((8, 8, 3), np.uint8)
-
-    def refused(words, path):
-        with pytest.raises(InputError, match=words) as error:
-            load_predictor(path, CPU).predict([image])
-        assert "\n" not in str(error.value)
-
     path = tmp_path / "model" / "a.onnx"
     path.parent.mkdir()
     assert load_predictor(small_file(path), CPU).predict([image])[0].labels.shape == (8, 8)

@@ -12,7 +12,6 @@ import networks
 from model import SegmentationModel
 from networks.backbones import list_backbones, load_backbone
 from networks.vit import DinoVisionTransformer
-from networks.weights import fingerprint
 from utils import InputError
 
 timm = pytest.importorskip("timm")
@@ -88,17 +87,12 @@ def test_names_that_do_not_fit_are_one_line(name, words):
 
 
 def test_weights_from_files(tmp_path, capsys):
-    """timm's own layout, a fine-tuned checkpoint, and the original names of DINOv2."""
     source = timm.create_model("test_vit2")  # with classifier
     nn.init.normal_(source.fc_norm.bias)
     safetensors = pytest.importorskip("safetensors.torch")
     safetensors.save_file(source.state_dict(), tmp_path / "model.safetensors")
     backbone = load_backbone("timm/test_vit2", 2, weights=str(tmp_path / "model.safetensors"))
     assert torch.equal(backbone.norm.bias, source.fc_norm.bias)
-    state = {f"backbone.{name}": value for name, value in backbone.state_dict().items()}
-    torch.save({"model_state_dict": state | {"head.x": torch.ones(1)}}, tmp_path / "tuned.pth")
-    tuned = load_backbone("timm/test_vit2", 2, weights=str(tmp_path / "tuned.pth"))
-    assert fingerprint(tuned) == fingerprint(backbone)
     with pytest.raises(InputError, match=r"model.safetensors does not fit this backbone"):
         load_backbone("timm/test_vit", 2, weights=str(tmp_path / "model.safetensors"))
     (tmp_path / "cut.safetensors").write_bytes(b"\0" * 9)

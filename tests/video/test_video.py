@@ -3,6 +3,7 @@
 import itertools
 import os
 import struct
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from unittest.mock import Mock
@@ -45,6 +46,13 @@ def transcode(source: Path, target: Path, **clip) -> list[Fraction]:
             writer.write(frame.image, frame.time, frame.duration)
             times.append(frame.time)
     return times
+
+
+def write(path: Path, images: Sequence[np.ndarray], **options) -> Path:
+    with VideoWriter(path, fps=FPS, **options) as writer:
+        for image in images:
+            writer.write(image)
+    return path
 
 
 def levels(images: list[np.ndarray]) -> list[float]:
@@ -156,10 +164,7 @@ def test_odd_size_gets_its_last_row_and_column_again(tmp_path):
 def test_colours_come_out_as_they_went_in(tmp_path, height):
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (230, 140, 20)]
     image = np.repeat(np.array(colours, np.uint8)[None], 16, axis=1).repeat(height, axis=0)
-    path = tmp_path / "out.mp4"
-    with VideoWriter(path, fps=FPS) as writer:
-        for _ in range(3):
-            writer.write(image)
+    path = write(tmp_path / "out.mp4", [image] * 3)
     with av.open(str(path)) as container:  # by the file's tags, not by our reader's guess
         frame, context = next(container.decode(video=0)), container.streams.video[0].codec_context
         assert frame.colorspace == context.color_primaries == context.color_trc
@@ -275,11 +280,8 @@ def test_live_time_begins_with_the_first_frame(tmp_path, monkeypatch):
 
 
 def test_pixels_that_are_not_square_stay_so(tmp_path):
-    source = tmp_path / "in.mp4"
-    with VideoWriter(source, fps=FPS) as writer:
-        writer.write(grey_frames(1)[0])
-    data = bytearray(source.read_bytes())
-    assert b"pasp" not in data
+    source = write(tmp_path / "in.mp4", grey_frames(1))
+    assert b"pasp" not in source.read_bytes()
     with VideoReader(source) as reader:
         reader.pixel_aspect = Fraction(16, 15)
         with VideoWriter(tmp_path / "out.mp4", reader) as writer:
@@ -417,23 +419,15 @@ def test_places_that_cannot_be_written(tmp_path):
             VideoWriter(tmp_path / name, fps=FPS)
 
 
-def write_noise(path: Path) -> int:
-    """Write ten frames; returns the size of the file."""
-    with VideoWriter(path, fps=FPS, crf=10) as writer:
-        for image in noise_frames(10):
-            writer.write(image)
-    return path.stat().st_size
-
-
 @pytest.mark.parametrize(("room", "kept"), [(0.01, 0), (0.5, 4), (0.97, 8)])
 def test_a_full_disk_keeps_the_whole_groups(tmp_path, tmp_path_factory, monkeypatch, room, kept):
     monkeypatch.setattr(writer_module, "SECONDS_PER_GROUP", 0.2)  # two frames
-    size = write_noise(tmp_path_factory.mktemp("whole") / "out.mp4")
+    whole = write(tmp_path_factory.mktemp("whole") / "out.mp4", noise_frames(10), crf=10)
     with (
-        files_of_at_most(int(room * size)),
+        files_of_at_most(int(room * whole.stat().st_size)),
         pytest.raises(InputError, match=r"out\.mp4 cannot be written") as error,
     ):
-        write_noise(tmp_path / "out.mp4")
+        write(tmp_path / "out.mp4", noise_frames(10), crf=10)
     assert ("so far is kept there" in str(error.value)) == (kept > 0)
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"] * (kept > 0)
     if kept:
@@ -445,7 +439,7 @@ def test_a_full_disk_keeps_the_whole_groups(tmp_path, tmp_path_factory, monkeypa
 def test_without_room_for_a_copy_the_index_stays_at_the_end(tmp_path, monkeypatch):
     full_disk = OSError(28, "No space left on device")
     monkeypatch.setattr(writer_module, "move_index_to_front", Mock(side_effect=full_disk))
-    write_noise(tmp_path / "out.mp4")
+    write(tmp_path / "out.mp4", noise_frames(10))
     assert len(read(tmp_path / "out.mp4")[0]) == 10
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
@@ -488,9 +482,7 @@ def test_codecs_that_cannot_write_an_mp4(tmp_path, codec):
 def test_encoders_print_no_banner(tmp_path, capfd, codec):
     if codecs.encoder_problem(codec):
         pytest.skip(f"this FFmpeg has no {codec}")
-    with VideoWriter(tmp_path / "out.mp4", fps=FPS, codec=codec) as writer:
-        for image in grey_frames(3, 128, 128):
-            writer.write(image)
+    write(tmp_path / "out.mp4", grey_frames(3, 128, 128), codec=codec)
     assert capfd.readouterr().err == ""
 
 
