@@ -1,8 +1,8 @@
 """The published Mask2Former: its file, its config read as data, its windows, its number types."""
 
 import shutil
-from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import numpy as np
@@ -153,12 +153,12 @@ def test_it_is_downloaded_once_where_there_is_room(offline, tmp_path, monkeypatc
             Path(path).write_text(CONFIG_FITTING)
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 5_200_000_000))
+    free = 5_200_000_000
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
     with pytest.raises(InputError, match=r"wants 6\.9 GB, .*checkpoints has 5\.2 GB free"):
         load_m2f(NAME, CPU, torch.float32)
     assert not asked
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 7_000_000_000))
+    free = 7_000_000_000
     load_m2f(NAME, CPU, torch.float32)
     protocol = load_m2f(NAME, CPU, torch.float32)[2]
     assert asked == [published.URL, published.CONFIG_URL]
