@@ -148,9 +148,7 @@ def test_an_address_is_taken_by_input_alone(stub, in_tmp, capsys, flag, words):
     ("RTSP://admin:S3cret@127.0.0.1:9/video", "RTSP://127.0.0.1:9/video cannot be opened"),
     ("http://admin:S3cret@127.0.0.1:9/video?token=T0KEN", "http://127.0.0.1:9/video"),
 ])  # fmt: skip
-def test_an_address_that_gives_no_film(
-    stub, in_tmp, capsys, address, words
-):
+def test_an_address_that_gives_no_film(stub, in_tmp, capsys, address, words):
     message = fails(capsys, infer_video.main, "--input", address)
     assert words in message
     assert "Protocol not found" not in message
