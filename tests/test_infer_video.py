@@ -119,8 +119,7 @@ def test_start_and_duration(stub, in_tmp):
 
 
 def test_codec_and_quality_reach_the_file(stub, in_tmp):
-    noise = list(np.random.default_rng(0).integers(0, 255, (6, 48, 64, 3), np.uint8))
-    source = make_video(in_tmp / "in.mp4", noise)
+    source = make_video(in_tmp / "in.mp4", noise_frames(6))
     sizes = []
     for crf in (5, 45):
         run(source, "--crf", crf)

@@ -134,6 +134,7 @@ def test_wrong_files_are_refused_in_one_line(weights, in_tmp):
     assert "x.extra is (1,), expected nothing" in refusal(state | {"x.extra": torch.zeros(1)})
     assert f"{name} is missing" in refusal({k: v for k, v in state.items() if k != name})
     assert "state_dict is a Tensor" in refusal({"state_dict": torch.zeros(1)})
+    assert "holds a list" in refusal([1])
     assert "refused" in refusal({"state_dict": state, "meta": Hostile()})
     assert not (in_tmp / "owned").exists()
     with pytest.raises(InputError, match="no such file"):
