@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -46,8 +47,10 @@ def lab(in_tmp):
     return write
 
 
-def raise_(error):
-    raise error
+def train_lab(data_dir, folder, *more):
+    """An epoch on the backbone of that folder, unless more flags say otherwise."""
+    argv = ["--data", data_dir, "--hub-repo", folder, "--backbone", "lab_vit", "--weights", "none"]
+    train.main([*map(str, argv), "--imgsz", "32", "--workers", "0", "--epochs", "1", *more])
 
 
 def plain_labels(model, image, resize):
@@ -68,11 +71,9 @@ def plain_labels(model, image, resize):
 
 def test_the_whole_path_with_another_patch_size(lab, data_dir, in_tmp, capsys):
     folder = lab(16)
-    argv = ["--data", data_dir, "--hub-repo", folder, "--backbone", "lab_vit", "--weights", "none"]
-    argv += ["--imgsz", 50, 42, "--batch", 4, "--workers", 0, "--keep-ratio", "--lr", 0.01]
-    argv += ["--cache-features", 1, "--head", "sharp"]
-    train.main([*map(str, argv), "--epochs", "1"])
-    train.main([*map(str, argv), "--epochs", "2", "--resume"])
+    argv = "--imgsz 50 42 --batch 4 --keep-ratio --lr 0.01 --cache-features 1 --head sharp".split()
+    train_lab(data_dir, folder, *argv)
+    train_lab(data_dir, folder, *argv, "--epochs", "2", "--resume")
     capsys.readouterr()
     path = in_tmp / "outputs" / "best_model_iou.pth"
     checkpoint = Checkpoint.load(path)
@@ -113,9 +114,8 @@ def test_the_whole_path_with_another_patch_size(lab, data_dir, in_tmp, capsys):
 
 def test_a_fine_tuned_foreign_backbone_comes_back(lab, data_dir, in_tmp):
     folder = lab(8)
-    argv = ["--data", str(data_dir), "--hub-repo", folder, "--backbone", "lab_vit"]
-    argv += ["--weights", "none", "--imgsz", "32", "--workers", "0", "--epochs", "1"]
-    train.main([*argv, "--fine-tune", "--unfreeze-blocks", "2", "--checkpoint-activations"])
+    flags = "--fine-tune --unfreeze-blocks 2 --checkpoint-activations".split()
+    train_lab(data_dir, folder, *flags)
     path = in_tmp / "outputs" / "best_model_iou.pth"
     options = PredictorOptions(hub_repo=folder)
     before = load_backbone("lab_vit", 4, folder, "none")
@@ -145,11 +145,7 @@ def test_a_fine_tuned_foreign_backbone_comes_back(lab, data_dir, in_tmp):
         ("tuple(maps)", "tuple(m + torch.randn_like(m) for m in maps)", "gets different features"),
         ("tuple(maps)", "tuple(m * float('nan') for m in maps)", "features that are not finite"),
         ("def lab_vit(pretrained=True)", "def lab_vit()", "unexpected keyword .*pretrained"),
-        (
-            "from torch import nn",
-            "import no_such_package",
-            "no_such_package.*; install what it needs",
-        ),
+        ("from torch import nn", "import no_such_package", "no_such_package.*; install what it"),
         ("from torch import nn", "from utils import other", "cannot import name .*docs"),
         ("16, 32, 4", "16, 32, 3", "lab_vit has 3 blocks and this head reads 4; take --head lin"),
     ],
@@ -174,8 +170,8 @@ def test_what_the_first_call_shows(lab, in_tmp, monkeypatch):
     (in_tmp / "lab16" / "networks").mkdir()
     with pytest.raises(InputError, match=r"networks\.layers.*other names than those of this"):
         load_backbone("lab_vit", 4, folder, "none")
-    offline = RuntimeError("It looks like there is no internet connection")
-    monkeypatch.setattr(torch.hub, "load", lambda *_, **__: raise_(offline))
+    offline = Mock(side_effect=RuntimeError("It looks like there is no internet connection"))
+    monkeypatch.setattr(torch.hub, "load", offline)
     with pytest.raises(InputError, match=r"no folder here.*--hub-repo DIR, a clone"):
         load_backbone("lab_vit", 4, "my/lab", "none")
     with pytest.raises(InputError, match=r"dinov3:.*--hub-repo DIR, a clone"):
@@ -242,8 +238,7 @@ def test_weights_on_request_and_licences(capsys, monkeypatch, tmp_path):
 def test_a_checkpoint_of_another_mean_is_used_with_it(lab, data_dir, in_tmp):
     """Mean and std are the checkpoint's, as its head was trained with them."""
     folder = lab(8)
-    argv = ["--data", str(data_dir), "--hub-repo", folder, "--backbone", "lab_vit"]
-    train.main([*argv, "--weights", "none", "--imgsz", "32", "--workers", "0", "--epochs", "1"])
+    train_lab(data_dir, folder)
     lab(8, "(0.5, 0.5, 0.5), (0.5", "(0.4, 0.4, 0.4), (0.5")
     path, options = in_tmp / "outputs" / "final_model.pth", PredictorOptions(hub_repo=folder)
     resize = load_predictor(path, CPU, options).protocol.resize
@@ -255,9 +250,8 @@ def test_a_checkpoint_of_another_mean_is_used_with_it(lab, data_dir, in_tmp):
 
 def test_features_of_changed_code_are_computed_anew(lab, data_dir, in_tmp):
     """Equal weights, other code."""
-    argv = ["--data", str(data_dir), "--backbone", "lab_vit", "--weights", "none", "--imgsz", "32"]
-    argv += ["--workers", "0", "--cache-features", "1", "--no-page", "--hub-repo", lab(8)]
-    train.main([*argv, "--epochs", "1"])
+    folder, flags = lab(8), ["--cache-features", "1", "--no-page"]
+    train_lab(data_dir, folder, *flags)
     lab(8, "block(tokens)", "block(tokens) + tokens.flip(1)")
-    train.main([*argv, "--epochs", "2", "--resume"])
+    train_lab(data_dir, folder, *flags, "--epochs", "2", "--resume")
     assert len(list(in_tmp.glob("outputs/features/*/about.json"))) == 2

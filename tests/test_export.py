@@ -98,10 +98,6 @@ def test_onnx_gives_torchs_logits_and_names_the_classes(tmp_path, dynamic, head,
     notes = session.get_modelmeta().custom_metadata_map
     assert json.loads(notes["classes"]) == list(chosen.classes.names)
     assert (notes["resize"], json.loads(notes["any_size"])) == ("pad", dynamic)
-    assert json.loads(notes["image_size"]) == {"height": 60, "width": 90}
-    assert json.loads(notes["mean"]) == list(DINOV2_INPUT.mean)
-    assert "in the file" in notes["normalisation"]
-    assert "EXIF" in notes["input"]
 
     def run(images):
         return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])

@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -76,10 +77,8 @@ def test_a_temporary_folder_is_gone_afterwards(tmp_path):
 
 
 def test_a_cache_that_cannot_be_written_ends_no_run(in_tmp, monkeypatch):
-    def full_disk(path, content):
-        raise InputError(f"{path}: cannot write (No space left on device)")
-
-    monkeypatch.setattr(scans, "write_atomically", full_disk)
+    full_disk = InputError("a.json: cannot write (No space left on device)")
+    monkeypatch.setattr(scans, "write_atomically", Mock(side_effect=full_disk))
     left = leftover_of(Path("outputs/dataset_scans/x-01234567.json"))
     scans.keep_scans({Pair(Path("a.png"), Path("b.png")): scans.Scan(digest="0")})
     assert not left.exists()

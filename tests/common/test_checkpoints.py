@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from networks.weights import fingerprint
 from predictor import PredictorOptions, load_predictor
 from training.checkpointer import find_last
 from training.run_folder import RunFolder, describe_model
-from utils import InputError, output_folder, write_atomically
+from utils import InputError
 
 CPU = torch.device("cpu")
 SCORES = {"loss": 0.5, "pixel_acc": 0.9, "miou": 0.8}
@@ -80,14 +81,12 @@ def test_a_checkpoint_of_version_1_still_gives_the_same_mask():
         ({"version": 99}, "format version 99"),
         ({"classes": None}, "'classes' is missing"),
         ({"palette": [[0, 0, 0]]}, "2 classes"),
-        ({"image_size": ["a", 3]}, "not a height and a width"),
         ({"image_size": [14]}, "not a height and a width"),
         ({"backbone": "resnet"}, "unknown backbone 'resnet'"),
         ({"head": "big"}, "unknown head 'big'; known: ms"),
         ({"fingerprint": "0"}, "trained on other backbone weights"),
         ({"weights": "/nowhere/w.pth"}, r"/nowhere/w.pth, which are not here; pass --weights"),
         ({"model_state_dict": {}}, "do not fit its own description"),
-        ({"model_state_dict": {"head.bn.weight": "x"}}, "do not fit its own description"),
         ({"classes": ["a", "b", "c"], "palette": [[0, 0, 0]] * 3}, "do not fit"),
     ],
 )
@@ -118,24 +117,12 @@ def test_implausible_weights_are_refused(name, factor, words):
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "weights.pth"
     save_tensors(path, {"a": torch.ones(1)})
-
-    def full_disk(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full_disk)
+    full_disk = OSError(28, "No space left on device")
+    monkeypatch.setattr("os.fsync", Mock(side_effect=full_disk))
     with pytest.raises(InputError, match=r"weights.pth: cannot write \(No space"):
         save_tensors(path, {"a": torch.zeros(1)})
     assert load_tensors(path)["a"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["weights.pth"]
-
-
-def test_what_stands_in_the_way_of_an_output_is_one_line(in_tmp):
-    assert output_folder("runs/a").is_dir()
-    (in_tmp / "outputs" / "file").write_text("")
-    with pytest.raises(InputError, match="cannot make this folder"):
-        output_folder("file/below")
-    with pytest.raises(InputError, match="cannot write"):
-        write_atomically(in_tmp / "outputs" / "file" / "x.png", b"")
 
 
 def save_last(run):
@@ -176,10 +163,7 @@ def test_best_checkpoints_of_another_run_are_refused(run, tmp_path):
 
 
 def test_a_checkpoint_without_resume_state_is_refused(run):
-    words = (
-        r"best_model_iou\.pth holds no state to continue from \(no record of a job\); name a last"
-    )
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=r"holds no state .*\(no record of a job\); name a last"):
         find_last(run, run.folder / "best_model_iou.pth", epochs=9)
     last = save_last(run)
     del run.history[0]["lr"]

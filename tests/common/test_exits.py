@@ -114,15 +114,13 @@ def run(code: str, before: str = RUN, **options) -> subprocess.CompletedProcess:
 
 @pytest.mark.skipif(os.name == "nt", reason="the shell's redirections")
 def test_pipes_that_are_closed_and_consoles_that_lack_letters():
-    code = "\n".join(
-        (
-            "@exits_cleanly",
-            "def main():",
-            "    print('\\u4e2d.png', '\\udcff.png')",
-            "    print('error', file=sys.stderr)",
-            "    sys.stderr.isatty()",
-            "main()",
-        )
+    code = (
+        "@exits_cleanly\n"
+        "def main():\n"
+        "    print('\\u4e2d.png', '\\udcff.png')\n"
+        "    print('error', file=sys.stderr)\n"
+        "    sys.stderr.isatty()\n"
+        "main()\n"
     )
     latin = run(code, env=os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"})
     assert (latin.returncode, latin.stderr) == (0, "error\n")

@@ -16,15 +16,6 @@ from video.reader import VideoReader
 PERSON = KINDS.index("person")
 
 
-def test_a_scene_is_its_seed():
-    first, second, other = (render(random_scene(seed, 120, 90, (40, 80))) for seed in (1, 1, 2))
-    assert np.array_equal(first[0], second[0])
-    assert np.array_equal(first[1], second[1])
-    assert not np.array_equal(first[0], other[0])
-    assert first[0].shape == (90, 120, 3)
-    assert first[1].shape == (90, 120)
-
-
 @pytest.mark.parametrize("kind", FIGURES)
 def test_every_figure_colours_what_it_labels(kind):
     canvas = Canvas(200, 200)
@@ -86,8 +77,3 @@ def test_pretraining_makes_weights_that_the_hub_entry_loads(tmp_path, monkeypatc
     model = load_backbone("dinov2_vitt14", 4, weights=str(path))
     fresh = load_backbone("dinov2_vitt14", 4, weights="none")
     assert not torch.allclose(model.norm.weight, fresh.norm.weight, atol=1e-4)
-
-
-def test_the_tiny_backbone_comes_with_the_repository():
-    assert demo_script.WEIGHTS.stat().st_size <= 6e6
-    load_backbone("dinov2_vitt14", 4, weights="pretrained")

@@ -1,14 +1,15 @@
 """The published Mask2Former: its file, its config read as data, its windows, its number types."""
 
 import shutil
-from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.basics import draw_pair, load_golden, shared_data
+from helpers.basics import draw_pair, load_golden
 from helpers.models import decided_model
 from helpers.published import Hostile
 from helpers.small_mask2former import CONFIG_FITTING, TINY, written
@@ -52,12 +53,8 @@ def tiny_state(seed=0):
 @pytest.fixture
 def offline(tmp_path, monkeypatch):
     """torch.hub's folder in tmp_path, the tiny architecture, and no network."""
-
-    def no_route(url, path, **_):
-        raise OSError("no route")
-
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", no_route)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", Mock(side_effect=OSError("no route")))
     monkeypatch.setattr(published, "ARCHITECTURE", TINY)
 
 
@@ -140,13 +137,8 @@ def test_wrong_files_are_refused_in_one_line(weights, in_tmp):
     assert "holds a list" in refusal([1])
     assert "refused" in refusal({"state_dict": state, "meta": Hostile()})
     assert not (in_tmp / "owned").exists()
-    weights.write_bytes(weights.read_bytes()[:5000])
-    with pytest.raises(InputError, match="is it complete"):
-        load_m2f(str(weights), CPU, torch.float32)
     with pytest.raises(InputError, match="no such file"):
         load_m2f(f"nowhere/{NAME}.pth", CPU, torch.float32)
-    with pytest.raises(InputError, match="its own backbone"):
-        load_predictor(weights, CPU, PredictorOptions(hub_repo="."))
     with pytest.raises(InputError, match="--min-confidence"):
         load_predictor(weights, CPU, PredictorOptions(min_confidence=0.5))
 
@@ -162,12 +154,12 @@ def test_it_is_downloaded_once_where_there_is_room(offline, tmp_path, monkeypatc
             Path(path).write_text(CONFIG_FITTING)
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 5_200_000_000))
+    free = 5_200_000_000
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
     with pytest.raises(InputError, match=r"wants 6\.9 GB, .*checkpoints has 5\.2 GB free"):
         load_m2f(NAME, CPU, torch.float32)
     assert not asked
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 7_000_000_000))
+    free = 7_000_000_000
     load_m2f(NAME, CPU, torch.float32)
     protocol = load_m2f(NAME, CPU, torch.float32)[2]
     assert asked == [published.URL, published.CONFIG_URL]
@@ -217,13 +209,9 @@ def test_a_type_that_the_device_lacks_is_refused(monkeypatch):
     monkeypatch.setattr("utils.cpu_computes_in", lambda dtype: True)
     assert select_dtype("bfloat16", CPU) is torch.bfloat16
 
-    def lacking(*args):
-        raise RuntimeError("\"slow_conv2d_cpu\" not implemented for 'Half'\nmore")
-
-    monkeypatch.setattr(F, "conv2d", lacking)
-    with pytest.raises(
-        InputError, match=r"--dtype float16 cannot run on cpu .*use float32"
-    ) as error:
+    lacking = RuntimeError("\"slow_conv2d_cpu\" not implemented for 'Half'\nmore")
+    monkeypatch.setattr(F, "conv2d", Mock(side_effect=lacking))
+    with pytest.raises(InputError, match=r"float16 cannot run on cpu .*use float32") as error:
         select_dtype("float16", CPU)
     assert "\n" not in str(error.value)
 
@@ -254,14 +242,3 @@ def test_the_scripts_take_it(weights, data_dir, tmp_path, in_tmp, capsys):
     infer_video.main(["--input", str(clip), *model, "--imgsz", "64", "--dtype", "bfloat16"])
     with VideoReader(in_tmp / "outputs/inference_results_video/clip.mp4") as result:
         assert len(list(result)) == 3
-
-
-@pytest.mark.network
-def test_published_weights_give_metas_picture():
-    """Wants 7 GB of disk and 12 GB of memory; minutes on a CPU."""
-    image = np.asarray(Image.open(shared_data("official_results/input.png")).convert("RGB"))
-    stored = Image.open(shared_data(f"official_results/{NAME}.png")).convert("RGB")
-    predictor = load_predictor(NAME, CPU)
-    labels = predictor.predict([image])[0].labels
-    colours = np.array(ADE20K.palette, np.uint8)[labels]
-    assert (colours == np.asarray(stored)).all(axis=2).mean() >= 0.99

@@ -1,6 +1,7 @@
 """The backbone under OpenVINO gives torch's features, or an error."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -94,12 +95,9 @@ def test_auto_stays_in_torch_where_openvino_is_no_faster(backbone, monkeypatch, 
 
 
 def test_auto_goes_on_in_torch_and_says_so_once(backbone, monkeypatch, capsys):
+    failing = Mock(side_effect=InputError("--runtime openvino cannot convert this backbone"))
     monkeypatch.setattr(openvino_runtime, "pays", lambda: True)
-
-    def fail(*_):
-        raise InputError("--runtime openvino cannot convert this backbone")
-
-    monkeypatch.setattr(openvino_runtime, "compile_backbone", fail)
+    monkeypatch.setattr(openvino_runtime, "compile_backbone", failing)
     model = SegmentationModel(backbone, torch.nn.Identity())
     assert model.use_runtime("auto")
     for size in (14, 28):

@@ -3,8 +3,10 @@
 import itertools
 import os
 import struct
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from unittest.mock import Mock
 
 import av
 import cv2
@@ -25,7 +27,7 @@ from helpers.videos import (
     sound_packets,
 )
 
-from utils import InputError, remove_leftovers
+from utils import InputError
 from video import codecs
 from video import reader as reader_module
 from video import writer as writer_module
@@ -36,16 +38,21 @@ from video.writer import VideoWriter
 RED, GREY = [200, 30, 30], [128, 128, 128]
 
 
-def transcode(source: Path, target: Path, stop=(None, None), **clip) -> list[Fraction]:
-    """Read source, write target; the times of the frames read. stop: raise what, after how many."""
+def transcode(source: Path, target: Path, **clip) -> list[Fraction]:
+    """Read source, write target; the times of the frames read."""
     times = []
     with VideoReader(source, **clip) as reader, VideoWriter(target, reader) as writer:
         for frame in reader:
-            if len(times) == stop[0]:
-                raise stop[1]
             writer.write(frame.image, frame.time, frame.duration)
             times.append(frame.time)
     return times
+
+
+def write(path: Path, images: Sequence[np.ndarray], **options) -> Path:
+    with VideoWriter(path, fps=FPS, **options) as writer:
+        for image in images:
+            writer.write(image)
+    return path
 
 
 def levels(images: list[np.ndarray]) -> list[float]:
@@ -55,16 +62,6 @@ def levels(images: list[np.ndarray]) -> list[float]:
 def sound_seconds(path: Path) -> float:
     with av.open(str(path)) as container:
         return sum(f.samples / f.sample_rate for f in container.decode(audio=0))
-
-
-def boxes(path: Path) -> list[bytes]:
-    """The names of the top-level MP4 boxes in order."""
-    data, names, at = path.read_bytes(), [], 0
-    while at < len(data):
-        size, name = struct.unpack(">I4s", data[at : at + 8])
-        names.append(name)
-        at += size
-    return names
 
 
 @pytest.mark.parametrize(
@@ -87,20 +84,14 @@ def test_every_frame_at_its_time(tmp_path, name, codec, tolerance):
     images, times_out = read(tmp_path / "out.mp4")
     assert times_out == times
     assert levels(images) == pytest.approx([grey_level(i) for i in range(20)], abs=2)
-    if not tolerance:
-        with av.open(str(tmp_path / "out.mp4")) as container:
-            stream = container.streams.video[0]
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        if not tolerance:
             assert (stream.average_rate, stream.frames) == (Fraction(30000, 1001), 20)
             assert stream.duration * stream.time_base == 20 * Fraction(1001, 30000)
-
-
-def test_the_output_is_what_browsers_play(tmp_path):
-    transcode(make_video(tmp_path / "in.avi", grey_frames(10), "mpeg4"), tmp_path / "out.mp4")
-    with av.open(str(tmp_path / "out.mp4")) as container:
-        context = container.streams.video[0].codec_context
-        assert (context.name, context.pix_fmt) == ("h264", "yuv420p")
-    names = boxes(tmp_path / "out.mp4")
-    assert names.index(b"moov") < names.index(b"mdat")
+    data = (tmp_path / "out.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")  # browsers play it while it comes
 
 
 def test_the_last_frame_lasts_as_long_as_it_should(tmp_path):
@@ -173,10 +164,7 @@ def test_odd_size_gets_its_last_row_and_column_again(tmp_path):
 def test_colours_come_out_as_they_went_in(tmp_path, height):
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (230, 140, 20)]
     image = np.repeat(np.array(colours, np.uint8)[None], 16, axis=1).repeat(height, axis=0)
-    path = tmp_path / "out.mp4"
-    with VideoWriter(path, fps=FPS) as writer:
-        for _ in range(3):
-            writer.write(image)
+    path = write(tmp_path / "out.mp4", [image] * 3)
     with av.open(str(path)) as container:  # by the file's tags, not by our reader's guess
         frame, context = next(container.decode(video=0)), container.streams.video[0].codec_context
         assert frame.colorspace == context.color_primaries == context.color_trc
@@ -268,23 +256,17 @@ def test_start_and_duration(tmp_path, name):
     source = make_video(
         tmp_path / name, grey_frames(30), sound="aac", options={"movflags": "+faststart"}
     )
-    with VideoReader(source, start=0.75, duration=1) as reader:
+    with VideoReader(source, start=0.8, duration=1) as reader:  # 0.8 as a float is above 4/5
         assert reader.num_frames == pytest.approx(10, abs=1)
-    times = transcode(source, tmp_path / "out.mp4", start=0.75, duration=1)
+    times = transcode(source, tmp_path / "out.mp4", start=0.8, duration=1)
     images, times_out = read(tmp_path / "out.mp4")
-    assert times_out == times == [Fraction(i, 10) for i in range(10)]  # frames 0.8 to 1.7 s
+    assert times_out == times == [Fraction(i, 10) for i in range(10)]
     assert levels(images) == pytest.approx([grey_level(i) for i in range(8, 18)], abs=2)
     whole, part = sound_packets(source), sound_packets(tmp_path / "out.mp4")
-    assert sound_seconds(tmp_path / "out.mp4") == pytest.approx(0.95, abs=0.05)
+    assert sound_seconds(tmp_path / "out.mp4") == pytest.approx(1, abs=0.05)
     first = whole.index(part[0])
     assert first == pytest.approx(0.8 * 48000 / 1024, abs=2)
     assert whole[first : first + len(part)] == part
-
-
-def test_start_and_duration_are_what_they_look_like(tmp_path):
-    source = make_video(tmp_path / "in.mp4", grey_frames(10))  # 0.1 as a float is above 1/10
-    images, _ = read(source, start=0.1, duration=0.3)
-    assert levels(images) == pytest.approx([grey_level(i) for i in (1, 2, 3)], abs=2)
 
 
 def test_live_time_begins_with_the_first_frame(tmp_path, monkeypatch):
@@ -298,11 +280,8 @@ def test_live_time_begins_with_the_first_frame(tmp_path, monkeypatch):
 
 
 def test_pixels_that_are_not_square_stay_so(tmp_path):
-    source = tmp_path / "in.mp4"
-    with VideoWriter(source, fps=FPS) as writer:
-        writer.write(grey_frames(1)[0])
-    data = bytearray(source.read_bytes())
-    assert b"pasp" not in data
+    source = write(tmp_path / "in.mp4", grey_frames(1))
+    assert b"pasp" not in source.read_bytes()
     with VideoReader(source) as reader:
         reader.pixel_aspect = Fraction(16, 15)
         with VideoWriter(tmp_path / "out.mp4", reader) as writer:
@@ -419,27 +398,6 @@ def test_pictures_and_webcams_that_are_not_there(tmp_path):
         VideoReader(make_video(tmp_path / "in.mp4", grey_frames(5)), start=9)
 
 
-def test_ctrl_c_keeps_what_was_done(tmp_path):
-    source = make_video(tmp_path / "in.mp4", grey_frames(30), sound="aac")
-    target = tmp_path / "out.mp4"
-    with pytest.raises(KeyboardInterrupt):
-        transcode(source, target, stop=(12, KeyboardInterrupt))
-    images, times = read(target)
-    assert times == [Fraction(i, 10) for i in range(12)]
-    assert levels(images) == pytest.approx([grey_level(i) for i in range(12)], abs=2)
-    assert sound_seconds(target) == pytest.approx(1.2, abs=0.05)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
-
-
-@pytest.mark.parametrize("count", [0, 1, 8])
-def test_an_exception_leaves_the_folder_as_it_was(tmp_path, tmp_path_factory, count):
-    (tmp_path / "out.mp4").write_bytes(b"older")
-    source = make_video(tmp_path_factory.mktemp("source") / "in.mp4", grey_frames(10))
-    with pytest.raises(ZeroDivisionError):
-        transcode(source, tmp_path / "out.mp4", stop=(count, ZeroDivisionError))
-    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"older"]
-
-
 def test_places_that_cannot_be_written(tmp_path):
     source = make_video(tmp_path / "in.mp4", grey_frames(3))
     (tmp_path / "link.mp4").symlink_to(source)
@@ -461,23 +419,15 @@ def test_places_that_cannot_be_written(tmp_path):
             VideoWriter(tmp_path / name, fps=FPS)
 
 
-def write_noise(path: Path) -> int:
-    """Write ten frames; returns the size of the file."""
-    with VideoWriter(path, fps=FPS, crf=10) as writer:
-        for image in noise_frames(10):
-            writer.write(image)
-    return path.stat().st_size
-
-
 @pytest.mark.parametrize(("room", "kept"), [(0.01, 0), (0.5, 4), (0.97, 8)])
 def test_a_full_disk_keeps_the_whole_groups(tmp_path, tmp_path_factory, monkeypatch, room, kept):
     monkeypatch.setattr(writer_module, "SECONDS_PER_GROUP", 0.2)  # two frames
-    size = write_noise(tmp_path_factory.mktemp("whole") / "out.mp4")
+    whole = write(tmp_path_factory.mktemp("whole") / "out.mp4", noise_frames(10), crf=10)
     with (
-        files_of_at_most(int(room * size)),
+        files_of_at_most(int(room * whole.stat().st_size)),
         pytest.raises(InputError, match=r"out\.mp4 cannot be written") as error,
     ):
-        write_noise(tmp_path / "out.mp4")
+        write(tmp_path / "out.mp4", noise_frames(10), crf=10)
     assert ("so far is kept there" in str(error.value)) == (kept > 0)
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"] * (kept > 0)
     if kept:
@@ -487,11 +437,9 @@ def test_a_full_disk_keeps_the_whole_groups(tmp_path, tmp_path_factory, monkeypa
 
 
 def test_without_room_for_a_copy_the_index_stays_at_the_end(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(writer_module, "move_index_to_front", full)
-    write_noise(tmp_path / "out.mp4")
+    full_disk = OSError(28, "No space left on device")
+    monkeypatch.setattr(writer_module, "move_index_to_front", Mock(side_effect=full_disk))
+    write(tmp_path / "out.mp4", noise_frames(10))
     assert len(read(tmp_path / "out.mp4")[0]) == 10
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
@@ -503,15 +451,10 @@ def test_a_killed_writer_leaves_a_file_that_plays(tmp_path, monkeypatch):
             writer.write(image)
         (part,) = tmp_path.iterdir()
         killed = part.read_bytes()  # what the disk has at this moment
-    (tmp_path / "out.mp4").unlink()
-    left = tmp_path / ".out.mp4.elsewhere-1-00000000.part.mp4"
-    left.write_bytes(killed)
-    times = read(left)[1]
+    (tmp_path / "left.mp4").write_bytes(killed)
+    times = read(tmp_path / "left.mp4")[1]
     assert len(times) >= 100
     assert times == [Fraction(i, 10) for i in range(len(times))]
-    os.utime(left, (0, 0))
-    remove_leftovers(tmp_path)
-    assert not list(tmp_path.iterdir())
 
 
 def test_without_x264_the_next_best_and_a_line(tmp_path, capsys, monkeypatch):
@@ -539,9 +482,7 @@ def test_codecs_that_cannot_write_an_mp4(tmp_path, codec):
 def test_encoders_print_no_banner(tmp_path, capfd, codec):
     if codecs.encoder_problem(codec):
         pytest.skip(f"this FFmpeg has no {codec}")
-    with VideoWriter(tmp_path / "out.mp4", fps=FPS, codec=codec) as writer:
-        for image in grey_frames(3, 128, 128):
-            writer.write(image)
+    write(tmp_path / "out.mp4", grey_frames(3, 128, 128), codec=codec)
     assert capfd.readouterr().err == ""
 
 
