@@ -1,6 +1,5 @@
 """What exporters and people do to annotation files: split folders, ids, paths, doubled files."""
 
-import json
 import time
 from pathlib import Path
 
@@ -130,28 +129,12 @@ def test_whole_numbers_in_any_notation_are_ids(tmp_path, in_tmp, one):
     assert (targets(tmp_path / "yolo")[0]["train0.jpg"] == 2).sum() > 500
 
 
-def test_shapes_beyond_a_picture_are_told_without_a_size_in_the_file(tmp_path, in_tmp):
-    for path in save_images(tmp_path, 2):
-        far = [[x * 10, y * 10] for x, y in STAR]
-        write(path.with_suffix(".json"), {"shapes": [shape("cat", far[1:4])]})
-    with pytest.raises(InputError, match=r"0\.json: 0\.jpg: a cat at .* is outside the picture"):
-        load_data(find_splits(tmp_path))
-
-
 @pytest.mark.parametrize("kind", ["rectangle", "rotation"])
 def test_rectangles_of_four_corners(tmp_path, in_tmp, kind):
     corners = [[10, 10], [30, 10], [30, 25], [10, 25]]
     for path in save_images(tmp_path, 2):
         write(path.with_suffix(".json"), labelme([shape("cat", corners, kind)]))
     assert all((target == 1).sum() == 336 for target in targets(tmp_path)[0].values())
-
-
-def test_text_that_is_not_utf_8_is_named(tmp_path):
-    save_image(tmp_path / "a.jpg")
-    text = json.dumps(labelme([shape("\u9053", STAR)]), ensure_ascii=False)
-    (tmp_path / "a.json").write_bytes(text.encode("gb18030"))
-    with pytest.raises(InputError, match=r"a\.json: not UTF-8 text; save it with the encoding UTF"):
-        find_splits(tmp_path)
 
 
 def test_run_lengths_of_python_bytes(tmp_path, in_tmp):
@@ -311,20 +294,11 @@ def test_yolo_s_yaml_may_have_any_name_and_windows_paths(tmp_path, in_tmp, name)
         find_splits(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("write_one", "words"),
-    [
-        (lambda root, k: write(root / f"photo_{k}.json", labelme([shape("a", STAR)])),
-         r"photo_0\.json: its picture photo_0 is not below"),
-        (lambda root, k: write(root / f"{k}.json", labelme([shape("a", STAR[:2])])),
-         r"0\.json: shape 1: 2 points; a polygon has at least 3"),
-        (lambda root, k: write(root / f"{k}.json", labelme([shape(None, STAR)])),
-         r"0\.json: shape 1: the class name None is not text"),
-    ],
-)  # fmt: skip
-def test_why_no_shape_could_be_read(tmp_path, in_tmp, write_one, words):
-    for k in range(3):
-        save_image(tmp_path / f"{k}.jpg", k)
-        write_one(tmp_path, k)
-    with pytest.raises(InputError, match=words):
+def test_why_no_shape_could_be_read(tmp_path, in_tmp):
+    save_images(tmp_path, 2)
+    write(tmp_path / "0.json", labelme([shape("a", STAR[:2])]))
+    write(tmp_path / "photo_1.json", labelme([shape("a", STAR)]))
+    with pytest.raises(InputError, match="2 problems, first:") as error:
         find_splits(tmp_path)
+    assert "0.json: shape 1: 2 points; a polygon has at least 3" in str(error.value)
+    assert "photo_1.json: its picture photo_1 is not below" in str(error.value)

@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data.annotations.shapes import Annotation, Shape, ellipse, polygon, ring_of
-from utils import InputError
+from data.annotations.shapes import Shape, ellipse, polygon, ring_of
 
 SIZE = (40, 50)
 
@@ -77,24 +76,3 @@ def test_points_far_away_cost_nothing():
     assert drawn(polygon("a", np.array(far) + 0.5)).all()
     with pytest.raises(ValueError, match="is outside the picture of 50x40"):
         drawn(polygon("a", np.array(far) + 3e8))
-
-
-@pytest.mark.parametrize(
-    ("points", "words"),
-    [([[1, 2], [3, 4]], "2 points; a polygon has at"), ([], "0 points"), ([1, 2, 3], "pairs"),
-     ([[1, 2], [3, 4], [5, float("nan")]], "not a finite number"), ("abc", "could not convert")],
-)  # fmt: skip
-def test_what_is_no_polygon_is_refused(points, words):
-    with pytest.raises(ValueError, match=words):
-        polygon("a", points)
-
-
-def test_later_shapes_are_on_top_and_errors_name_the_shape(tmp_path):
-    square = polygon("a", [[0, 0], [9, 0], [9, 9], [0, 9]])
-    small = polygon("b", [[2, 2], [4, 2], [4, 4], [2, 4]])
-    about = tmp_path / "x.jpg", tmp_path / "x.json", None, SIZE
-    annotation = Annotation(*about, [square, small], values={"a": 1, "b": 255})
-    assert np.bincount(annotation.draw(SIZE).ravel())[[0, 1, 255]].tolist() == [1900, 91, 9]
-    wrong = Annotation(*about, [Shape("a", runs=np.array([5]))], values={"a": 1})
-    with pytest.raises(InputError, match=r"x\.json: x\.jpg: a a whose runs cover 5 pixels"):
-        wrong.draw(SIZE)
