@@ -5,34 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.annotations import HEIGHT, WIDTH, save_image
+from helpers.wild import draw, palette, save
 from PIL import Image
 
 from data.labels.classes import VOC2012
 from data.layouts import find_splits
-from data.names import pair_sides, side_at
 from data.pairs import Pair, read_pair, split_pairs
 from data.survey import load_data
 from utils import InputError
 
-SIZE = (5, 7)  # height, width
+SIZE = (HEIGHT, WIDTH)
 
 
 def draw_ids(seed, num_classes):
     return np.random.default_rng(seed).integers(0, num_classes, SIZE, dtype=np.uint8)
-
-
-def save(path, pixels, palette=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(pixels)
-    if palette is not None:
-        image = Image.fromarray(pixels, mode="P")
-        image.putpalette(np.uint8(palette).tobytes())
-    image.save(path)
-
-
-def save_image(path, seed):
-    pixels = np.random.default_rng(seed).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-    save(path, pixels)
 
 
 def decoded(splits):
@@ -48,26 +35,6 @@ def assert_ids(found, expected):
     assert found.keys() == expected.keys()
     for name, ids in expected.items():
         assert np.array_equal(found[name], ids), name
-
-
-@pytest.mark.parametrize(
-    ("image_name", "mask_name"),
-    [("{}.jpg", "{}.png"), ("{}.PNG", "{}_mask.png"), ("sub/{}.webp", "sub/{}_gt.tif"),
-     ("{}_img.bmp", "{}_label.png"), ("{}_rgb.png", "{}_rgb.png"), ("{}.v2.jpeg", "{}.v2.png")],
-)  # fmt: skip
-def test_four_folders(tmp_path, in_tmp, image_name, mask_name):
-    names = ("train_images", "train_masks", "valid_images", "valid_masks")
-    expected = ({}, {})
-    for split in (0, 1):
-        for i in range(3 + split):
-            image = tmp_path / "data" / names[2 * split] / image_name.format(i)
-            ids = draw_ids(10 * split + i, 3)
-            save_image(image, 10 * split + i)
-            save(tmp_path / "data" / names[2 * split + 1] / mask_name.format(i), ids)
-            expected[split][image.name] = ids
-    splits = find_splits(tmp_path / "data")
-    for found, ids in zip(decoded(splits), expected, strict=True):
-        assert_ids(found, ids)
 
 
 def test_folders_by_flags(tmp_path, in_tmp):
@@ -88,18 +55,19 @@ def test_folders_by_flags(tmp_path, in_tmp):
         find_splits(tmp_path, [*folders[:3], None])
 
 
-def test_folders_named_in_a_class_file(tmp_path, in_tmp):
-    for split in ("TRAIN", "VALID"):
-        for i in range(2):
-            save_image(tmp_path / split / "pictures" / f"{i}.png", 10 * (split == "VALID") + i)
-            save(tmp_path / split / "answers" / f"{i}.png", draw_ids(i, 3))
-    lines = [f"{s}_{k}: {s}/{f}" for s in ("TRAIN", "VALID")
-             for k, f in (("IMAGES", "pictures"), ("LABELS", "answers"))]  # fmt: skip
-    (tmp_path / "voc.yaml").write_text("\n".join(["ALL_CLASSES: [a, b, c]", *lines]))
-    splits = find_splits(tmp_path / "x", classes=tmp_path / "voc.yaml")
-    train, _ = decoded(splits)
-    assert_ids(train, {f"{i}.png": draw_ids(i, 3) for i in range(2)})
+def test_folders_named_in_a_class_file(in_tmp):
+    """Beside the file, else in the working directory; the file names the classes too."""
+    root = in_tmp / "set"
+    draw(root, "pictures/{}.png", "answers/{}.png", lambda ids: ids, numbers=range(3))
+    draw(in_tmp, "more/pictures/{}.png", "more/answers/{}.png", lambda ids: ids, numbers=[3])
+    folders = "TRAIN_IMAGES: pictures\nTRAIN_LABELS: answers\n"
+    folders += "VALID_IMAGES: more/pictures\nVALID_LABELS: more/answers\n"
+    save(root / "voc.yaml", f"ALL_CLASSES: [a, b, c]\n{folders}")
+    splits = find_splits(in_tmp / "x", classes=root / "voc.yaml")
+    assert (len(splits.train), len(splits.valid)) == (3, 1)
+    assert splits.train[0].image == root / "pictures" / "0.png"
     assert "voc.yaml" in splits.layout
+    assert load_data(splits).classes.names == ("a", "b", "c")
 
 
 def draw_voc(root, train, valid, encode):
@@ -125,7 +93,9 @@ def as_colours(path, ids):
     save(path, table[ids])
 
 
-@pytest.mark.parametrize("encode", [lambda p, ids: save(p, ids, VOC2012.palette), as_colours])
+@pytest.mark.parametrize(
+    "encode", [lambda p, ids: save(p, palette(ids, *VOC2012.palette)), as_colours]
+)
 def test_voc(tmp_path, in_tmp, encode):
     """As published, with palette masks, and as some copies are, in RGB."""
     draw_voc(tmp_path, {"train.txt": [0, 2, 3]}, {"val.txt": [1]}, encode)
@@ -188,8 +158,8 @@ def test_ade20k(tmp_path, in_tmp):
 @pytest.mark.parametrize("made_train_ids", [True, False])
 def test_cityscapes(tmp_path, in_tmp, made_train_ids):
     """With the trainIds that its scripts make, and as downloaded, with labelIds alone."""
-    train_ids = np.uint8([[0, 1, 18, 255, 13, 13, 2]] * 5)
-    label_ids = np.uint8([[7, 8, 33, 4, 26, 26, 11]] * 5)
+    train_ids = np.resize(np.uint8([0, 1, 18, 255, 13, 13, 2]), SIZE)
+    label_ids = np.resize(np.uint8([7, 8, 33, 4, 26, 26, 11]), SIZE)
     for split in ("train", "val"):
         stem = f"{split}/aachen/aachen_000_019"
         save_image(tmp_path / "leftImg8bit" / f"{stem}_leftImg8bit.png", len(split))
@@ -212,21 +182,18 @@ LAYOUTS = ["images/{}|masks/{}", "images/{}|labels/{}", "{}/images|{}/annotation
 @pytest.mark.parametrize("words", [("train", "val", "test"), ("training", "valid", "testing"),
                                    ("train", "validation", "Test")])  # fmt: skip
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_splits_are_never_mixed(tmp_path, in_tmp, layout, words):
-    expected = []
-    for k, word in enumerate(words):
+def test_splits_are_never_mixed(in_tmp, layout, words):
+    root = in_tmp / "set"
+    numbers = range(2), range(2, 5), range(5, 9)
+    for word, some in zip(words, numbers, strict=True):
         images, masks = layout.replace("{}", word).split("|")
         ending = "_mask" if images == masks else ""
-        for i in range(2 + k):
-            save_image(tmp_path / images / f"{word}{i}.png", 10 * k + i)
-            save(tmp_path / masks / f"{word}{i}{ending}.png", draw_ids(i, 3))
-        expected.append([f"{word}{i}.png" for i in range(2 + k)])
-    splits = find_splits(tmp_path)
-    found = [[p.image.name for p in splits.pairs_of(s)] for s in ("train", "valid", "test")]
-    assert found == expected
-    assert "2 pairs to train on, 3 to validate, 4 to test" in str(load_data(splits))
+        draw(root, f"{images}/{{}}.png", f"{masks}/{{}}{ending}.png", numbers=some)
+    splits = find_splits(root)
+    for split, some in zip(("train", "valid", "test"), numbers, strict=True):
+        assert [int(pair.image.stem) for pair in splits.pairs_of(split)] == list(some)
     with pytest.raises(InputError, match="--valid-fraction: "):
-        find_splits(tmp_path, valid_fraction=0.5)
+        find_splits(root, valid_fraction=0.5)
 
 
 @pytest.mark.parametrize(
@@ -254,17 +221,6 @@ def test_a_test_set_without_masks_is_left_out_and_told(tmp_path, in_tmp):
             if split != "test":
                 save(tmp_path / "masks" / split / f"{i}.png", draw_ids(i, 2))
     assert "images/test has no masks; it is left out" in str(load_data(find_splits(tmp_path)))
-
-
-def test_camvid_as_published_with_colours(tmp_path, in_tmp):
-    for k, split in enumerate(("train", "val", "test")):
-        save_image(tmp_path / split / "a.png", k)
-        as_colours(tmp_path / f"{split}_labels" / "a_L.png", draw_ids(k, 3))
-    rows = [f"{n},{r},{g},{b}" for n, (r, g, b) in zip("xyz", VOC2012.palette[:3], strict=True)]
-    (tmp_path / "class_dict.csv").write_text("\n".join(["name,r,g,b", *rows]))
-    data = load_data(find_splits(tmp_path))
-    assert "1 pairs to train on, 1 to validate, 1 to test; masks hold class colours" in str(data)
-    assert np.array_equal(read_pair(data.splits.test[0], data.encoding)[1], draw_ids(2, 3))
 
 
 def test_a_folder_of_test_pairs_alone(tmp_path, in_tmp):
@@ -410,7 +366,7 @@ def test_orphans_are_found_not_dropped(data_dir):
 def test_two_files_of_one_stem(data_dir):
     (data_dir / "train_images" / "2.jpg").write_bytes(b"")
     with pytest.raises(InputError, match="stand for one picture"):
-        pair_sides(side_at(data_dir / "train_images"), side_at(data_dir / "train_masks"))
+        find_splits(data_dir)
 
 
 def test_an_unknown_layout_says_what_is_expected(tmp_path):
