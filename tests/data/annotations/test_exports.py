@@ -261,16 +261,6 @@ def test_yolo_text_beside_pictures_below_a_folder_called_images(tmp_path, in_tmp
     assert all((target == 2).sum() > 500 for target in targets(root)[0].values())
 
 
-def test_yolo_text_beside_pictures_needs_names_alone(tmp_path, in_tmp):
-    for k in range(2):
-        save_image(tmp_path / f"{k}.jpg", k)
-        write(tmp_path / f"{k}.txt", yolo_line(1, STAR))
-    with pytest.raises(InputError, match=r"0\.txt: YOLO label files .* in a classes\.txt here"):
-        find_splits(tmp_path)
-    write(tmp_path / "classes.txt", "cat\ndog\n")
-    assert all((target == 2).sum() > 500 for target in targets(tmp_path)[0].values())
-
-
 def test_the_path_in_a_labelme_file_tells_pictures_apart(tmp_path, in_tmp):
     for k, name in enumerate(("0", "other")):
         save_image(tmp_path / "images" / f"{k}.jpg", k)
