@@ -180,7 +180,7 @@ def test_presets():
          "mask value 4 belongs to ignore and to b"),
         ({"names": ROADS, "LABEL_COLORS_LIST": COLOURS, "ignore_colors": [COLOURS[1]]},
          "belongs to ignore and to road"),
-        ("a: " + 400 * "[", "not a readable class file"),
+        ("a: " + 600 * "[", "not a readable class file"),
         ("{" + 1500 * '"a": {', "not a readable"),
         ("a: [", "not a readable class file"),
     ],
