@@ -42,14 +42,6 @@ def crossings(ring):
     return count
 
 
-def test_a_ring_in_a_ring_is_a_hole():
-    outer, inner = [[2.5, 2.5], [20.5, 2.5], [20.5, 20.5], [2.5, 20.5]], 5
-    hole = np.array(outer) * 0.5 + inner
-    mask = drawn(Shape("a", (ring_of(outer), ring_of(hole))))
-    assert mask.sum() == 18 * 18 - 9 * 9
-    assert not mask[11, 11]
-
-
 def test_border_pixels_of_opencv_give_the_mask_again():
     mask = np.zeros(SIZE, np.uint8)
     cv2.ellipse(mask, (22, 18), (15, 9), 20, 0, 360, 1, -1)
