@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.annotations import HEIGHT, WIDTH, refused, save_image
-from helpers.wild import draw, palette, save
+from helpers.annotations import HEIGHT, WIDTH, refused, save_image, targets
+from helpers.wild import draw, palette, save, scene
 from PIL import Image
 
 from data.labels.classes import VOC2012
 from data.layouts import find_splits
-from data.pairs import Pair, read_pair, split_pairs
+from data.pairs import Pair, read_target, split_pairs
 from data.survey import load_data
 from utils import InputError
 
@@ -22,35 +22,34 @@ def draw_ids(seed, num_classes):
     return np.random.default_rng(seed).integers(0, num_classes, SIZE, dtype=np.uint8)
 
 
-def decoded(splits):
-    """{image name: class ids} of the training and of the validation pairs."""
-    data = load_data(splits)
-    return tuple(
-        {p.image.name: read_pair(p, data.encoding)[1] for p in pairs}
-        for pairs in (data.splits.train, data.splits.valid)
-    )
-
-
 def assert_ids(found, expected):
+    """Of {image name: class ids}."""
     assert found.keys() == expected.keys()
     for name, ids in expected.items():
         assert np.array_equal(found[name], ids), name
 
 
 def test_folders_by_flags(tmp_path, in_tmp):
-    for split in (0, 1):
-        for i in range(2):
-            save_image(tmp_path / "abcd"[2 * split] / f"{i}.png", 10 * split + i)
-            save(tmp_path / "abcd"[2 * split + 1] / f"{i}.png", draw_ids(i, 3))
+    draw(tmp_path, "a/{}.png", "b/{}.png", numbers=range(2))
+    draw(tmp_path, "c/{}.png", "d/{}.png", numbers=range(3))
     folders = [tmp_path / name for name in "abcd"]
-    train, valid = decoded(find_splits(tmp_path / "nowhere", folders))
-    assert load_data(find_splits(None, folders)).source == "folders given by hand"
-    for found in (train, valid):
-        assert_ids(found, {f"{i}.png": draw_ids(i, 3) for i in range(2)})
+    data = load_data(find_splits(tmp_path / "nowhere", folders))
+    assert data.source == "folders given by hand"
+    assert (len(data.splits.train), len(data.splits.valid)) == (2, 3)
     halves = find_splits(tmp_path, [*folders[:2], None, None], 0.5)
     assert (len(halves.train), len(halves.valid)) == (1, 1)
     refused(tmp_path, "give both --train-images and --train-masks", [folders[0], None, None, None])
     refused(tmp_path, "give both --valid-images and --valid-masks", [*folders[:3], None])
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [("{}_img", "{}_label"), ("{}_image", "{}_mask"), ("{}_rgb", "{}_gt"), ("{}", "{}_L"),
+     ("{}_rgb", "{}_rgb")],
+)  # fmt: skip
+def test_usual_endings_of_names_need_no_pattern(tmp_path, image, mask):
+    draw(tmp_path, f"a/{image}.png", f"b/{mask}.png", numbers=range(2))
+    assert len(find_splits(folders=[tmp_path / "a", tmp_path / "b", None, None]).pairs) == 2
 
 
 def test_folders_named_in_a_class_file(in_tmp):
@@ -68,15 +67,7 @@ def test_folders_named_in_a_class_file(in_tmp):
     assert load_data(splits).classes.names == ("a", "b", "c")
 
 
-def draw_voc(root, train, valid, encode):
-    for i in range(5):
-        save_image(root / "JPEGImages" / f"2007_{i}.jpg", i)
-        if i < 4:
-            encode(root / "SegmentationClass" / f"2007_{i}.png", voc_ids(i))
-    lists = root / "ImageSets" / "Segmentation"
-    lists.mkdir(parents=True)
-    for name, numbers in {**train, **valid}.items():
-        (lists / name).write_text("".join(f"2007_{i}\n" for i in numbers))
+VOC_LISTS = Path("ImageSets", "Segmentation")
 
 
 def voc_ids(i):
@@ -85,69 +76,71 @@ def voc_ids(i):
     return ids
 
 
-def as_colours(path, ids):
+def as_palette(ids):
+    return palette(ids, *VOC2012.palette)
+
+
+def as_colours(ids):
     table = np.full((256, 3), (224, 224, 192), np.uint8)
     table[:21] = VOC2012.palette
-    save(path, table[ids])
+    return table[ids]
 
 
-@pytest.mark.parametrize(
-    "encode", [lambda p, ids: save(p, palette(ids, *VOC2012.palette)), as_colours]
-)
-def test_voc(tmp_path, in_tmp, encode):
+@pytest.mark.parametrize("as_mask", [as_palette, as_colours])
+def test_voc(tmp_path, in_tmp, as_mask):
     """As published, with palette masks, and as some copies are, in RGB."""
-    draw_voc(tmp_path, {"train.txt": [0, 2, 3]}, {"val.txt": [1]}, encode)
-    splits = find_splits(tmp_path)
-    assert splits.layout == "VOC"
-    train, valid = decoded(splits)
-    assert_ids(train, {f"2007_{i}.jpg": voc_ids(i) for i in (0, 2, 3)})
-    assert_ids(valid, {"2007_1.jpg": voc_ids(1)})
-    assert load_data(splits).classes == VOC2012
+    for i in range(5):
+        save_image(tmp_path / "JPEGImages" / f"2007_{i}.jpg", i)
+        save(tmp_path / "SegmentationClass" / f"2007_{i}.png", as_mask(voc_ids(i)))
+    save(tmp_path / VOC_LISTS / "train.txt", "2007_0\n2007_2\n2007_3\n")
+    save(tmp_path / VOC_LISTS / "val.txt", "2007_1\n")
+    found, data = targets(tmp_path)
+    assert (data.splits.layout, data.classes) == ("VOC", VOC2012)
+    assert [pair.image.stem for pair in data.splits.valid] == ["2007_1"]
+    assert_ids(found, {f"2007_{i}.jpg": voc_ids(i) for i in range(4)})
 
 
 def test_cvat_s_export(tmp_path, in_tmp):
     """VOC folders, one list, and a labelmap with the project's own colours."""
-
-    def encode(path, ids):
-        save(path, np.uint8([[0, 0, 0], [250, 50, 83], [51, 221, 255]])[ids % 3])
-
-    draw_voc(tmp_path, {"default.txt": [0, 1, 2, 3]}, {}, encode)
-    lines = ["# label:color_rgb:parts:actions", "background:0,0,0::", "cat:250,50,83::",
-             "dog:51,221,255::"]  # fmt: skip
-    (tmp_path / "labelmap.txt").write_text("\n".join(lines))
-    splits = find_splits(tmp_path, valid_fraction=0.25)
-    train, valid = decoded(splits)
-    assert (len(train), len(valid)) == (3, 1)
-    assert_ids(train | valid, {f"2007_{i}.jpg": voc_ids(i) % 3 for i in range(4)})
-    assert load_data(splits).classes.names == ("background", "cat", "dog")
+    colours = np.uint8([[0, 0, 0], [250, 50, 83], [51, 221, 255]])
+    names = "JPEGImages/{}.jpg", "SegmentationClass/{}.png"
+    ids = draw(tmp_path, *names, lambda ids: colours[ids], numbers=range(4), shapes=2)
+    save(tmp_path / VOC_LISTS / "default.txt", "0\n1\n2\n3\n")
+    head = "# label:color_rgb:parts:actions\n"
+    text = head + "background:0,0,0::\ncat:250,50,83::\ndog:51,221,255::\n"
+    save(tmp_path / "labelmap.txt", text)
+    found, data = targets(tmp_path, valid_fraction=0.25)
+    assert (len(data.splits.train), len(data.splits.valid)) == (3, 1)
+    assert_ids(found, {f"{i}.jpg": ids[i] for i in ids})
+    assert data.classes.names == ("background", "cat", "dog")
 
 
 def test_voc_lists_that_name_missing_files_or_all_of_them(tmp_path):
-    draw_voc(tmp_path, {"train.txt": [0, 4]}, {"val.txt": [1]}, lambda p, ids: save(p, ids))
-    refused(tmp_path, r"2007_4\.jpg: no mask of this name.*, but .*train\.txt lists it")
-    lists = tmp_path / "ImageSets" / "Segmentation"
-    (lists / "train.txt").unlink()
-    (lists / "trainval.txt").write_text("2007_0\n2007_1\n2007_2\n")
+    draw(tmp_path, "JPEGImages/a{}.jpg", "SegmentationClass/a{}.png", numbers=range(3))
+    save(tmp_path / "JPEGImages" / "a4.jpg", scene(4)[0])
+    save(tmp_path / VOC_LISTS / "train.txt", "a0\na4\n")
+    save(tmp_path / VOC_LISTS / "val.txt", "a1\n")
+    refused(tmp_path, r"a4\.jpg: no mask of this name.*, but .*train\.txt lists it")
+    (tmp_path / VOC_LISTS / "train.txt").unlink()
+    save(tmp_path / VOC_LISTS / "trainval.txt", "a0\na1\na2\n")
     splits = find_splits(tmp_path)  # trainval without the validation set
-    assert [[p.image.stem for p in splits.pairs_of(s)] for s in ("train", "valid")] == [
-        ["2007_0", "2007_2"], ["2007_1"],
-    ]  # fmt: skip
+    assert [pair.image.stem for pair in splits.train] == ["a0", "a2"]
+    assert [pair.image.stem for pair in splits.valid] == ["a1"]
 
 
 def test_ade20k(tmp_path, in_tmp):
+    """0 is ignored, and the first class is stored as 1."""
     expected = {}
     for split in ("training", "validation"):
-        for i in range(2):
-            ids = draw_ids(i, 150)
-            ids[1, 1] = 255
-            stored = np.where(ids == 255, 0, ids + 1).astype(np.uint8)
-            save_image(tmp_path / "images" / split / f"ADE_{i}.jpg", len(split) + i)
-            save(tmp_path / "annotations" / split / f"ADE_{i}.png", stored)
-            expected[f"ADE_{i}.jpg"] = ids
-    splits = find_splits(tmp_path)
-    assert (splits.layout, splits.classes_from) == ("ADE20K", "ade20k")
-    for found in decoded(splits):
-        assert_ids(found, expected)
+        ids = draw_ids(len(split), 150)
+        ids[1, 1] = 255
+        stored = np.where(ids == 255, 0, ids + 1).astype(np.uint8)
+        save_image(tmp_path / "images" / split / f"ADE_{split}.jpg", len(split))
+        save(tmp_path / "annotations" / split / f"ADE_{split}.png", stored)
+        expected[f"ADE_{split}.jpg"] = ids
+    found, data = targets(tmp_path)
+    assert (data.splits.layout, data.splits.classes_from) == ("ADE20K", "ade20k")
+    assert_ids(found, expected)
 
 
 @pytest.mark.parametrize("made_train_ids", [True, False])
@@ -156,7 +149,7 @@ def test_cityscapes(tmp_path, in_tmp, made_train_ids):
     train_ids = np.resize(np.uint8([0, 1, 18, 255, 13, 13, 2]), SIZE)
     label_ids = np.resize(np.uint8([7, 8, 33, 4, 26, 26, 11]), SIZE)
     for split in ("train", "val"):
-        stem = f"{split}/aachen/aachen_000_019"
+        stem = f"{split}/aachen/aachen_{split}_019"
         save_image(tmp_path / "leftImg8bit" / f"{stem}_leftImg8bit.png", len(split))
         masks = tmp_path / "gtFine"
         save(masks / f"{stem}_gtFine_labelIds.png", label_ids)
@@ -164,9 +157,9 @@ def test_cityscapes(tmp_path, in_tmp, made_train_ids):
         save(masks / f"{stem}_gtFine_instanceIds.png", np.zeros(SIZE, np.uint16))
         if made_train_ids:
             save(masks / f"{stem}_gtFine_labelTrainIds.png", train_ids)
-    splits = find_splits(tmp_path)
-    for found in decoded(splits):
-        assert_ids(found, {"aachen_000_019_leftImg8bit.png": train_ids})
+    found, _ = targets(tmp_path)
+    names = [f"aachen_{split}_019_leftImg8bit.png" for split in ("train", "val")]
+    assert_ids(found, dict.fromkeys(names, train_ids))
 
 
 LAYOUTS = ["images/{}|masks/{}", "images/{}|labels/{}", "{}/images|{}/annotations",
@@ -202,24 +195,19 @@ def test_splits_are_never_mixed(in_tmp, layout, words):
 def test_splits_that_fit_no_layout_are_an_error(tmp_path, folders, words):
     for k, pair in enumerate(folders):
         images, masks = pair.split("|")
-        save_image(tmp_path / images / f"{k}.png", k)
-        save(tmp_path / masks / f"{k}.png", draw_ids(k, 2))
+        draw(tmp_path, f"{images}/{{}}.png", f"{masks}/{{}}.png", numbers=[k])
     refused(tmp_path, words)
 
 
 def test_a_test_set_without_masks_is_left_out_and_told(tmp_path, in_tmp):
-    for split in ("train", "val", "test"):
-        for i in range(2):
-            save_image(tmp_path / "images" / split / f"{i}.png", 10 * len(split) + i)
-            if split != "test":
-                save(tmp_path / "masks" / split / f"{i}.png", draw_ids(i, 2))
+    for split in ("train", "val"):
+        draw(tmp_path, f"images/{split}/{{}}.png", f"masks/{split}/{{}}.png", numbers=range(2))
+    save(tmp_path / "images" / "test" / "2.png", scene(2)[0])
     assert "images/test has no masks; it is left out" in str(load_data(find_splits(tmp_path)))
 
 
 def test_a_folder_of_test_pairs_alone(tmp_path, in_tmp):
-    for i in range(2):
-        save_image(tmp_path / "test" / "images" / f"{i}.png", i)
-        save(tmp_path / "test" / "masks" / f"{i}.png", draw_ids(i, 3))
+    draw(tmp_path, "test/images/{}.png", "test/masks/{}.png", numbers=range(2))
     data = load_data(find_splits(tmp_path))
     assert "0 pairs to train on, 0 to validate, 2 to test" in str(data)
     with pytest.raises(InputError, match="no pairs to train on; --test-only scores the others"):
@@ -227,17 +215,16 @@ def test_a_folder_of_test_pairs_alone(tmp_path, in_tmp):
 
 
 def test_masks_beside_the_images(tmp_path, in_tmp):
-    for i in range(4):
-        save_image(tmp_path / f"{i}.jpg", i)
-        save(tmp_path / f"{i}_mask.png", draw_ids(i, 3))
+    ids = draw(tmp_path, "{}.jpg", "{}_mask.png", numbers=range(4))
     for splits in (find_splits(tmp_path), find_splits(folders=[tmp_path, tmp_path, None, None])):
-        found = decoded(splits)
-        assert_ids(found[0] | found[1], {f"{i}.jpg": draw_ids(i, 3) for i in range(4)})
+        encoding = load_data(splits).encoding
+        found = {int(pair.image.stem): read_target(pair, encoding) for pair in splits.pairs}
+        assert_ids(found, ids)
 
 
 def test_one_folder_of_pictures_alone_says_how_masks_are_named(tmp_path):
-    for i in range(2):
-        save_image(tmp_path / f"{i}.jpg", i)
+    for number in range(2):
+        save(tmp_path / f"{number}.jpg", scene(number)[0])
     words = r"no masks beside its pictures; .* x_mask\.png for x"
     refused(tmp_path, words)
     refused(None, words, [tmp_path, tmp_path, None, None])
@@ -250,7 +237,7 @@ def test_voc_lists_name_paths_and_come_in_any_encoding(tmp_path):
     for i, name in enumerate(names):
         save_image(tmp_path / "JPEGImages" / f"{name}.jpg", i)
         save(tmp_path / "SegmentationClass" / f"{name}.png", draw_ids(i, 3))
-    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists = tmp_path / VOC_LISTS
     lists.mkdir(parents=True)
     for encoding in ("utf-8", "utf-8-sig", "utf-16", "latin-1"):
         (lists / "train.txt").write_text("\n".join([*names[:2], f"{names[2]}.jpg"]), encoding)
@@ -262,18 +249,13 @@ def test_voc_lists_name_paths_and_come_in_any_encoding(tmp_path):
 
 
 def test_names_with_accents_pair_however_they_are_stored(tmp_path):
-    for folder, names in (
-        ("JPEGImages", ["\u00e9", "e\u0301x"]),
-        ("SegmentationClass", ["e\u0301", "\u00e9x"]),
-    ):
-        for i, name in enumerate(names):
-            save(tmp_path / folder / f"{name}.png", draw_ids(i, 3))
-    by_hand = [tmp_path / "JPEGImages", tmp_path / "SegmentationClass", None, None]
-    assert len(find_splits(folders=by_hand).pairs) == 2
-    lists = tmp_path / "ImageSets" / "Segmentation"
-    lists.mkdir(parents=True)
-    (lists / "train.txt").write_text("e\u0301\n\u00e9x", encoding="utf-8")
-    (lists / "val.txt").write_text("", encoding="utf-8")
+    images, masks = tmp_path / "JPEGImages", tmp_path / "SegmentationClass"
+    for name, other in (("\u00e9", "e\u0301"), ("e\u0301x", "\u00e9x")):
+        save(images / f"{name}.png", draw_ids(0, 3))
+        save(masks / f"{other}.png", draw_ids(0, 3))
+    assert len(find_splits(folders=[images, masks, None, None]).pairs) == 2
+    save(tmp_path / VOC_LISTS / "train.txt", "e\u0301\n\u00e9x")
+    save(tmp_path / VOC_LISTS / "val.txt", "")
     assert len(find_splits(tmp_path).pairs) == 2
 
 
@@ -308,9 +290,7 @@ def test_a_missing_folder_names_the_download_that_fits(tmp_path, name, words):
 
 
 def test_one_folder_is_split_the_same_everywhere(tmp_path):
-    for i in range(20):
-        save_image(tmp_path / "images" / f"{i:02}.png", i)
-        save(tmp_path / "labels" / f"{i:02}.png", draw_ids(i, 3))
+    draw(tmp_path, "images/{:02}.png", "labels/{:02}.png", numbers=range(20))
     splits = find_splits(tmp_path)
     # The order of the names' SHA-256: what `sha256sum` says on any machine.
     assert [p.image.stem for p in splits.valid] == ["03", "07", "08"]
@@ -329,12 +309,10 @@ def test_splits_keep_a_pair_on_each_side():
 
 
 def test_penn_fudan_with_classes_of_one_s_own(tmp_path, in_tmp):
-    for i in range(3):
-        save_image(tmp_path / "PNGImages" / f"{i}.png", i)
-        save(tmp_path / "PedMasks" / f"{i}_mask.png", draw_ids(i, 4))
+    names = "PNGImages/{}.png", "PedMasks/{}_mask.png"
+    ids = draw(tmp_path, *names, lambda ids: ids, numbers=range(3), shapes=3)
     (tmp_path / "classes.txt").write_text("street\nwalker\n")
-    found = decoded(find_splits(tmp_path))
-    assert_ids(found[0] | found[1], {f"{i}.png": np.uint8(draw_ids(i, 4) > 0) for i in range(3)})
+    assert_ids(targets(tmp_path)[0], {f"{i}.png": ids[i] > 0 for i in ids})
     (tmp_path / "classes.txt").write_text("street\nwalker\nrider\n")
     refused(tmp_path, "3 classes, but the masks of Penn-Fudan hold objects")
 

@@ -55,8 +55,7 @@ def total(ids, shapes=1):
         ("p{0}/p{0}_t2.png", "p{0}/p{0}_lesion.png"),
         ("images/00{}.jpg", "masks/{}.png"), ("pics/{}_rgb.jpg", "anns/lab_{}.tif"),
         ("images/{}.PNG", "masks/{}_mask.png"), ("images/a/{}.webp", "masks/a/{}_gt.tif"),
-        ("images/{}_img.bmp", "masks/{}_label.png"), ("images/{}_rgb.png", "masks/{}_rgb.png"),
-        ("images/{}.v2.jpeg", "masks/{}.v2.png"), ("images/{}.png", "masks/{}_L.png"),
+        ("images/{}.v2.jpeg", "masks/{}.v2.png"),
     ],
 )  # fmt: skip
 def test_pairs_are_told_by_names_values_and_sizes(root, images, masks):
