@@ -1,5 +1,6 @@
 """What stands in a page, when it is written, and what it may never do."""
 
+import itertools
 import json
 import os
 import re
@@ -104,26 +105,18 @@ def test_a_page_that_cannot_be_written_is_a_warning(tmp_path, capsys):
 
 
 def test_a_page_is_written_anew_only_as_often_as_its_cost_allows(tmp_path, monkeypatch):
-    clock = [100.0]
-    monkeypatch.setattr(html.time, "monotonic", lambda: clock[0])
-
-    class Slow(Page):
-        count = 0
-
-        def text(self, state):
-            self.count += 1
-            clock[0] += 0.02
-            return state
-
-    page = Slow(tmp_path)
-    with page:
+    clock = itertools.count(100.0, 0.02)  # so many seconds pass between two looks at it
+    monkeypatch.setattr(html.time, "monotonic", lambda: next(clock))
+    states = []
+    monkeypatch.setattr(Page, "text", lambda self, state: states.append(state) or state)
+    with Page(tmp_path) as page:
         for _ in range(20):
             page.update()
-        assert page.count == 1
+        few = len(states)
         monkeypatch.setattr(html, "LARGEST_SHARE", 10)
-        clock[0] += 0.01
-        page.update()
-        assert page.count == 2
+        for _ in range(20):
+            page.update()
+    assert (few, len(states)) == (1, 1 + 20 + 1)
     assert page.path.read_text() == "complete"
 
 
