@@ -3,6 +3,7 @@
 import re
 import shlex
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from data.layouts import find_splits
 from data.pairs import read_pair, read_target
 from data.survey import load_data
 
+SPLITS = ("train", "valid", "test")
 RGB = np.uint8([[0, 0, 0], [255, 0, 0], [0, 255, 0]])
 
 
@@ -25,11 +27,11 @@ def root(in_tmp):
 
 
 def counts(data):
-    return [len(data.splits.pairs_of(split)) for split in ("train", "valid", "test")]
+    return [len(data.splits.pairs_of(split)) for split in SPLITS]
 
 
 def pixels(data):
-    return np.sum([data.pixels(split) for split in ("train", "valid", "test")], axis=0).tolist()
+    return np.sum([data.pixels(split) for split in SPLITS], axis=0).tolist()
 
 
 def read(root, **options):
@@ -37,9 +39,8 @@ def read(root, **options):
 
 
 def total(ids, shapes=1):
-    return np.bincount(
-        np.concatenate([i.ravel() for i in ids.values()]), minlength=shapes + 1
-    ).tolist()
+    """Pixels of each of the ids in the masks that were drawn."""
+    return np.bincount(np.concatenate([*ids.values()]).ravel(), minlength=shapes + 1).tolist()
 
 
 @pytest.mark.parametrize(
@@ -187,10 +188,8 @@ def test_lists_of_splits_are_kept(root, place, line, images):
         text = "".join(line.format(number) + "\n" for number in numbers)
         save(root / place.format(word), text)
     data = read(root)
-    names = [
-        [pair.image.stem for pair in data.splits.pairs_of(s)] for s in ("train", "valid", "test")
-    ]
-    assert names == [["0", "1", "2"], ["3"], ["4", "5"]]
+    stems = [[pair.image.stem for pair in data.splits.pairs_of(split)] for split in SPLITS]
+    assert stems == [["0", "1", "2"], ["3"], ["4", "5"]]
     assert "2 pairs are in no list of a split; left out" in str(data)
 
 
@@ -252,14 +251,10 @@ def test_tables_and_mappings_that_state_splits_are_kept(root, name, content):
 
 def test_a_table_that_lists_more_pictures_than_there_are(root):
     draw(root, "images/{}.jpg", "masks/{}.png", numbers=range(4))
-    rows = [
-        f"{number}.jpg,{'train' if number in (0, 1, 2, 4) else 'test'}\n" for number in range(20)
-    ]
+    rows = [f"{n}.jpg,{'train' if n in (0, 1, 2, 4) else 'test'}\n" for n in range(20)]
     save(root / "meta.csv", "file,split\n" + "".join(rows))
-    lines = (
-        r"^2 problems .*\n.* 4\.jpg: no such picture, .* lists it; --allow.*\n.* and 14 more such"
-    )
-    refused(root, lines)
+    first = r"^2 problems .*\n.* 4\.jpg: no such picture, .* lists it; --allow"
+    refused(root, first + r".*\n.* and 14 more such")
     assert counts(read(root, allow_unmatched=True)) == [2, 1, 1]
 
 
@@ -390,13 +385,12 @@ def test_a_labelmap_with_ignored_pixels_answers_the_question_about_255(root):
 def test_palettes_of_other_orders_are_read_by_colour_or_refused(tmp_path, in_tmp):
     black, white, red = (0, 0, 0), (255, 255, 255), (255, 0, 0)
     for kind, colour in (("bw", white), ("white first", white), ("red", red)):
-        for number in range(6):
-            picture, ids = scene(number)
-            save(tmp_path / kind / "images" / f"{number}.jpg", picture)
+        drawn = draw(tmp_path / kind, "images/{}.jpg", "masks/{}.png")
+        for number, ids in drawn.items():
             is_plain = number % 2 and kind != "white first"
             mask = palette(ids, black, colour) if is_plain else palette(1 - ids, colour, black)
             save(tmp_path / kind / "masks" / f"{number}.png", mask)
-    right = total({n: scene(n)[1] for n in range(6)})
+    right = total(drawn)
     assert pixels(read(tmp_path / "bw")) == pixels(read(tmp_path / "white first")) == right
     by_index = "classes: {0: {name: a, labels: [0]}, 1: {name: b, labels: [1]}}\nignore: [9]"
     save(tmp_path / "white first" / "dataset.yaml", by_index)
@@ -480,29 +474,28 @@ def test_a_mask_in_the_alpha_channel(root, channels):
     assert pixels(read(root)) == total(ids)
 
 
-def test_lossy_ids_are_refused_in_every_container(tmp_path):
-    for name, factor, options in (
-        ("{}.webp", 9, {"quality": 50}), ("{}.tif", 9, {"compression": "jpeg"}),
+@pytest.mark.parametrize(
+    ("name", "factor", "options"),
+    [
+        ("{}.webp", 9, {"quality": 50}),
+        ("{}.tif", 9, {"compression": "jpeg"}),
         ("{}.jpg", 1, {"quality": 95}),
-    ):  # fmt: skip
-        root = tmp_path / name[3:]
-        as_mask = lambda ids, factor=factor: ids * np.uint8(factor)  # noqa: E731
-        draw(root, "images/{}.jpg", f"masks/{name}", as_mask, shapes=2, **options)
-        refused(root, "save masks as PNG")
+    ],
+)
+def test_lossy_ids_are_refused_in_every_container(root, name, factor, options):
+    as_mask = partial(np.multiply, np.uint8(factor))
+    draw(root, "images/{}.jpg", f"masks/{name}", as_mask, shapes=2, **options)
+    refused(root, "save masks as PNG")
 
 
-def test_no_data_values_may_be_ignored(tmp_path, in_tmp):
-    for value in (-1, -9999, 70000):
+@pytest.mark.parametrize("value", [-1, -9999, 70000])
+def test_no_data_values_may_be_ignored(root, value):
+    def as_mask(ids):
+        return np.vstack([np.full_like(ids[:2], value, np.int32), ids[2:]])
 
-        def as_mask(ids, value=value):
-            ids = ids.astype(np.int32)
-            ids[:2] = value
-            return ids
-
-        root = tmp_path / str(value)
-        ids = draw(root, "images/{}.jpg", "masks/{}.tif", as_mask)
-        save(root / "dataset.yaml", f"names: [soil, plant]\nignore: [{value}]\n")
-        assert pixels(read(root)) == total({n: i[2:] for n, i in ids.items()})
+    ids = draw(root, "images/{}.jpg", "masks/{}.tif", as_mask)
+    save(root / "dataset.yaml", f"names: [soil, plant]\nignore: [{value}]\n")
+    assert pixels(read(root)) == total({n: i[2:] for n, i in ids.items()})
 
 
 def test_smaller_copies_are_enlarged_and_other_sizes_can_be_left_out(root):
