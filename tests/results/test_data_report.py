@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from helpers.annotations import draw_yolo, targets
 from helpers.basics import shared_data
 from helpers.scripts import run_train
 from PIL import Image
@@ -48,10 +49,11 @@ def store(root, pixels, name="train_masks/2.png", **options):
     Image.fromarray(pixels).save(root / name, **options)
 
 
-def test_written_masks_are_whole_or_not_there(root, monkeypatch, capsys):
+def test_written_masks_are_whole_or_not_there(in_tmp, monkeypatch, capsys):
     """An interrupted job leaves no half data set, and its command can be given again."""
-    argv = ["--data", str(root), "--write-masks", "written", "--no-page"]
-    folder, count = root.parent / "outputs" / "written", 0
+    draw_yolo(in_tmp / "data")
+    argv = ["--data", "data", "--write-masks", "written", "--no-page"]
+    folder, count = in_tmp / "outputs" / "written", 0
 
     def interrupted(*args):
         nonlocal count
@@ -66,9 +68,16 @@ def test_written_masks_are_whole_or_not_there(root, monkeypatch, capsys):
     assert stop.value.code == 130
     assert list(folder.iterdir()) == []
     check_data.main(argv)
-    assert len(list(folder.rglob("*.png"))) == 18
+    assert "train with --data outputs/written" in capsys.readouterr().out
     others = {"dataset_report", "dataset_scans"}
     assert {p.name for p in folder.parent.iterdir()} == {"written", *others}
+    (masks, data), (written_masks, written) = targets(in_tmp / "data"), targets(folder)
+    assert written.classes == data.classes
+    assert all(np.array_equal(written_masks[name], mask) for name, mask in masks.items())
+    for split in ("train", "valid", "test"):
+        assert written.pixels(split) == data.pixels(split)
+    with pytest.raises(SystemExit, match="is not empty"):
+        check_data.main(argv)
 
 
 def refused(root):

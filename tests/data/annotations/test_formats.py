@@ -31,7 +31,6 @@ from helpers.annotations import (
 from helpers.scripts import run_train
 from PIL import Image
 
-import check_data
 from data.layouts import find_splits
 from data.survey import load_data
 from predictor import load_predictor
@@ -363,20 +362,6 @@ def test_other_formats_are_recognised_and_say_how_to_export(tmp_path, name, cont
     write(tmp_path / name, content)
     said = refused(tmp_path, words)
     assert str(tmp_path / name) in said
-
-
-def test_masks_are_written_in_the_own_layout(tmp_path, in_tmp, capsys):
-    draw_yolo(tmp_path / "data")
-    found, data = targets(tmp_path / "data")
-    check_data.main(["--data", "data", "--write-masks", "converted"])
-    again, written = targets(in_tmp / "outputs" / "converted")
-    assert written.classes == data.classes
-    for split in ("train", "valid", "test"):
-        assert written.pixels(split) == data.pixels(split)
-    assert all(np.array_equal(again[name], target) for name, target in found.items())
-    assert "train with --data outputs/converted" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="is not empty"):
-        check_data.main(["--data", "data", "--write-masks", "converted"])
 
 
 def test_crops_train_validate_and_infer_at_the_own_resolution(tmp_path, in_tmp, capsys):
