@@ -69,66 +69,49 @@ def test_a_labelmap_without_colours_has_those_of_voc(tmp_path):
     assert found.colours == {c: k for k, c in enumerate(VOC_PALETTE[:2])}
 
 
-def test_a_class_gathers_values_and_others_are_ignored(tmp_path):
-    content = {
-        "classes": {
-            0: {"name": "background", "labels": [0, 2, 3]},
-            1: {"name": "person", "labels": [1, 7], "color": [220, 20, 60]},
-        },
-        "ignore": [9],
-    }
+@pytest.mark.parametrize(
+    ("text", "names", "values", "colours", "others"),
+    [
+        ("classes: {0: {name: ground, labels: [0, 2]}, 1: {name: person, labels: [1, 7]}}\n"
+         "ignore: [9]",
+         ("ground", "person"), {0: 0, 2: 0, 1: 1, 7: 1, 9: 255}, {}, None),
+        ("classes: {0: {name: ground, labels: others}, 1: {name: person, labels: [15]}}",
+         ("ground", "person"), {15: 1}, {}, 0),
+        ("classes: {0: {name: road, labels: 3}, 1: {name: person, labels: [15]}}\nignore: others",
+         ("road", "person"), {3: 0, 15: 1}, {}, 255),
+        ("classes:\n  0: {name: ground, labels: [[0, 0, 0], [10, 10, 10]]}\n"
+         "  1: {name: tree, labels: [[0, 200, 0]]}\n"
+         "ignore: [[255, 255, 255]]\nignore_colors: [[1, 1, 1]]",
+         ("ground", "tree"), {},
+         {(0, 0, 0): 0, (10, 10, 10): 0, (0, 200, 0): 1, (255,) * 3: 255, (1, 1, 1): 255}, None),
+        ("names: [sky, road, person, car]\nignore_classes: [road]",
+         ("sky", "person", "car"), {0: 0, 1: 255, 2: 1, 3: 2}, {}, None),
+        ("classes: {3: road, 7: person, 9: void}\nignore_classes: [9]\n"
+         "LABEL_COLORS_LIST: [[0, 0, 0], [128, 64, 128], [220, 20, 60]]",
+         ("road", "person"), {3: 0, 7: 1, 9: 255},
+         {(0, 0, 0): 0, (128, 64, 128): 1, (220, 20, 60): 255}, None),
+        ("names: [a, b]\nzero_is: ignore", ("a", "b"), {0: 255, 1: 0, 2: 1}, {}, None),
+        ("names: [a, b]\nignore_colors: [1, 2, 3]", ("a", "b"), {}, {(1, 2, 3): 255}, None),
+        ("names: [void, a, b]\nignore: 0", ("a", "b"), {0: 255, 1: 0, 2: 1}, {}, None),
+        ("names: [void, a, b]\nignore: [0]", ("a", "b"), {0: 255, 1: 0, 2: 1}, {}, None),
+        ("names: [void, a, b]\nignore_classes: void", ("a", "b"), {0: 255, 1: 0, 2: 1}, {}, None),
+        ("names: [void, a, b]\nignore_classes: 0", ("a", "b"), {0: 255, 1: 0, 2: 1}, {}, None),
+    ],
+)  # fmt: skip
+def test_what_mask_values_become(tmp_path, text, names, values, colours, others):
+    found = read(tmp_path, "dataset.yaml", text)
+    assert found.classes.names == names
+    assert (found.values, found.colours, found.others) == (values, colours, others)
+
+
+def test_colours_to_draw(tmp_path):
+    """They are none of the masks, and those of classes that are left out are gone."""
+    content = {"classes": {0: "ground", 1: {"name": "person", "color": [220, 20, 60]}}}
     found = read(tmp_path, "dataset.yaml", content)
-    assert found.values == {0: 0, 2: 0, 3: 0, 1: 1, 7: 1, 9: 255}
     assert found.classes.palette[1] == (220, 20, 60)
-    assert found.colours == {}  # a colour to draw: the masks hold numbers
-
-
-def test_person_only_in_three_lines(tmp_path):
-    classes = {0: {"name": "background", "labels": "others"}, 1: {"name": "person", "labels": [15]}}
-    found = read(tmp_path, "dataset.yaml", {"classes": classes})
-    assert (found.values, found.others) == ({15: 1}, 0)
-    classes[0] = {"name": "road", "labels": 3}
-    found = read(tmp_path, "dataset.yaml", {"classes": classes, "ignore": "others"})
-    assert (found.values, found.others) == ({3: 0, 15: 1}, 255)
-
-
-def test_classes_by_colours(tmp_path):
-    content = {
-        "classes": {
-            0: {"name": "ground", "labels": [[0, 0, 0], [10, 10, 10]]},
-            1: {"name": "tree", "labels": [[0, 200, 0]]},
-        },
-        "ignore": [[255, 255, 255]],
-        "ignore_colors": [[1, 1, 1]],
-    }
-    found = read(tmp_path, "dataset.yaml", content)
-    assert found.colours == {
-        (0, 0, 0): 0, (10, 10, 10): 0, (0, 200, 0): 1, (255, 255, 255): 255, (1, 1, 1): 255,
-    }  # fmt: skip
-    assert found.values == {}
-
-
-def test_classes_left_out_close_the_gap(tmp_path):
-    content = {"ALL_CLASSES": [*ROADS, "car"], "ignore_classes": ["road"]}
-    found = read(tmp_path, "dataset.yaml", content)
-    assert found.classes.names == ("background", "person", "car")
-    assert found.values == {0: 0, 1: 255, 2: 1, 3: 2}
-    content = {
-        "classes": {3: "road", 7: "person", 9: "void"},
-        "ignore_classes": [9],
-        "LABEL_COLORS_LIST": COLOURS,
-    }
-    found = read(tmp_path, "dataset.yaml", content)
-    assert found.classes.names == ("road", "person")
-    assert found.values == {3: 0, 7: 1, 9: 255}
-    assert found.colours == {(0, 0, 0): 0, (128, 64, 128): 1, (220, 20, 60): 255}
-    assert found.classes.palette == ((0, 0, 0), (128, 64, 128))
-
-
-def test_zero_is_ignore_and_instances(tmp_path):
-    found = read(tmp_path, "a.yaml", {"names": ROADS, "zero_is": "ignore"})
-    assert found.values == {0: 255, 1: 0, 2: 1, 3: 2}
-    assert read(tmp_path, "a.yaml", {"names": ["no", "yes"], "instances": True}).instances
+    assert found.colours == {}
+    content = {"names": ROADS, "LABEL_COLORS_LIST": COLOURS, "ignore_classes": "road"}
+    assert read(tmp_path, "dataset.yaml", content).classes.palette == ((0, 0, 0), (220, 20, 60))
 
 
 def test_presets():
@@ -192,15 +175,6 @@ def test_what_makes_no_sense_is_refused_in_one_line(tmp_path, content, words):
         read(tmp_path, name, content)
     assert name in str(error.value)
     assert len(str(error.value).splitlines()) == 1
-
-
-def test_one_item_needs_no_brackets(tmp_path):
-    for key, item in (("ignore", 0), ("ignore", [0]), ("ignore_classes", "void"),
-                      ("ignore_classes", 0)):  # fmt: skip
-        found = read(tmp_path, "a.yaml", {"names": ["void", "a", "b"], key: item})
-        assert found.values == {0: 255, 1: 0, 2: 1}
-    found = read(tmp_path, "a.yaml", {"names": ROADS, "ignore_colors": [1, 2, 3]})
-    assert found.colours == {(1, 2, 3): 255}
 
 
 @pytest.mark.parametrize(
