@@ -26,19 +26,6 @@ ROADS = ["background", "road", "person"]
 COLOURS = [[0, 0, 0], [128, 64, 128], [220, 20, 60]]
 
 
-def test_the_ecosystem_s_yaml(tmp_path):
-    content = {
-        "ALL_CLASSES": ROADS,
-        "LABEL_COLORS_LIST": COLOURS,
-        "VIS_LABEL_MAP": [[0, 0, 0], [1, 2, 3], [4, 5, 6]],
-    }
-    found = read(tmp_path, "dataset.yaml", content)
-    assert found.classes.names == tuple(ROADS)
-    assert found.classes.palette == ((0, 0, 0), (1, 2, 3), (4, 5, 6))
-    assert found.colours == {(0, 0, 0): 0, (128, 64, 128): 1, (220, 20, 60): 2}
-    assert (found.values, found.others, found.instances) == ({}, None, False)
-
-
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -72,6 +59,8 @@ def test_a_labelmap_without_colours_has_those_of_voc(tmp_path):
 @pytest.mark.parametrize(
     ("text", "names", "values", "colours", "others"),
     [
+        ("ALL_CLASSES: [ground, road]\nLABEL_COLORS_LIST: [[0, 0, 0], [128, 64, 128]]",
+         ("ground", "road"), {}, {(0, 0, 0): 0, (128, 64, 128): 1}, None),
         ("classes: {0: {name: ground, labels: [0, 2]}, 1: {name: person, labels: [1, 7]}}\n"
          "ignore: [9]",
          ("ground", "person"), {0: 0, 2: 0, 1: 1, 7: 1, 9: 255}, {}, None),
@@ -105,13 +94,15 @@ def test_what_mask_values_become(tmp_path, text, names, values, colours, others)
 
 
 def test_colours_to_draw(tmp_path):
-    """They are none of the masks, and those of classes that are left out are gone."""
+    """They are none of the masks, those of classes that are left out are gone."""
     content = {"classes": {0: "ground", 1: {"name": "person", "color": [220, 20, 60]}}}
     found = read(tmp_path, "dataset.yaml", content)
     assert found.classes.palette[1] == (220, 20, 60)
     assert found.colours == {}
     content = {"names": ROADS, "LABEL_COLORS_LIST": COLOURS, "ignore_classes": "road"}
     assert read(tmp_path, "dataset.yaml", content).classes.palette == ((0, 0, 0), (220, 20, 60))
+    content["VIS_LABEL_MAP"] = [[0, 0, 0], [1, 2, 3], [4, 5, 6]]
+    assert read(tmp_path, "dataset.yaml", content).classes.palette == ((0, 0, 0), (4, 5, 6))
 
 
 def test_presets():
