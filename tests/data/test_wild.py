@@ -228,6 +228,7 @@ def test_lists_in_yaml_count_by_number_and_held_out_pictures_are_not_trained_on(
     ("name", "content"),
     [
         ("split.csv", "filename,split\n0.jpg,train\n1.jpg,val\n2.jpg,test\n"),
+        ("excel.csv", "\ufefffilename,split\n0.jpg,train\n1.jpg,val\n2.jpg,test\n"),
         ("rows.csv", "0.jpg,train\n1.jpg,val\n2.jpg,test\n"),
         ("meta.csv", ",image_id,partition\n2,0,Train\n0,1,valid\n1,2,testing\n"),
         ("fold.csv", ",train,val,test\n2,0,1,2\n"),

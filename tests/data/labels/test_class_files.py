@@ -94,7 +94,7 @@ def test_what_mask_values_become(tmp_path, text, names, values, colours, others)
 
 
 def test_colours_to_draw(tmp_path):
-    """They are none of the masks, those of classes that are left out are gone."""
+    """Colours to draw are none of the masks; classes that are left out lose theirs."""
     content = {"classes": {0: "ground", 1: {"name": "person", "color": [220, 20, 60]}}}
     found = read(tmp_path, "dataset.yaml", content)
     assert found.classes.palette[1] == (220, 20, 60)
