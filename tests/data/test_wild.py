@@ -233,6 +233,7 @@ def test_lists_in_yaml_count_by_number_and_held_out_pictures_are_not_trained_on(
         ("meta.csv", ",image_id,partition\n2,0,Train\n0,1,valid\n1,2,testing\n"),
         ("fold.csv", ",train,val,test\n2,0,1,2\n"),
         ("a.json", '{"0": "train", "1": "val", "2": "test"}'),
+        ("bom.json", '\ufeff{"0": "train", "1": "val", "2": "test"}'),
         ("a.json", '{"by": "x", "parts": {"train": ["0"], "val": ["1"], "test": ["2"]}}'),
         ("a.json", '{"of": [{"file": "0.jpg", "set": "train"}, {"file": "1.jpg", "set": "val"}, '
                    '{"file": "2.jpg", "set": "test"}]}'),
