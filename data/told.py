@@ -76,7 +76,10 @@ def tell(splits: Splits, inventory: Inventory) -> Splits:
 def _advised_orphans(splits: Splits, inventory: Inventory) -> list[Orphan]:
     """The orphans; where all lie outside of a folder that holds each pair, advised to read that."""
     files = [path for pair in splits.pairs for path in pair.files] + splits.sources
-    folder = Path(os.path.commonpath(files)) if files else inventory.root
+    try:
+        folder = Path(os.path.commonpath(files)) if files else inventory.root
+    except ValueError:  # some beside a class file, some in the working directory
+        return splits.orphans
     outside = {path for path in inventory.files if folder not in path.parents}
     if folder not in inventory.folders or not {o.path for o in splits.orphans} <= outside:
         return splits.orphans

@@ -3,11 +3,10 @@
 import hashlib
 import io
 import tarfile
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from helpers.cameras import film_server
 
 import check_data
 import config
@@ -45,55 +44,29 @@ def names_below(folder):
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
-@pytest.fixture
-def server():
-    """Serves `content`; the first `cut` answers end halfway."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            server.asked += 1
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(server.content)))
-            self.end_headers()
-            self.wfile.write(server.content[: len(server.content) // (2 if server.cut else 1)])
-
-        def log_message(self, *args):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    server.content, server.cut, server.asked = zipped(FILES), False, 0
-    server.url = f"http://127.0.0.1:{server.server_port}/data.zip"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
 @pytest.mark.parametrize("make", [zipped, tarred])
-def test_download_and_unpack_once(tmp_path, server, capsys, make):
-    server.content = make(FILES)
-    fetched = source(server.url, md5=hashlib.md5(server.content).hexdigest())
-    folder = download(fetched, tmp_path / "input")
+def test_download_and_unpack_once(tmp_path, capsys, make):
+    content = make(FILES)
+    with film_server(content) as host:
+        fetched = source(f"http://{host}/data.zip", md5=hashlib.md5(content).hexdigest())
+        folder = download(fetched, tmp_path / "input")
     assert folder == tmp_path / "input" / "PennFudanPed"
     assert names_below(tmp_path / "input") == [
         "PennFudanPed/PNGImages/a.png", "PennFudanPed/readme.txt", "data.zip",
     ]  # fmt: skip
     assert (folder / "PNGImages" / "a.png").read_bytes() == b"a" * 5000
-    asked = server.asked
-    download(fetched, tmp_path / "input")
-    assert server.asked == asked
+    download(fetched, tmp_path / "input")  # the server is gone
     assert "exists already" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("spoiled", ["cut", "md5", "no server"])
-def test_a_failed_download_leaves_nothing_and_says_what_to_do(tmp_path, server, spoiled):
-    server.cut = spoiled == "cut"
-    url = "http://127.0.0.1:1/data.zip" if spoiled == "no server" else server.url
-    md5 = "0000" if spoiled == "md5" else hashlib.md5(server.content).hexdigest()
-    with pytest.raises(InputError, match=r"cannot be downloaded .* save it as .*data\.zip"):
-        download(source(url, md5=md5), tmp_path)
+def test_a_failed_download_leaves_nothing_and_says_what_to_do(tmp_path, spoiled):
+    content = zipped(FILES)
+    md5 = "0000" if spoiled == "md5" else hashlib.md5(content).hexdigest()
+    with film_server(content, share=0.5 if spoiled == "cut" else 1) as host:
+        url = f"http://{'127.0.0.1:1' if spoiled == 'no server' else host}/data.zip"
+        with pytest.raises(InputError, match=r"cannot be downloaded .* save it as .*data\.zip"):
+            download(source(url, md5=md5), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -167,15 +140,8 @@ def test_an_archive_that_means_harm_leaves_nothing(tmp_path, content, words):
     assert names_below(tmp_path) == ["input/data.zip"]
 
 
-def test_the_names_and_addresses():
-    assert tuple(SOURCES) == config.DOWNLOADS
-    penn_fudan, voc = SOURCES.values()
-    assert penn_fudan.url == "https://www.cis.upenn.edu/~jshi/ped_html/PennFudanPed.zip"
-    assert voc.archive == "VOCtrainval_11-May-2012.tar"
-    assert (len(voc.md5), voc.inside) == (32, "VOCdevkit/VOC2012")
-
-
 def test_the_flag_downloads_and_reports(data_dir, in_tmp, monkeypatch, capsys):
+    assert tuple(SOURCES) == config.DOWNLOADS
     files = {f"PennFudanPed/{p.relative_to(data_dir)}": p.read_bytes()
              for p in data_dir.rglob("*.png")}  # fmt: skip
     (in_tmp / "input").mkdir()

@@ -36,20 +36,14 @@ def gradient(height=6, width=9):
     return np.stack([rows * 20, cols * 20, rows + cols], axis=2).astype(np.uint8)
 
 
-def test_grey_alpha_and_palette_become_rgb(tmp_path):
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "CMYK"])
+def test_every_kind_of_pixels_becomes_rgb(tmp_path, mode):
     rgb = gradient()
-    Image.fromarray(rgb[..., 0]).save(tmp_path / "grey.png")
-    Image.fromarray(rgb).convert("RGBA").save(tmp_path / "alpha.png")
-    Image.fromarray(np.dstack([rgb[..., 0], np.full_like(rgb[..., 0], 255)]), mode="LA").save(
-        tmp_path / "grey_alpha.png"
-    )
-    palette = Image.fromarray(rgb[..., 0]).convert("P")
-    palette.save(tmp_path / "palette.png")
-    grey = np.repeat(rgb[..., :1], 3, axis=2)
-    for name, expected in (
-        ("grey.png", grey), ("alpha.png", rgb), ("grey_alpha.png", grey), ("palette.png", grey),
-    ):  # fmt: skip
-        assert np.array_equal(read_image(tmp_path / name), expected), name
+    if mode in ("L", "LA", "P"):
+        rgb = rgb[..., :1].repeat(3, axis=2)
+    image = Image.fromarray(rgb).convert("L" if mode in ("LA", "P") else "RGB").convert(mode)
+    image.save(tmp_path / "a.tif")
+    assert np.array_equal(read_image(tmp_path / "a.tif"), rgb)
 
 
 GREY = np.linspace(0, 255, 96).round().astype(np.uint8)[None].repeat(64, 0)
@@ -112,10 +106,13 @@ def test_one_range_keeps_the_brightness_of_each_picture(tmp_path):
 def test_colours_of_16_bits_follow_the_same_rule(tmp_path, suffix, channels):
     values = np.dstack([GREY, GREY[::-1] // 2, GREY[:, ::-1]]).astype(np.uint16)
     alpha = np.full(GREY.shape, 65535, np.uint16)
+    alpha[:9] = 0
+    is_transparent = channels == 4 and suffix == ".png"  # OpenCV's TIFFs do not say alpha
+    shown = np.where(alpha[..., None] == 0, 255, values) if is_transparent else values
     for factor in (16, 257):
         stored = np.dstack([values * factor, alpha])[..., [2, 1, 0, 3][:channels]]
         cv2.imwrite(str(tmp_path / f"a{suffix}"), stored)
-        assert np.abs(read_image(tmp_path / f"a{suffix}").astype(int) - values).max() <= 1
+        assert np.abs(read_image(tmp_path / f"a{suffix}").astype(int) - shown).max() <= 1
 
 
 def test_grey_of_16_bits_with_transparency(tmp_path):
@@ -146,11 +143,6 @@ def test_what_no_viewer_shows_is_not_read(tmp_path, mode):
         seen.append(read_image(path)[..., 0])
     assert np.array_equal(*seen)
     assert seen[0][0].tolist() == [200] * 3 + [255] * 3
-
-
-def test_cmyk_becomes_rgb(tmp_path):
-    Image.new("CMYK", (4, 4), (0, 0, 0, 255)).save(tmp_path / "black.jpg")
-    assert read_image(tmp_path / "black.jpg").max() < 10
 
 
 def stored_turned(upright, orientation):
@@ -280,13 +272,8 @@ def test_what_is_no_picture_is_named(tmp_path, content):
 
 def test_one_rule_for_what_a_picture_is(tmp_path, monkeypatch):
     """Training and inference list the same files; links are followed once, loops end."""
-    for name in (
-        "a.jpg",
-        ".ipynb_checkpoints/a.jpg",
-        "@eaDir/a.jpg",
-        "__MACOSX/a.jpg",
-        "dir.jpg/b",
-    ):
+    hidden = ".ipynb_checkpoints/a.jpg", "@eaDir/a.jpg", "__MACOSX/a.jpg"
+    for name in ("a.jpg", *hidden, "dir.jpg/b"):
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / name).write_bytes(b"")
     (tmp_path / "elsewhere").mkdir()
@@ -340,9 +327,8 @@ def test_a_data_set_has_one_range_that_is_told(tmp_path, in_tmp, monkeypatch):
             save_tiff(tmp_path / "d" / folder / f"{k}.tif", values)
     for _ in range(2):  # from files, then from the cache
         data = load_data(find_splits(tmp_path / "d"))
-        assert f"3 images have more than 8 bits or a sign; their numbers {data.value_range}" in str(
-            data
-        )
+        said = f"3 images have more than 8 bits or a sign; their numbers {data.value_range}"
+        assert said in str(data)
         by_name = {pair.image.name: pair for pair in data.splits.pairs}
         dark, bright = (read_pair(by_name[f"{k}.tif"], data.encoding)[0] for k in (0, 1))
         assert np.abs(dark[..., 0] * 4.0 - bright[..., 0]).max() <= 4

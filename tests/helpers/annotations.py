@@ -3,12 +3,14 @@
 import json
 
 import numpy as np
+import pytest
 import yaml
 from PIL import Image
 
 from data.layouts import find_splits
 from data.pairs import read_pair, read_target
 from data.survey import load_data
+from utils import InputError
 
 HEIGHT, WIDTH = 60, 80
 STAR = [[10.5, 5.25], [40.75, 12.5], [35.5, 50.5], [22.25, 30.5], [8.5, 44.75]]
@@ -49,6 +51,13 @@ def targets(root, **options):
         assert np.array_equal(read_target(pair, data.encoding), target)
         found[pair.image.name] = target
     return found, data
+
+
+def refused(root, words, *arguments, **options) -> str:
+    """The message, in which `words` are found, that a data set is refused with."""
+    with pytest.raises(InputError, match=words) as error:
+        load_data(find_splits(root, *arguments, **options))
+    return str(error.value)
 
 
 def coco(names, annotations, categories=((3, "cat"), (17, "dog"))):

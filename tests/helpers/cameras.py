@@ -41,7 +41,7 @@ def server(send: Callable[[Write], None], headers: dict[str, str], reset: bool) 
                 self.connection.close()
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        Thread(target=running.serve_forever, daemon=True).start()
+        Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield f"127.0.0.1:{running.server_port}"
         finally:

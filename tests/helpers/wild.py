@@ -21,7 +21,14 @@ def scene(seed: int, shapes: int = 1) -> tuple[np.ndarray, np.ndarray]:
     return np.array(picture), np.array(mask)
 
 
-def save(path: Path, pixels: np.ndarray | str | bytes, **options) -> None:
+def palette(ids: np.ndarray, *colours) -> Image.Image:
+    """A mask that stores ids, shown in these colours."""
+    image = Image.fromarray(ids.astype(np.uint8), mode="P")
+    image.putpalette([channel for colour in colours for channel in colour])
+    return image
+
+
+def save(path: Path, pixels: np.ndarray | Image.Image | str, **options) -> None:
     """Write a picture, an array or a text in the format that the name's extension says."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(pixels, str):
@@ -29,7 +36,8 @@ def save(path: Path, pixels: np.ndarray | str | bytes, **options) -> None:
     elif path.suffix == ".npy":
         np.save(path, pixels)
     else:
-        Image.fromarray(pixels).save(path, **options)
+        image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+        image.save(path, **options)
 
 
 def draw(root: Path, images: str, masks: str, as_mask=lambda ids: ids * np.uint8(255), **more):

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.annotations import targets
 from helpers.basics import save_pictures
 from helpers.scripts import run_train
 from helpers.stubs import StubPredictor, fails
 from PIL import Image
 
 import infer_image
-from data.layouts import find_splits
-from data.pairs import read_pair
-from data.survey import load_data
 from inference.windows import Prediction
 from results.annotation_files import COCO_FILE
 
@@ -43,22 +41,15 @@ def run(*argv):
     infer_image.main(["--input", "photos", "--save", KINDS, *map(str, argv)])
 
 
-def read_back(kind):
-    """{picture's name: class ids} of a data set that was written, and its class names."""
-    data = load_data(find_splits(OUT / kind))
-    targets = {p.image.name: read_pair(p, data.encoding)[1] for p in data.splits.pairs}
-    return targets, data.classes
-
-
 @pytest.mark.parametrize("kind", KINDS.split(","))
 def test_what_is_written_is_read_as_it_was(photos, in_tmp, kind, capsys):
     run("--simplify", "0", "--min-area", "0")
-    targets, classes = read_back(kind)
-    assert classes == CLASSES
+    written, data = targets(OUT / kind)
+    assert data.classes == CLASSES
     for path in Path("photos").rglob("*.*"):
         image = np.asarray(Image.open(path).convert("RGB"))
         expected = photos.predict([image])[0].labels
-        assert np.array_equal(targets[path.name], expected), path
+        assert np.array_equal(written[path.name], expected), path
     assert "ignored pixels" in capsys.readouterr().out
 
 
@@ -121,11 +112,11 @@ def test_what_a_stopped_run_leaves_is_a_data_set(photos, in_tmp, kind):
     photos.predict = stops_at_the_third
     with pytest.raises(SystemExit):
         run()
-    targets, classes = read_back(kind)
-    assert classes == CLASSES
-    assert len(targets) >= 2
+    written, data = targets(OUT / kind)
+    assert data.classes == CLASSES
+    assert len(written) >= 2
     run("--skip-existing")
-    assert len(read_back(kind)[0]) == 3
+    assert len(targets(OUT / kind)[0]) == 3
 
 
 def test_a_run_that_was_killed_between_two_files_of_a_picture_goes_on(photos, in_tmp, monkeypatch):
@@ -162,7 +153,7 @@ def test_from_training_to_labelme_and_back(data_dir, in_tmp):
         shapes[0]["points"][0][0] += 3.5
         shapes[0]["label"] = "foreground"
         path.write_text(json.dumps(content | {"shapes": shapes}))
-    before, _ = read_back("labelme")
+    before, _ = targets(OUT / "labelme")
     assert all((target == 1).any() for target in before.values())
     run_train(OUT / "labelme", "--out-dir", "again")
     assert Path("outputs/again/best_model_iou.pth").is_file()

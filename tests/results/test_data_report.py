@@ -6,11 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
+from helpers.annotations import draw_yolo, targets
 from helpers.basics import shared_data
+from helpers.scripts import run_train
 from PIL import Image
 
 import check_data
-import train
 from data.images import read_image
 from data.labels.classes import VOC2012
 from data.layouts import find_splits
@@ -38,14 +39,21 @@ def mask_of(root, name="train_masks/2.png"):
     return np.asarray(Image.open(root / name)).copy()
 
 
+def change_masks(root, change, pattern="*_masks/*.png"):
+    """Replace the pixels (H, W) of masks by what `change` makes of them."""
+    for path in root.glob(pattern):
+        Image.fromarray(change(np.array(Image.open(path)))).save(path)
+
+
 def store(root, pixels, name="train_masks/2.png", **options):
     Image.fromarray(pixels).save(root / name, **options)
 
 
-def test_written_masks_are_whole_or_not_there(root, monkeypatch, capsys):
+def test_written_masks_are_whole_or_not_there(in_tmp, monkeypatch, capsys):
     """An interrupted job leaves no half data set, and its command can be given again."""
-    argv = ["--data", str(root), "--write-masks", "written", "--no-page"]
-    folder, count = root.parent / "outputs" / "written", 0
+    draw_yolo(in_tmp / "data")
+    argv = ["--data", "data", "--write-masks", "written", "--no-page"]
+    folder, count = in_tmp / "outputs" / "written", 0
 
     def interrupted(*args):
         nonlocal count
@@ -60,46 +68,44 @@ def test_written_masks_are_whole_or_not_there(root, monkeypatch, capsys):
     assert stop.value.code == 130
     assert list(folder.iterdir()) == []
     check_data.main(argv)
-    assert len(list(folder.rglob("*.png"))) == 18
-    assert {p.name for p in folder.parent.iterdir()} == {
-        "dataset_report",
-        "dataset_scans",
-        "written",
-    }
+    assert "train with --data outputs/written" in capsys.readouterr().out
+    others = {"dataset_report", "dataset_scans"}
+    assert {p.name for p in folder.parent.iterdir()} == {"written", *others}
+    (masks, data), (written_masks, written) = targets(in_tmp / "data"), targets(folder)
+    assert written.classes == data.classes
+    assert all(np.array_equal(written_masks[name], mask) for name, mask in masks.items())
+    for split in ("train", "valid", "test"):
+        assert written.pixels(split) == data.pixels(split)
+    with pytest.raises(SystemExit, match="is not empty"):
+        check_data.main(argv)
 
 
 def refused(root):
     """The one message with which training stops, nothing written."""
     with pytest.raises(SystemExit) as stop:
-        train.main(["--data", str(root), "--backbone", "dinov2_vitt14", "--weights", "none"])
+        run_train(root)
     outputs = (root.parent / "outputs").rglob("*")
     assert [path.name for path in outputs if path.is_file() and path.name[0] != "."] == []
     return str(stop.value.code)
 
 
-def as_rgb(root, spoil=None):
-    """All masks as RGB of two colours, named in dataset.yaml; spoil changes one of them."""
-    for path in root.glob("*_masks/*.png"):
-        pixels = np.uint8([[10, 20, 30], [200, 100, 0]])[np.asarray(Image.open(path))]
-        if spoil and path.match("train_masks/2.png"):
-            spoil(pixels)
-        Image.fromarray(pixels).save(path)
+def as_rgb(root):
+    """All masks as RGB of two colours, named in dataset.yaml."""
+    change_masks(root, lambda ids: np.uint8([[10, 20, 30], [200, 100, 0]])[ids])
     text = "ALL_CLASSES: [ground, box]\nLABEL_COLORS_LIST: [[10, 20, 30], [200, 100, 0]]\n"
     (root / "dataset.yaml").write_text(text)
 
 
 def test_a_colour_off_by_one_stops_training(root):
-    def spoil(pixels):
-        pixels[0, :5] = (10, 21, 30)
-
-    as_rgb(root, spoil)
+    as_rgb(root)
+    pixels = mask_of(root)
+    pixels[0, :5] = (10, 21, 30)
+    store(root, pixels)
     said = refused(root)
     assert "2.png: colour (10, 21, 30), 1 off (10, 20, 30) of ground, (5 pixels)" in said
     assert len(said.splitlines()) == 1
-    rows = facts_of(root)["mask_values"]
-    assert [
-        (r["nearest"], r["off_by"], r["pixels"]) for r in rows if r["becomes"] == "no class"
-    ] == [("ground", 1, 5)]
+    (row,) = [row for row in facts_of(root)["mask_values"] if row["becomes"] == "no class"]
+    assert (row["nearest"], row["off_by"], row["pixels"]) == ("ground", 1, 5)
 
 
 def test_a_one_pixel_difference_and_a_mask_on_its_side(root):
@@ -124,8 +130,7 @@ def test_a_truncated_file(root, kind):
 
 
 def test_many_offenders_are_counted_and_five_named(root):
-    for i in range(6):
-        store(root, mask_of(root, f"train_masks/{i}.png") + 5, f"train_masks/{i}.png")
+    change_masks(root, lambda ids: ids + 5, "train_masks/*.png")
     said = refused(root)
     assert "6 problems in 9 pairs, first:" in said
     assert len(said.splitlines()) == 6
@@ -134,16 +139,10 @@ def test_many_offenders_are_counted_and_five_named(root):
 
 
 def test_a_lossy_mask_is_named(root):
-    pixels = 255 * mask_of(root)
+    change_masks(root, lambda ids: 255 * ids)
+    pixels = mask_of(root)
     (root / "train_masks" / "2.png").unlink()
     store(root, pixels, "train_masks/2.jpg", quality=30)
-    for path in root.glob("*_masks/*.png"):
-        Image.fromarray(255 * np.asarray(Image.open(path))).save(path)
-    data = inspect_data(find_splits(root))
-    assert "with soft edges, cut at 128" in str(data)
-    assert sum(data.pixels("train")) == sum(
-        s.width * s.height for s in map(Image.open, root.glob("train_masks/*"))
-    )
     assert facts_of(root)["lossy_masks"] == [str(root / "train_masks" / "2.jpg")]
 
 
@@ -199,14 +198,12 @@ def test_an_image_in_two_splits(root):
 
 def test_classes_without_a_pixel(root, capsys):
     (root / "classes.txt").write_text("ground\nbox\nboat\n")
-    for path in root.glob("valid_masks/*.png"):
-        Image.fromarray(np.zeros_like(np.asarray(Image.open(path)))).save(path)
+    change_masks(root, np.zeros_like, "valid_masks/*.png")
     data = load_data(find_splits(root))
     facts = describe(data)
     assert facts["missing_classes"] == {"train": ["boat"], "valid": ["box", "boat"]}
     assert "warning: 2 classes have no pixel in the valid split: box, boat" in str(data)
-    tiny = ["--backbone", "dinov2_vitt14", "--weights", "none", "--imgsz", "28", "--workers", "0"]
-    train.main(["--data", str(root), *tiny, "--epochs", "1"])
+    run_train(root, "--imgsz", "28", "--epochs", "1")
     assert "warning: 1 classes have no pixel in the train split: boat" in capsys.readouterr().out
 
 
@@ -255,10 +252,12 @@ def test_a_mask_is_turned_as_its_image_is(root, orientation):
 
 def test_values_without_a_class_file_are_named(root):
     (root / "classes.txt").unlink()
-    for path in root.glob("*_masks/*.png"):
-        pixels = np.asarray(Image.open(path)).copy()
-        pixels[0, :12] = range(12)
-        Image.fromarray(pixels).save(path)
+
+    def twelve_values(ids):
+        ids[0, :12] = range(12)
+        return ids
+
+    change_masks(root, twelve_values)
     said = str(load_data(find_splits(root)))
     assert "no class file, so the mask values 0 to 11 are 12 classes" in said
     assert "(often 0 or 11)" in said

@@ -10,16 +10,12 @@ from unittest.mock import MagicMock, call
 import pytest
 import torch
 from helpers.basics import CHECKPOINT
+from helpers.scripts import TINY, run_train
 from helpers.stubs import fails
 
 import infer_image
 import predictor
 import train
-
-TINY = [
-    "--backbone", "dinov2_vitt14", "--weights", "none", "--imgsz", "42", "--workers", "0",
-    "--device", "cpu", "--lr", "0.001", "--batch", "2", "--epochs", "1",
-]  # fmt: skip
 
 
 @pytest.fixture
@@ -27,7 +23,7 @@ def trained(data_dir, in_tmp):
     """What final_model.pth holds after a run with these flags."""
 
     def run(*flags: str) -> dict[str, torch.Tensor]:
-        train.main(["--data", str(data_dir), *TINY, *flags])
+        run_train(data_dir, "--imgsz", "42", "--batch", "2", "--epochs", "1", *flags)
         path = in_tmp / "outputs" / "final_model.pth"
         return torch.load(path, weights_only=True)["model_state_dict"]
 
@@ -41,14 +37,8 @@ def changed(before: dict, after: dict) -> set[str]:
 def test_flags_of_fine_tuning_change_the_weights(trained):
     usual = trained("--fine-tune")
     assert changed(usual, trained("--fine-tune", "--backbone-lr", "0.0001")) == set()
-    for flags in (
-        ["--backbone-lr", "0.0002"],
-        ["--layer-decay", "0.5"],
-        ["--warmup", "1"],
-        ["--clip-grad", "0.01"],
-        ["--grad-accum", "2"],
-    ):
-        assert len(changed(usual, trained("--fine-tune", *flags))) > 50, flags
+    for flag in "backbone-lr=0.0002 layer-decay=0.5 warmup=1 clip-grad=0.01 grad-accum=2".split():
+        assert len(changed(usual, trained("--fine-tune", f"--{flag}"))) > 50, flag
 
 
 def test_blocks_that_are_not_unfrozen_stay_bit_for_bit(trained, data_dir):

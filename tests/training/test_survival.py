@@ -1,6 +1,6 @@
 """Runs that are killed, stopped or hit by trouble lose nothing, and end as they would have.
 
-KILLS=20 pytest tests/test_survival.py -k killed: as often as that.
+KILLS=20 pytest tests/training/test_survival.py -k killed: as often as that.
 """
 
 import json
@@ -15,6 +15,7 @@ import pytest
 import torch
 from helpers.basics import draw_data_set
 from helpers.forked import Forks
+from helpers.scripts import TINY
 from helpers.waiting import LIMIT, wait_until
 
 pytestmark = pytest.mark.slow
@@ -22,7 +23,6 @@ pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("KILLS", "4"))
 EVERY_STEP = ["--save-every", "0.00001"]
 STEP = "training.optimizers.ScheduledOptimizer.step"
-TINY = ["--backbone", "dinov2_vitt14", "--weights", "none", "--imgsz", "56"]
 # With all that has a state: warm-up, milestones, gradients of several batches, a clipped norm.
 RECIPE = (
     "--batch 1 --grad-accum 2 --warmup 2.5 --scheduler --scheduler-epochs 3 --clip-grad 1"
@@ -52,8 +52,7 @@ def command(data_dir):
     """Of a run of three epochs into outputs/<name>."""
 
     def command(name, *more):
-        base = ["--data", data_dir, *TINY, *RECIPE, "--workers", "0", "--epochs", "3"]
-        return [*base, "--out-dir", name, *more]
+        return ["--data", data_dir, *TINY, *RECIPE, "--epochs", "3", "--out-dir", name, *more]
 
     return command
 

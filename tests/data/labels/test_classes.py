@@ -13,7 +13,6 @@ from data.labels.classes import (
     PERSON,
     VOC2012,
     VOC_PALETTE,
-    Classes,
     count_pixels,
     default_classes,
     default_palette,
@@ -53,17 +52,9 @@ def test_presets(preset, num_classes, known):
     assert {k: (preset.names[k], preset.palette[k]) for k in known} == known
 
 
-def test_classes_refuse_names_and_colours_that_do_not_pair_up():
-    with pytest.raises(ValueError, match="2 class names but 1 colours"):
-        Classes(("background", "person"), ((0, 0, 0),))
-
-
-def test_default_names():
+def test_only_a_class_called_background_is_black():
     assert default_classes(2).names == ("background", "foreground")
     assert default_classes(3).names == ("class_0", "class_1", "class_2")
-
-
-def test_only_a_class_called_background_is_black():
     assert default_classes(2).palette == ((0, 0, 0), (230, 159, 0))
     assert default_classes(8).palette == (*OKABE_ITO, MORE_COLOURS[0])
     assert default_palette(["sky", "Background", "tree"]) == (OKABE_ITO[0], (0, 0, 0), OKABE_ITO[1])
