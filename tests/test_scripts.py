@@ -254,15 +254,4 @@ def test_a_run_is_repeated_with_changes(data_dir, in_tmp, capsys, monkeypatch):
     (in_tmp / "odd.json").write_bytes(b"\x9d" * 9999)  # a checkpoint, say
     assert len(fails(capsys, train.main, "--like", "odd.json", "--out-dir", "new")) < 300
     (in_tmp / "odd.json").write_text('[{"command": "train.py --like odd.json"}]')
-<<<<<<< HEAD
-    assert "no run.json of another" in fails(
-        capsys, train.main, "--like", "odd.json", "--out-dir", "new"
-    )
-
-
-def test_devices_as_others_write_them(data_dir, in_tmp, capsys):
-    assert "Invalid device" not in fails(capsys, train.main, "--data", data_dir, "--device", "99")
-    assert "torchrun" in fails(capsys, train.main, "--data", data_dir, "--device", "0,1")
-=======
-    assert "like itself" in fails(capsys, train.main, "--like", "odd.json", "--out-dir", "new")
->>>>>>> hb
+    assert "of another run" in fails(capsys, train.main, "--like", "odd.json", "--out-dir", "new")

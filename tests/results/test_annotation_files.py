@@ -134,10 +134,10 @@ def test_a_run_that_was_killed_between_two_files_of_a_picture_goes_on(photos, in
     run("--skip-existing")
     assert corrected.read_text() == before
     for kind in KINDS.split(","):
-        assert len(read_back(kind)[0]) == 3
+        assert len(targets(OUT / kind)[0]) == 3
     (OUT / COCO_FILE).unlink()
     run("--skip-existing")
-    assert len(read_back("coco")[0]) == 3
+    assert len(targets(OUT / "coco")[0]) == 3
 
 
 def test_from_training_to_labelme_and_back(data_dir, in_tmp):
