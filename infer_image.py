@@ -91,9 +91,9 @@ def segment(
             yield from batch
 
 
-def job_record(model: str, options: PredictorOptions, alpha: float) -> JobRecord:
-    """What the results depend on, but for the pictures."""
-    settings = asdict(options) | {"alpha": alpha}
+def job_record(model: str, options: PredictorOptions, more: dict[str, float]) -> JobRecord:
+    """What the results depend on, but for the pictures; more: settings beside the options."""
+    settings = asdict(options) | more
     del settings["batch_size"]
     paths = [Path(name) for name in (model, options.weights) if name and Path(name).is_file()]
     model = "a file" if Path(model).is_file() else model
@@ -126,7 +126,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if getattr(predictor.model, "gives_labels", False) and set(KEPT) & set(args.save):
             raise InputError(f"--save {' or '.join(KEPT)}: {args.model} gives class ids alone")
         classes = predictor.classes
-        record = job_record(args.model, options, args.alpha)
+        outlines = {"simplify": args.simplify, "min_area": args.min_area}
+        record = job_record(args.model, options, {"alpha": args.alpha} | outlines)
         table = ResultsTable(folder, classes, args.skip_existing, record)
         annotations = AnnotationFiles(folder, classes, args.save, args.simplify, args.min_area)
         todo = distributed.from_main(lambda: begin(names, table, annotations, folder, args.save))

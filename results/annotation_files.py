@@ -33,6 +33,10 @@ POLYGONS = ("labelme", "coco", "yolo")
 COCO_FILE = "coco/annotations/instances_default.json"
 # Points that are all whole numbers are border pixels to many readers, ours among them.
 OFF_GRID = 0.01  # pixels
+THERE_ALREADY = (
+    "is there already, perhaps corrected by hand, and would be replaced; choose another --out-dir, "
+    "or remove its folder"
+)
 
 
 def annotation_files(folder: Path, name: Path, kinds: Iterable[str]) -> dict[str, Path]:
@@ -57,16 +61,17 @@ class AnnotationFiles:
         self._counts = np.zeros(3, np.int64)  # parts, parts left out, ignored pixels
 
     def _write(self, name: str, text: str) -> None:
-        write_atomically(self.folder / name, text.encode())
+        """Write a file; InputError where one is there already that says something else."""
+        path = self.folder / name
+        if path.exists() and path.read_bytes() != text.encode():
+            raise InputError(f"{path} {THERE_ALREADY}")
+        write_atomically(path, text.encode())
 
     def begin(self, files: Sequence[Path]) -> None:
         """Write files of classes; InputError where one of the files to come is there already."""
         joint = [self.folder / COCO_FILE] if files and "coco" in self.kinds else []
         for path in filter(Path.exists, [*files, *joint]):
-            raise InputError(
-                f"{path} is there already, perhaps corrected by hand, and would be replaced; "
-                "choose another --out-dir, or remove its folder"
-            )
+            raise InputError(f"{path} {THERE_ALREADY}")
         for kind in self.kinds if files else ():
             self._write_classes(kind)
 
@@ -139,7 +144,8 @@ class AnnotationFiles:
             masks = self.folder / "dataset/SegmentationClass"
             names = sorted(path.relative_to(masks).with_suffix("") for path in masks.rglob("*.png"))
             listed = "".join(f"{name.as_posix()}\n" for name in names)
-            self._write("dataset/ImageSets/Segmentation/default.txt", listed)
+            path = self.folder / "dataset/ImageSets/Segmentation/default.txt"
+            write_atomically(path, listed.encode())
         if num_parts or left_out:
             print(f"{num_parts} polygons; {left_out} smaller parts (--min-area) are left out")
         if ignored and {"coco", "yolo"} & {*self.kinds}:

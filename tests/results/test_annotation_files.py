@@ -157,3 +157,20 @@ def test_from_training_to_labelme_and_back(data_dir, in_tmp):
     assert all((target == 1).any() for target in before.values())
     run_train(OUT / "labelme", "--out-dir", "again")
     assert Path("outputs/again/best_model_iou.pth").is_file()
+
+
+@pytest.mark.parametrize("kind", ["yolo", "dataset"])
+def test_files_of_classes_are_not_replaced_by_others(photos, in_tmp, capsys, kind):
+    run()
+    path = OUT / {"yolo": "yolo/data.yaml", "dataset": "dataset/labelmap.txt"}[kind]
+    path.write_text(before := path.read_text() + "# corrected\n")
+    save_pictures(in_tmp / "more", {"d.png": (20, 20)})
+    message = fails(capsys, infer_image.main, "--input", "more", "--save", kind)
+    assert f"{path} is there already" in message
+    assert path.read_text() == before
+
+
+def test_another_simplification_does_not_go_on_with_earlier_polygons(photos, in_tmp, capsys):
+    argv = ["--input", "photos", "--save", "labelme", "--skip-existing"]
+    infer_image.main(argv)
+    assert "is there already" in fails(capsys, infer_image.main, *argv, "--simplify", "0")
