@@ -38,7 +38,7 @@ def select_device(name: str = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if "," in name:
+    if "," in name and name.replace(",", "").isdigit():
         start = f"CUDA_VISIBLE_DEVICES={name} torchrun --nproc_per_node {name.count(',') + 1}"
         raise InputError(f"--device {name}: a process uses one; try {start} (docs/clusters.md)")
     try:

@@ -108,6 +108,7 @@ def test_bad_input_to_training_is_one_line(data_dir, in_tmp, capsys):
     assert "--device cuda:9 cannot be used here" in said("--device", "cuda:9")
     assert "Invalid device" not in said("--device", "99")  # as others write them
     assert "torchrun" in said("--device", "0,1")
+    assert "Invalid device" in said("--device", "cpu,1")
     assert "no such checkpoint" in said("--resume", "gone.pth")
     (in_tmp / "empty" / "train_images").mkdir(parents=True)
     (in_tmp / "empty" / "train_masks").mkdir()
