@@ -184,7 +184,7 @@ def _folders_of(
 ) -> tuple[dict[str, Folders], list[str]]:
     """{split: (images, masks)} of the folders that the patterns name, and notes.
 
-    Raises InputError for a split with two folders, or with images but no masks.
+    Raises InputError for a split with two folders, with images but no masks, or with other names.
     """
     found, without_masks = {}, {}
     for split in SPLIT_NAMES if "*" in images else ("train",):
@@ -199,6 +199,10 @@ def _folders_of(
     for split, folder in without_masks.items():
         if found and split != "test":
             raise NoFit(f"{folder}: pictures without a folder of masks; expected {masks[0]}")
+    if found and "*" in images:
+        for folder, split in _odd_splits(inventory).items():
+            if split not in {*found, *without_masks}:
+                raise NoFit(f"{folder}: its name says {split}; expected {images} and {masks[0]}")
     return found, [f"{folder} has no masks; it is left out" for folder in without_masks.values()]
 
 

@@ -86,8 +86,9 @@ def test_one_dark_photograph_and_a_second_pair_of_folders_are_no_question(root):
 
 @pytest.mark.parametrize(
     "layout",
-    ["{}/img|{}/seg", "Img {}|Truth {}", "img/{}|all masks", "{}/scene/img|{}/scene/seg", "{}|{}"],
-)
+    ["{}/img|{}/seg", "Img {}|Truth {}", "img/{}|all masks", "{}/scene/img|{}/scene/seg", "{}|{}",
+     "{}/images|{}/masks", "images/{}|masks/{}", "{}_images|{}_masks", "{}|{}_labels"],
+)  # fmt: skip
 def test_splits_of_folders_are_kept_whatever_their_names(root, layout):
     words = {"Training": range(5), "val": range(5, 8), "testA": range(8, 10)}
     for word, numbers in words.items():
