@@ -149,15 +149,17 @@ def _read_by_names(
 
 
 def _known_folders(inventory: Inventory, is_told: bool) -> Splits | None:
-    """The first of FOLDERS that fits, unless pictures to train on lie in folders of no split.
+    """The first of FOLDERS that fits, unless it leaves a split or pictures to train on aside.
 
     is_told: a class file says that there are masks.
     """
     plain = inventory.first(["images"]), inventory.first(MASKS)
     is_plain = all(folder in inventory.by_folder for folder in plain)
+    stated = {*_odd_splits(inventory).values()}
     for layout, (images, masks) in FOLDERS.items():
         folders, notes = _folders_of(inventory, images, masks)
-        if folders and is_plain and "*" in images and "train" not in folders:
+        left = stated - {*folders} - ({"test"} if notes else set())
+        if folders and (left or (is_plain and "*" in images and "train" not in folders)):
             return None
         if layout in (PLAIN, BESIDE) and not (
             folders and _may_be(inventory, *folders["train"], is_told)
@@ -184,7 +186,7 @@ def _folders_of(
 ) -> tuple[dict[str, Folders], list[str]]:
     """{split: (images, masks)} of the folders that the patterns name, and notes.
 
-    Raises InputError for a split with two folders, with images but no masks, or with other names.
+    Raises InputError for a split with two folders, or with images but no masks.
     """
     found, without_masks = {}, {}
     for split in SPLIT_NAMES if "*" in images else ("train",):
@@ -199,10 +201,6 @@ def _folders_of(
     for split, folder in without_masks.items():
         if found and split != "test":
             raise NoFit(f"{folder}: pictures without a folder of masks; expected {masks[0]}")
-    if found and "*" in images:
-        for folder, split in _odd_splits(inventory).items():
-            if split not in {*found, *without_masks}:
-                raise NoFit(f"{folder}: its name says {split}; expected {images} and {masks[0]}")
     return found, [f"{folder} has no masks; it is left out" for folder in without_masks.values()]
 
 
