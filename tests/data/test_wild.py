@@ -87,7 +87,8 @@ def test_one_dark_photograph_and_a_second_pair_of_folders_are_no_question(root):
 @pytest.mark.parametrize(
     "layout",
     ["{}/img|{}/seg", "Img {}|Truth {}", "img/{}|all masks", "{}/scene/img|{}/scene/seg", "{}|{}",
-     "{}/images|{}/masks", "images/{}|masks/{}", "{}_images|{}_masks", "{}|{}_labels"],
+     "{}/images|{}/masks", "images/{}|masks/{}", "{}_images|{}_masks", "{}|{}_labels",
+     "JPEGImages/{}|SegmentationClass/{}"],
 )  # fmt: skip
 def test_splits_of_folders_are_kept_whatever_their_names(root, layout):
     words = {"Training": range(5), "val": range(5, 8), "testA": range(8, 10)}
@@ -242,6 +243,7 @@ def test_lists_in_yaml_count_by_number_and_held_out_pictures_are_not_trained_on(
         ("of.csv", "id;filename;subset\n5;0.jpg;Train\n6;1.jpg;Val\n7;2.jpg;Test\n"),
         ("of.csv", "filename,is_val,is_test\n0.jpg,0,0\n1.jpg,1,0\n2.jpg,0,1\n"),
         ("of.csv", "filename,train,val,test\n0.jpg,1,0,0\n1.jpg,0,1,0\n2.jpg,0,0,1\n"),
+        ("of.tsv", "filename\tsplit\n0.jpg\ttrain\n1.jpg\tval\n2.jpg\ttest\n"),
     ],
 )  # fmt: skip
 def test_tables_and_mappings_that_state_splits_are_kept(root, name, content):
@@ -250,6 +252,34 @@ def test_tables_and_mappings_that_state_splits_are_kept(root, name, content):
     data = read(root)
     assert [pair.image.stem for pair in data.splits.test] == ["2"]
     assert counts(data) == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("test.json", '["4.jpg", "5.jpg"]'), ("test.yaml", "- {image: 4.jpg}\n- {image: 5.jpg}\n"),
+        ("test.csv", ",image,mask\n0,4.jpg,4.png\n1,5.jpg,5.png\n"),
+        ("test.tsv", "number\tpath\n0\timages/4.jpg\n1\timages/5.jpg\n"),
+    ],
+)  # fmt: skip
+def test_a_file_called_after_a_split_lists_its_pictures(root, name, content):
+    draw(root, "images/{}.jpg", "masks/{}.png")
+    save(root / name, content)
+    assert [pair.image.stem for pair in read(root).splits.test] == ["4", "5"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("folds.json", '[{"train": ["0", "1"], "val": ["2"]}, {"train": ["2"], "val": ["0"]}]'),
+        ("folds.json", '{"a": {"train": ["0"], "val": ["1", "2"]}, "b": {"val": ["0"]}}'),
+        ("folds.csv", "file,a,b\n0.jpg,train,val\n1.jpg,train,train\n2.jpg,val,train\n"),
+    ],
+)
+def test_of_several_folds_none_is_chosen(root, name, content):
+    draw(root, "images/{}.jpg", "masks/{}.png", numbers=range(3))
+    save(root / name, content)
+    refused(root, r"[02]\.jpg: in \w+ of .*folds.* and in \w+ of .*folds")
 
 
 def test_a_table_that_lists_more_pictures_than_there_are(root):
