@@ -157,6 +157,18 @@ def test_two_readings_are_a_question_whose_answers_work(root, capsys, images, ma
         assert "7 pairs to train on, 1 to validate, 0 to test" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("bands", ["images", "masks"])
+def test_several_files_for_each_name_on_one_side_are_chosen_by_a_pattern(root, bands):
+    draw(root, "images/{}.png", "masks/{}.png")
+    for path in list((root / bands).iterdir()):
+        for band in ("B02", "B03"):
+            save(path.with_name(f"{path.stem}_{band}.png"), Image.open(path))
+        path.unlink()
+    said = refused(root, f"name .* and a pattern of the {bands}")
+    command = said.split(f"a pattern of the {bands}: ")[1].split(" or ")[0]
+    check_data.main([*shlex.split(command), "--no-page"])
+
+
 def test_the_folder_below_a_clone_s_root_is_read_and_told(tmp_path, in_tmp):
     draw(tmp_path / "clone", "data/images/{}.jpg", "data/masks/{}.png")
     save(tmp_path / "clone" / "data" / "classes.txt", "soil\nplant\n")
@@ -604,6 +616,15 @@ def test_what_is_not_used_is_told(root):
     folders = [root / "images", root / "annotations", None, None]
     assert f"--train-images {folders[0]} --train-masks {folders[1]}" in said
     assert len(find_splits(root, folders).pairs) == 8
+
+
+def test_a_class_file_of_one_split_that_says_something_else_is_told(root):
+    for split, numbers in (("train", range(6)), ("valid", range(6, 8))):
+        draw(root, f"{split}/{{}}.jpg", f"{split}/{{}}_mask.png", np.array, numbers=numbers)
+        save(root / split / "_classes.csv", "Pixel Value, Class\n0, background\n1, cat\n")
+    assert "not used" not in str(read(root))
+    save(root / "valid" / "_classes.csv", "Pixel Value, Class\n0, cat\n1, background\n")
+    assert "not used: valid/_classes.csv" in str(read(root))
 
 
 def test_the_command_for_other_masks_keeps_the_splits(tmp_path, in_tmp):
