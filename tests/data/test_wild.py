@@ -618,6 +618,13 @@ def test_what_is_not_used_is_told(root):
     assert len(find_splits(root, folders).pairs) == 8
 
 
+def test_a_pair_of_links_that_lead_nowhere_is_an_error(root):
+    draw(root, "images/{}.jpg", "masks/{}.png")
+    for name in ("images/9.jpg", "masks/9.png"):
+        (root / name).symlink_to(root / "elsewhere")
+    refused(root, "9.png: no such file")
+
+
 def test_a_class_file_of_one_split_that_says_something_else_is_told(root):
     for split, numbers in (("train", range(6)), ("valid", range(6, 8))):
         draw(root, f"{split}/{{}}.jpg", f"{split}/{{}}_mask.png", np.array, numbers=numbers)
