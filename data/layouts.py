@@ -158,13 +158,13 @@ def _known_folders(inventory: Inventory, is_told: bool) -> Splits | None:
     stated = {*_odd_splits(inventory).values()}
     for layout, (images, masks) in FOLDERS.items():
         folders, notes = _folders_of(inventory, images, masks)
-        left = stated - {*folders} - ({"test"} if notes else set())
-        if folders and (left or (is_plain and "*" in images and "train" not in folders)):
-            return None
         if layout in (PLAIN, BESIDE) and not (
             folders and _may_be(inventory, *folders["train"], is_told)
         ):
             continue
+        left = stated - {*folders} - ({"test"} if notes else set())
+        if folders and (left or (is_plain and "*" in images and "train" not in folders)):
+            return None
         if folders:
             splits = _with_preset(from_folders(layout, folders), inventory)
             return replace(splits, notes=[*splits.notes, *notes])
