@@ -42,9 +42,9 @@ Image.MAX_IMAGE_PIXELS = 250_000_000
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file is taken for a picture: by its extension; hidden files are none."""
+    """Whether a file, or a link that leads nowhere, is taken for a picture: by its extension."""
     known = path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    return known and path.is_file()
+    return known and (path.is_file() or path.is_symlink())
 
 
 def list_images(folder: Path) -> list[Path]:

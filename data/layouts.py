@@ -149,20 +149,22 @@ def _read_by_names(
 
 
 def _known_folders(inventory: Inventory, is_told: bool) -> Splits | None:
-    """The first of FOLDERS that fits, unless pictures to train on lie in folders of no split.
+    """The first of FOLDERS that fits, unless it leaves a split or pictures to train on aside.
 
     is_told: a class file says that there are masks.
     """
     plain = inventory.first(["images"]), inventory.first(MASKS)
     is_plain = all(folder in inventory.by_folder for folder in plain)
+    stated = {*_odd_splits(inventory).values()}
     for layout, (images, masks) in FOLDERS.items():
         folders, notes = _folders_of(inventory, images, masks)
-        if folders and is_plain and "*" in images and "train" not in folders:
-            return None
         if layout in (PLAIN, BESIDE) and not (
             folders and _may_be(inventory, *folders["train"], is_told)
         ):
             continue
+        left = stated - {*folders} - ({"test"} if notes else set())
+        if folders and (left or (is_plain and "*" in images and "train" not in folders)):
+            return None
         if folders:
             splits = _with_preset(from_folders(layout, folders), inventory)
             return replace(splits, notes=[*splits.notes, *notes])

@@ -26,6 +26,7 @@ from utils import InputError
 ALL = ("trainval", "default", "all")  # lists of all pictures, those of other lists included
 SPLIT_OF_WORD = {word: split for split, words in SPLIT_WORDS.items() for word in words}
 ANY_WORD = re.compile(rf"\b({'|'.join(SPLIT_OF_WORD)})", re.IGNORECASE)
+TABLES = (".csv", ".tsv")
 MAX_BYTES = 20_000_000
 MAX_DEPTH = 3  # of nested keys
 SAMPLE = 20  # entries of a list that are looked up, to tell whether it names pictures
@@ -33,7 +34,7 @@ YES, NO = {"1", "true", "yes"}, {"0", "false", "no", ""}  # in columns such as i
 PREFERRED = "segmentation"  # of Pascal VOC's folders with lists
 PLACES = ("", "splits", "split", "lists", "list", PREFERRED)  # elsewhere val.txt may be anything
 NAMING = ("im", "file", "name", "path")  # how the key begins that has a picture's name
-HEADER = re.compile(rf"({'|'.join(NAMING)}|id)[a-z_ ]*", re.IGNORECASE)  # of a first column
+HEADER = re.compile(rf"({'|'.join(NAMING)}|id)[a-z_ ]*", re.IGNORECASE)  # of a column of pictures
 
 
 @dataclass(frozen=True)
@@ -124,19 +125,21 @@ def read_listings(path: Path) -> list[Listing]:
         split = split_of_name(path.stem, strict=False)
         if split and not all(len(line.split()) == 1 for line in _lines(path)):
             return []
-    if suffix in (".txt", ".lst", ".csv") and split is not None:
+    if suffix in (".txt", ".lst", *TABLES) and split is not None:
         lines = _lines(path)
         return [Listing(path, split, lines)] if lines else []
     content = None
     try:
-        if suffix == ".csv":
+        if suffix in TABLES:
             content = _table(rows_of(_text(path)))
         elif suffix in (".json", ".yaml", ".yml"):
             text = path.read_text(encoding="utf-8-sig")
-            if ANY_WORD.search(text):  # else a large annotation file need not be parsed
+            if split or ANY_WORD.search(text):  # else a large annotation file need not be parsed
                 content = json.loads(text) if suffix == ".json" else yaml.safe_load(text)
     except (OSError, ValueError, csv.Error, yaml.YAMLError, RecursionError):
         pass
+    if split and isinstance(content, list):
+        return [Listing(path, split, content)]
     return [Listing(path, *each) for each in _stated(content).items()]
 
 
@@ -173,11 +176,23 @@ def _stated(content: object, depth: int = MAX_DEPTH) -> dict[str, list]:
             return found
         below = content.values()
     elif isinstance(content, list) and content and all(isinstance(r, Mapping) for r in content):
-        tables = (_grouped((row, row.get(key)) for row in content) for key in content[0])
-        return next(filter(None, tables), {})
+        tables = [_grouped((row, row.get(key)) for row in content) for key in content[0]]
+        if found := _joined(tables):
+            return found
+        below = content
     else:
         return {}
-    return next(filter(None, (_stated(value, depth - 1) for value in below)), {}) if depth else {}
+    return _joined([_stated(value, depth - 1) for value in below]) if depth else {}
+
+
+def _joined(statements: Sequence[dict[str, list]]) -> dict[str, list]:
+    """The first that states something; all together where they contradict it, as folds do."""
+    found = [each for each in statements if each]
+    lists = {split: [n for each in found for n in each.get(split, [])] for split in SPLIT_WORDS}
+    names = [{*map(str, listed)} for listed in lists.values()]
+    if len(set().union(*names)) < sum(map(len, names)):
+        return {split: listed for split, listed in lists.items() if listed}
+    return found[0] if found else {}
 
 
 def _grouped(items: Iterable[tuple[object, object]]) -> dict[str, list]:
@@ -197,8 +212,11 @@ def _lines(path: Path) -> list[str]:
     """The lines of a list that say something."""
     lines = [line.strip() for line in _text(path).splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
-    if path.suffix.lower() == ".csv":
-        lines = [row[0] for row in rows_of("\n".join(lines))]
+    if path.suffix.lower() in TABLES:
+        rows = rows_of("\n".join(lines))
+        named = (k for k, name in enumerate(rows[0]) if HEADER.fullmatch(name))
+        column = next(named, 0)
+        lines = [row[column] for row in rows if len(row) > column]
         is_header = "." not in lines[0] and "." in "".join(lines[1:2])
         lines = lines[1:] if is_header or HEADER.fullmatch(lines[0]) else lines
     return lines

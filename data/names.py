@@ -113,13 +113,18 @@ def pair_sides(images: Side, masks: Side) -> tuple[list[Pair], list[Orphan]]:
     pairs = [Pair(image, mask) for image, mask in matches if image and mask]
     if not pairs:
         both = [path.stem for side in (images, masks) for path in side.files]
-        patterns = [f"{key}.*" for key in derived_names(both)] or ["*_mask.*"]
-        flags = " or ".join(f"--train-masks '{masks.folder / key}'" for key in patterns)
+        derived = derived_names(both)
+        longer = set().union(*derived.values())
+        patterns = [f"{key}.*" for key in derived] or ["*_mask.*"]
+        kind, other, side, rest = "masks", "images", masks, images
+        if longer and not longer & {path.stem for path in masks.files}:
+            kind, other, side, rest = "images", "masks", images, masks
+        flags = " or ".join(f"--train-{kind} '{side.folder / key}'" for key in patterns)
         raise NoFit(
             f"{masks.where}: no mask has the name of an image in {images.where} (such as "
             f"{images.files[0].name} and {masks.files[0].name}); give both the same name; masks "
-            f"may end in _mask, _label, _gt and the like; or name images and a pattern of the "
-            f"masks: --train-images {images.where} {flags}"
+            f"may end in _mask, _label, _gt and the like; or name {other} and a pattern of the "
+            f"{kind}: --train-{other} {rest.where} {flags}"
         )
     no_mask = f"no mask of this name in {masks.where}; {LEAVE_OUT}"
     no_image = f"no image of this name in {images.where}; {LEAVE_OUT}"

@@ -13,7 +13,7 @@ BESIDE_A_SPLIT = frozenset(
     "targets seg segmentation segmentations data dataset set split stage part instances coco voc "
     "yolo json jpg jpeg png list lists ids names files".split()
 )
-LISTING_FILES = {".json", ".txt", ".lst", ".csv", ".xml", ".yaml", ".yml"}
+LISTING_FILES = {".json", ".txt", ".lst", ".csv", ".tsv", ".xml", ".yaml", ".yml"}
 
 
 def split_of(path: Path | PurePath) -> str | None:

@@ -55,7 +55,9 @@ def tell(splits: Splits, inventory: Inventory) -> Splits:
     used = {path for pair in splits.pairs for path in pair.files} | {*splits.sources}
     used |= {orphan.path for orphan in splits.orphans} | {Path(str(splits.classes_from))}
     if splits.classes_from:  # Roboflow writes its file into the folder of each split
-        used |= {path for path in inventory.texts if path.name == Path(splits.classes_from).name}
+        own = Path(splits.classes_from)
+        alike = [path for path in inventory.texts if path.name == own.name]
+        used |= {path for path in alike if path.read_bytes() == own.read_bytes()}
     left = [path for path in inventory.files if path not in used]
     rasters = _by_folder(inventory, [path for path in inventory.rasters if path not in used])
     told = (path for path in left if not path.stem.lower().startswith(PLAIN))

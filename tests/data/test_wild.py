@@ -86,8 +86,10 @@ def test_one_dark_photograph_and_a_second_pair_of_folders_are_no_question(root):
 
 @pytest.mark.parametrize(
     "layout",
-    ["{}/img|{}/seg", "Img {}|Truth {}", "img/{}|all masks", "{}/scene/img|{}/scene/seg", "{}|{}"],
-)
+    ["{}/img|{}/seg", "Img {}|Truth {}", "img/{}|all masks", "{}/scene/img|{}/scene/seg", "{}|{}",
+     "{}/images|{}/masks", "images/{}|masks/{}", "{}_images|{}_masks", "{}|{}_labels",
+     "JPEGImages/{}|SegmentationClass/{}"],
+)  # fmt: skip
 def test_splits_of_folders_are_kept_whatever_their_names(root, layout):
     words = {"Training": range(5), "val": range(5, 8), "testA": range(8, 10)}
     for word, numbers in words.items():
@@ -153,6 +155,18 @@ def test_two_readings_are_a_question_whose_answers_work(root, capsys, images, ma
     for command in commands:
         check_data.main([*shlex.split(command), "--no-page"])
         assert "7 pairs to train on, 1 to validate, 0 to test" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("bands", ["images", "masks"])
+def test_several_files_for_each_name_on_one_side_are_chosen_by_a_pattern(root, bands):
+    draw(root, "images/{}.png", "masks/{}.png")
+    for path in list((root / bands).iterdir()):
+        for band in ("B02", "B03"):
+            save(path.with_name(f"{path.stem}_{band}.png"), Image.open(path))
+        path.unlink()
+    said = refused(root, f"name .* and a pattern of the {bands}")
+    command = said.split(f"a pattern of the {bands}: ")[1].split(" or ")[0]
+    check_data.main([*shlex.split(command), "--no-page"])
 
 
 def test_the_folder_below_a_clone_s_root_is_read_and_told(tmp_path, in_tmp):
@@ -241,6 +255,7 @@ def test_lists_in_yaml_count_by_number_and_held_out_pictures_are_not_trained_on(
         ("of.csv", "id;filename;subset\n5;0.jpg;Train\n6;1.jpg;Val\n7;2.jpg;Test\n"),
         ("of.csv", "filename,is_val,is_test\n0.jpg,0,0\n1.jpg,1,0\n2.jpg,0,1\n"),
         ("of.csv", "filename,train,val,test\n0.jpg,1,0,0\n1.jpg,0,1,0\n2.jpg,0,0,1\n"),
+        ("of.tsv", "filename\tsplit\n0.jpg\ttrain\n1.jpg\tval\n2.jpg\ttest\n"),
     ],
 )  # fmt: skip
 def test_tables_and_mappings_that_state_splits_are_kept(root, name, content):
@@ -249,6 +264,34 @@ def test_tables_and_mappings_that_state_splits_are_kept(root, name, content):
     data = read(root)
     assert [pair.image.stem for pair in data.splits.test] == ["2"]
     assert counts(data) == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("test.json", '["4.jpg", "5.jpg"]'), ("test.yaml", "- {image: 4.jpg}\n- {image: 5.jpg}\n"),
+        ("test.csv", ",image,mask\n0,4.jpg,4.png\n1,5.jpg,5.png\n"),
+        ("test.tsv", "number\tpath\n0\timages/4.jpg\n1\timages/5.jpg\n"),
+    ],
+)  # fmt: skip
+def test_a_file_called_after_a_split_lists_its_pictures(root, name, content):
+    draw(root, "images/{}.jpg", "masks/{}.png")
+    save(root / name, content)
+    assert [pair.image.stem for pair in read(root).splits.test] == ["4", "5"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("folds.json", '[{"train": ["0", "1"], "val": ["2"]}, {"train": ["2"], "val": ["0"]}]'),
+        ("folds.json", '{"a": {"train": ["0"], "val": ["1", "2"]}, "b": {"val": ["0"]}}'),
+        ("folds.csv", "file,a,b\n0.jpg,train,val\n1.jpg,train,train\n2.jpg,val,train\n"),
+    ],
+)
+def test_of_several_folds_none_is_chosen(root, name, content):
+    draw(root, "images/{}.jpg", "masks/{}.png", numbers=range(3))
+    save(root / name, content)
+    refused(root, r"[02]\.jpg: in \w+ of .*folds.* and in \w+ of .*folds")
 
 
 def test_a_table_that_lists_more_pictures_than_there_are(root):
@@ -573,6 +616,22 @@ def test_what_is_not_used_is_told(root):
     folders = [root / "images", root / "annotations", None, None]
     assert f"--train-images {folders[0]} --train-masks {folders[1]}" in said
     assert len(find_splits(root, folders).pairs) == 8
+
+
+def test_a_pair_of_links_that_lead_nowhere_is_an_error(root):
+    draw(root, "images/{}.jpg", "masks/{}.png")
+    for name in ("images/9.jpg", "masks/9.png"):
+        (root / name).symlink_to(root / "elsewhere")
+    refused(root, "9.png: no such file")
+
+
+def test_a_class_file_of_one_split_that_says_something_else_is_told(root):
+    for split, numbers in (("train", range(6)), ("valid", range(6, 8))):
+        draw(root, f"{split}/{{}}.jpg", f"{split}/{{}}_mask.png", np.array, numbers=numbers)
+        save(root / split / "_classes.csv", "Pixel Value, Class\n0, background\n1, cat\n")
+    assert "not used" not in str(read(root))
+    save(root / "valid" / "_classes.csv", "Pixel Value, Class\n0, cat\n1, background\n")
+    assert "not used: valid/_classes.csv" in str(read(root))
 
 
 def test_the_command_for_other_masks_keeps_the_splits(tmp_path, in_tmp):
