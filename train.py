@@ -211,7 +211,8 @@ def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.
         with saver:
             for number, epoch in enumerate(run.epochs_left(args.epochs, args.patience)):
                 train_loader.batch_sampler.set_epoch(epoch, totals.batches)
-                batches = train_loader if number else timed_epoch(train_loader)
+                is_timed = number == 0 and not args.cache_features  # no worker loads those
+                batches = timed_epoch(train_loader) if is_timed else train_loader
                 batches = progress(batches, "Training", len(train_loader))
                 train = train_one_epoch(network, batches, criterion, optimizer, totals, saver)
                 batches = saver.between(progress(valid_loader, "Validation"), valid_loader)

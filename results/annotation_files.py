@@ -96,11 +96,12 @@ class AnnotationFiles:
     def add(self, path: Path, name: Path, labels: np.ndarray) -> None:
         """Write the files of a picture; labels: (H, W) uint8 as it is upright."""
         picture = f"{name.as_posix()}{path.suffix}"
+        content = path.read_bytes() if self.kinds else b""
         texts = self._texts(picture, labels) if {*self.kinds} & {*POLYGONS} else {}
         for kind, file in annotation_files(self.folder, name, self.kinds).items():
             if file.exists():  # of a run that was killed before it was done with the picture
                 continue
-            write_atomically(self.folder / FORMATS[kind][1].format(picture), path.read_bytes())
+            write_atomically(self.folder / FORMATS[kind][1].format(picture), content)
             if kind in texts:
                 write_atomically(file, texts[kind].encode())
             else:

@@ -224,9 +224,13 @@ def test_slow_loading_is_told_with_a_number(monkeypatch, capsys, load, work, sai
     assert told.count("--workers") == bool(said)
 
 
-def test_slow_loading_is_told_in_the_first_epoch_alone(data_dir, in_tmp, capsys, monkeypatch):
+@pytest.mark.parametrize(("flags", "lines"), [([], 1), (["--cache-features", "1"], 0)])
+def test_slow_loading_is_told_in_the_first_epoch_if_workers_would_help(
+    data_dir, in_tmp, capsys, monkeypatch, flags, lines
+):
     monkeypatch.setattr(datasets, "LONG_WAIT", -1.0)
     monkeypatch.setattr(datasets, "MUCH", -1.0)
     monkeypatch.setattr(datasets.os, "cpu_count", lambda: 9)
-    train.main(["--data", str(data_dir), *TINY, "--epochs", "2", "--batch", "1", "--workers", "0"])
-    assert capsys.readouterr().out.count("try --workers") == 1
+    flags = [*flags, "--epochs", "2", "--batch", "1", "--workers", "0"]
+    train.main(["--data", str(data_dir), *TINY, *flags])
+    assert capsys.readouterr().out.count("try --workers") == lines

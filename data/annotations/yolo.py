@@ -127,7 +127,7 @@ def _split_pictures(found: AnnotationSet, path: Path, content: Mapping) -> dict[
                 )
             splits[image] = split
     for image, split in splits.items():
-        if split == "train" != own[image]:
+        if split == "train" and own[image] != "train":
             raise InputError(
                 f"{path}: {entry_of[image]} is to be trained on, but {image.parent} is a folder of "
                 "another split; correct the path or rename the folder"
