@@ -145,8 +145,7 @@ class AnnotationFiles:
             masks = self.folder / "dataset/SegmentationClass"
             names = sorted(path.relative_to(masks).with_suffix("") for path in masks.rglob("*.png"))
             listed = "".join(f"{name.as_posix()}\n" for name in names)
-            path = self.folder / "dataset/ImageSets/Segmentation/default.txt"
-            write_atomically(path, listed.encode())
+            write_atomically(masks.parent / "ImageSets/Segmentation/default.txt", listed.encode())
         if num_parts or left_out:
             print(f"{num_parts} polygons; {left_out} smaller parts (--min-area) are left out")
         if ignored and {"coco", "yolo"} & {*self.kinds}:
