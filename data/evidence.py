@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -23,6 +23,7 @@ FEW_VALUES = 32  # at most in a mask of classes
 MANY_VALUES = 64  # at least in a photograph
 NEAR, APART = 16, 48  # of values: by so much compression moves one; two classes are farther apart
 MOST_CLUSTERS, RARE = 8, 0.005  # of values, and the least part of the pixels that one has
+MANY_GROUPS = 40  # of which any two may belong together
 LOOKED_AT = 250_000  # pixels of a file
 MASK, PHOTO, UNCLEAR = "mask", "photograph", "unclear"
 
@@ -72,11 +73,23 @@ class Twin:
         names = ["/".join(part for part in place if part not in shared) for place in (one, other)]
         return names[0], names[1]
 
+    @cached_property
+    def paired(self) -> set[Path]:
+        """The masks of which a picture has the name."""
+        return {mask for image, mask in match_names(self.images, self.masks) if image and mask}
+
+    def is_sure(self) -> bool:
+        """Whether the values say that these are photographs and masks."""
+        return (self.images.kind, self.masks.kind) == (PHOTO, MASK)
+
     def is_rival_of(self, other: "Twin") -> bool:
         """Whether the two cannot both hold: two masks of a picture, or two pictures of a mask."""
         if self.images.where == other.images.where:
             return self.masks.where != other.masks.where
-        return self.masks.where == other.masks.where and self.images.place != other.images.place
+        is_shared = (
+            self.masks.where == other.masks.where and self.images.place != other.images.place
+        )
+        return is_shared and not self.paired.isdisjoint(other.paired)
 
 
 def sides_of(twins: Sequence[Twin]) -> list[tuple[str, Side, Side]]:
@@ -93,21 +106,29 @@ def sides_of(twins: Sequence[Twin]) -> list[tuple[str, Side, Side]]:
 def find_twins(inventory: Inventory) -> list[Twin]:
     """Each two groups whose names and sizes fit, photographs first, or either way round.
 
-    Of two groups whose values do not tell which is which, both orders are given.
+    Of two groups whose values do not tell which is which, both orders are given. Groups in places
+    that are not alike are looked at where those in alike places tell nothing for sure.
     """
     groups = _groups_by_name(inventory)
     groups = groups or [g for folder in inventory.by_folder for g in _groups(inventory, folder)]
+    found = _fitting(_neighbours(groups))
+    if len(groups) <= MANY_GROUPS and not any(map(Twin.is_sure, found)):
+        found = _fitting(combinations(groups, 2))
+    for is_better in (Twin.is_of_one_split, Twin.is_whole):
+        better = [twin for twin in found if is_better(twin)]
+        paired = {group.where for twin in better for group in (twin.images, twin.masks)}
+        found = [t for t in found if t in better or not {t.images.where, t.masks.where} <= paired]
+    return found
+
+
+def _fitting(pairs: Iterable[tuple[Group, Group]]) -> list[Twin]:
     found = []
-    for one, other in _neighbours(groups):
+    for one, other in pairs:
         if one.split and other.split and one.split != other.split:
             continue
         for images, masks in ((one, other), (other, one)):
             if _may_be(images, masks) and fit(images, masks):
                 found.append(Twin(images, masks))
-    for is_better in (Twin.is_of_one_split, Twin.is_whole):
-        better = [twin for twin in found if is_better(twin)]
-        paired = {group.where for twin in better for group in (twin.images, twin.masks)}
-        found = [t for t in found if t in better or not {t.images.where, t.masks.where} <= paired]
     return found
 
 

@@ -262,7 +262,7 @@ def _read_by_evidence(inventory: Inventory) -> Splits | None:
     root = inventory.root
     twins = find_twins(inventory)
     of_masks = [twin for twin in twins if twin.masks.kind == MASK != twin.images.kind]
-    sure = [twin for twin in of_masks if twin.images.kind == PHOTO]
+    sure = list(filter(Twin.is_sure, of_masks))
     taken = {side.where for twin in sure for side in (twin.images, twin.masks)}
     sure += [t for t in of_masks if not {t.images.where, t.masks.where} & taken]
     rivals = sure if any(one.is_rival_of(other) for one in sure for other in sure) else []

@@ -23,10 +23,12 @@ from data.labels.class_files import rows_of
 from data.splits import split_of_name
 from utils import InputError
 
-ALL = ("trainval", "default", "all")  # lists of all pictures, those of other lists included
+# Lists of all pictures, those of other lists included.
+ALL = ("trainval", "train_val", "default", "all")
 SPLIT_OF_WORD = {word: split for split, words in SPLIT_WORDS.items() for word in words}
 ANY_WORD = re.compile(rf"\b({'|'.join(SPLIT_OF_WORD)})", re.IGNORECASE)
 TABLES = (".csv", ".tsv")
+LINES_OF_JSON = (".jsonl", ".ndjson")
 MAX_BYTES = 20_000_000
 MAX_DEPTH = 3  # of nested keys
 SAMPLE = 20  # entries of a list that are looked up, to tell whether it names pictures
@@ -136,6 +138,8 @@ def read_listings(path: Path) -> list[Listing]:
             text = path.read_text(encoding="utf-8-sig")
             if split or ANY_WORD.search(text):  # else a large annotation file need not be parsed
                 content = json.loads(text) if suffix == ".json" else yaml.safe_load(text)
+        elif suffix in LINES_OF_JSON:
+            content = [json.loads(line) for line in _lines(path)]
     except (OSError, ValueError, csv.Error, yaml.YAMLError, RecursionError):
         pass
     if split and isinstance(content, list):
@@ -170,7 +174,10 @@ def _stated(content: object, depth: int = MAX_DEPTH) -> dict[str, list]:
     if isinstance(content, Mapping):
         by_key: dict[str, list] = defaultdict(list)
         for key, value in content.items():
-            if isinstance(value, list) and value and (split := split_of_name(str(key))):
+            if isinstance(value, Mapping):  # {images: [...], masks: [...]}
+                value = next((v for v in names_in(value) if isinstance(v, list)), value)
+            split = None if str(key).lower() in ALL else split_of_name(str(key))
+            if isinstance(value, list) and value and split:
                 by_key[split] += value
         if found := by_key or _grouped(content.items()):
             return found

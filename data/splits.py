@@ -13,7 +13,8 @@ BESIDE_A_SPLIT = frozenset(
     "targets seg segmentation segmentations data dataset set split stage part instances coco voc "
     "yolo json jpg jpeg png list lists ids names files".split()
 )
-LISTING_FILES = {".json", ".txt", ".lst", ".csv", ".tsv", ".xml", ".yaml", ".yml"}
+TRAIN_AND_VALID = re.compile(r"train(ing)?[\W_]?val(id(ation)?)?", re.IGNORECASE)
+LISTING_FILES = frozenset(".json .jsonl .ndjson .txt .lst .csv .tsv .xml .yaml .yml".split())
 
 
 def split_of(path: Path | PurePath) -> str | None:
@@ -36,7 +37,12 @@ def split_of(path: Path | PurePath) -> str | None:
 
 
 def split_of_name(name: str, strict: bool = True) -> str | None:
-    """The split that one name states; strict: as a folder's (see split_of)."""
+    """The split that one name states; strict: as a folder's (see split_of).
+
+    A folder of training and validation together is trained on.
+    """
+    if strict and TRAIN_AND_VALID.fullmatch(name):
+        return "train"
     words = [word.lower() for word in WORDS.findall(name)]
     found = {split for split, known in SPLIT_WORDS.items() if set(words) & set(known)}
     if "test" in found:  # COCO's test-dev is no picture to train on

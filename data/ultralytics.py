@@ -31,7 +31,7 @@ def read_ultralytics(inventory: Inventory) -> Splits | None:
             if stated and "names" in content and any(key in content for key in OF_ULTRALYTICS):
                 program, keys = "Ultralytics", _ultralytics_keys(content)
                 folders = list(_beside_images(inventory.root, content, stated))
-            elif stated and all(isinstance(v, Mapping) and "masks" in v for _, v in stated):
+            elif stated and all(isinstance(_masks_of(v), str) for _, v in stated):
                 program = "LightlyTrain"
                 keys = {k: content[k] for k in ("classes", "ignore_classes") if k in content}
                 folders = [
@@ -47,6 +47,10 @@ def read_ultralytics(inventory: Inventory) -> Splits | None:
         splits = from_sides(f"{program} ({path.name})", sides)
         return replace(splits, class_file=class_file, sources=[path])
     return None
+
+
+def _masks_of(entry: object) -> object:
+    return entry.get("masks") if isinstance(entry, Mapping) else None
 
 
 def _beside_images(root: Path, content: Mapping, stated: list[tuple]) -> Iterator[Folders]:

@@ -161,6 +161,8 @@ def _entries(content: Mapping) -> list[_Entry]:
 def _entry(file_id: int, value: object) -> _Entry:
     if not isinstance(value, Mapping):
         return _Entry(file_id, class_name(value), [file_id])
+    if "title" in value:  # Supervisely's
+        value = {"name": value["title"], "color": value["color"]}
     unknown = value.keys() - {"name", "labels", "values", "color"}
     if unknown or "name" not in value:
         raise ValueError(f"class {file_id} must have the key name, and may have labels and color")
@@ -256,8 +258,10 @@ def _whole_number(value: object, what: str, lowest: int | None = 0) -> int:
 
 
 def _colour(value: object) -> Colour:
-    """A list of red, green and blue, 0..255."""
+    """A list of red, green and blue, 0..255, or #RRGGBB."""
     try:
+        if isinstance(value, str):
+            value = bytes.fromhex(value.removeprefix("#"))
         colour = tuple(_whole_number(channel, "colour") for channel in value)
     except (TypeError, ValueError):
         colour = ()

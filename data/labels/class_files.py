@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import yaml
@@ -16,10 +17,15 @@ from data.labels.classes import CITYSCAPES_LABEL_IDS, PRESETS, VOC_PALETTE, Colo
 from utils import InputError
 
 NUMBERED = re.compile(r"(\d+)[\s:,;=]+(?=\S)")  # as in "0 road", or "0: road"
-COLOURED = re.compile(r"(.*?\S)[\s:,;=]+\(?(\d+)[\s,;]+(\d+)[\s,;]+(\d+)\)?")  # "road 128 64 128"
+RGB = r"\(?(?P<r>\d+)[\s,;]+(?P<g>\d+)[\s,;]+(?P<b>\d+)\)?"
+COLOURED = (  # as in "road 128 64 128", or "128 64 128 road"
+    re.compile(rf"(?P<name>.*?\S)[\s:,;=]+{RGB}"),
+    re.compile(rf"{RGB}[\s:,;=]+(?P<name>\S.*)"),
+)
 UNREADABLE = (
     OSError, ValueError, TypeError, LookupError, RecursionError, yaml.YAMLError, csv.Error,
 )  # fmt: skip
+MAX_BYTES = 100_000  # of a list of colours
 # Looked for in a data folder; the first one found is used.
 CLASS_FILES = (
     "dataset.yaml", "dataset.yml", "classes.yaml", "classes.json", "id2label.json",
@@ -29,9 +35,22 @@ CLASS_FILES = (
 
 
 def find_class_file(folder: Path) -> Path | None:
-    """The class file in a folder; YOLO's data.yaml under one of these names is none."""
-    paths = (folder / name for name in CLASS_FILES)
-    return next((p for p in paths if p.is_file() and load_data_yaml(p) is None), None)
+    """The class file in a folder, or a list of class colours of any name.
+
+    YOLO's data.yaml under one of these names is none.
+    """
+    named = [folder / name for name in CLASS_FILES]
+    others = (p for p in sorted(folder.glob("*.[ct][sx][vt]")) if _lists_colours(p))
+    found = (path for path in named if path.is_file() and load_data_yaml(path) is None)
+    return next(chain(found, others), None)
+
+
+def _lists_colours(path: Path) -> bool:
+    """Whether a table or text of any name lists names with a colour each, all different."""
+    if path.stat().st_size > MAX_BYTES:
+        return False
+    colours = load_mapping(path).get("LABEL_COLORS_LIST", [])
+    return len(colours) > 1 and len({*map(tuple, colours)}) == len(colours)
 
 
 def load_data_yaml(path: Path) -> Mapping | None:
@@ -133,11 +152,11 @@ def _parse_text(text: str) -> dict:
         numbers = [match[1] for line in lines if (match := NUMBERED.match(line))]
         if numbers == [*map(str, range(len(lines)))]:
             lines = [NUMBERED.sub("", line, count=1) for line in lines]
-        coloured = [COLOURED.fullmatch(line) for line in lines]
-        if not all(coloured):
-            return {"names": lines}
-        colours = [[int(channel) for channel in match.groups()[1:]] for match in coloured]
-        return {"names": [match[1] for match in coloured], "LABEL_COLORS_LIST": colours}
+        for form in COLOURED:
+            if all(rows := [form.fullmatch(line) for line in lines]):
+                colours = [[int(n) for n in row.group("r", "g", "b")] for row in rows]
+                return {"names": [row["name"] for row in rows], "LABEL_COLORS_LIST": colours}
+        return {"names": lines}
     cells = [[*line.split(":"), ""] for line in lines]
     colours = [
         [int(channel) for channel in colour.split(",")] if colour else VOC_PALETTE[k]

@@ -56,7 +56,7 @@ def total(ids, shapes=1):
         ("p{0}/p{0}_t2.png", "p{0}/p{0}_lesion.png"),
         ("images/00{}.jpg", "masks/{}.png"), ("pics/{}_rgb.jpg", "anns/lab_{}.tif"),
         ("images/{}.PNG", "masks/{}_mask.png"), ("images/a/{}.webp", "masks/a/{}_gt.tif"),
-        ("images/{}.v2.jpeg", "masks/{}.v2.png"),
+        ("images/{}.v2.jpeg", "masks/{}.v2.png"), ("images/10k/{}.jpg", "labels/sem/masks/{}.png"),
     ],
 )  # fmt: skip
 def test_pairs_are_told_by_names_values_and_sizes(root, images, masks):
@@ -99,6 +99,12 @@ def test_splits_of_folders_are_kept_whatever_their_names(root, layout):
     assert counts(read(root)) == [5, 3, 2]
 
 
+def test_a_folder_of_training_and_validation_together_is_trained_on(root):
+    for word, numbers in (("train_val", range(6)), ("TEST", range(6, 8))):
+        draw(root, f"{word}/images/{{}}.jpg", f"{word}/masks/{{}}.png", numbers=numbers)
+    assert counts(read(root)) == [5, 1, 2]
+
+
 @pytest.mark.parametrize("layout", ["{}.bmp|{}_anno.bmp", "images/{}.jpg|masks/{}.png"])
 def test_names_that_begin_with_a_split_state_it(root, layout):
     for word, numbers in (("train_car", range(5)), ("testA", range(5, 7))):
@@ -127,6 +133,12 @@ def test_two_folders_of_pictures_for_one_of_masks_are_one_question(tmp_path, in_
     assert said.count("\n") == 1
 
 
+def test_folders_of_different_pictures_may_share_one_of_masks(root):
+    for part, numbers in (("part_1", range(4)), ("part_2", range(4, 8))):
+        draw(root, f"scans_{part}/{{}}.jpg", "truth/{}.png", numbers=numbers)
+    assert counts(read(root)) == [7, 1, 0]
+
+
 def test_a_folder_of_pictures_that_states_a_split_and_has_no_masks_is_an_error(tmp_path):
     draw(tmp_path, "train/img/{}.jpg", "train/seg/{}.png")
     save(tmp_path / "train" / "more" / "9.jpg", scene(9)[0])
@@ -142,6 +154,7 @@ def test_a_folder_of_pictures_that_states_a_split_and_has_no_masks_is_an_error(t
          "training/mask/{}_training.png"),
         ("red/{}.png", "mask/{}.png", "nir/{}.jpg"),
         ("{}.png", "{}_1stHO.png", "{}_2ndHO.png"),
+        ("images/10k/{}.jpg", "labels/masks/{}.png", "labels/others/{}.png"),
     ],
 )  # fmt: skip
 def test_two_readings_are_a_question_whose_answers_work(root, capsys, images, masks, third):
@@ -256,6 +269,10 @@ def test_lists_in_yaml_count_by_number_and_held_out_pictures_are_not_trained_on(
         ("of.csv", "filename,is_val,is_test\n0.jpg,0,0\n1.jpg,1,0\n2.jpg,0,1\n"),
         ("of.csv", "filename,train,val,test\n0.jpg,1,0,0\n1.jpg,0,1,0\n2.jpg,0,0,1\n"),
         ("of.tsv", "filename\tsplit\n0.jpg\ttrain\n1.jpg\tval\n2.jpg\ttest\n"),
+        ("of.jsonl", '{"image": "0.jpg", "split": "train"}\n{"image": "1.jpg", "split": "val"}\n'
+                     '{"image": "2.jpg", "split": "test"}\n'),
+        ("of.json", '{"train": {"images": ["0.jpg"], "masks": ["0.png"]}, "val": {"images": '
+                    '["1.jpg"], "masks": ["1.png"]}, "test": {"images": ["2.jpg"], "masks": []}}'),
     ],
 )  # fmt: skip
 def test_tables_and_mappings_that_state_splits_are_kept(root, name, content):
@@ -272,6 +289,8 @@ def test_tables_and_mappings_that_state_splits_are_kept(root, name, content):
         ("test.json", '["4.jpg", "5.jpg"]'), ("test.yaml", "- {image: 4.jpg}\n- {image: 5.jpg}\n"),
         ("test.csv", ",image,mask\n0,4.jpg,4.png\n1,5.jpg,5.png\n"),
         ("test.tsv", "number\tpath\n0\timages/4.jpg\n1\timages/5.jpg\n"),
+        ("test.jsonl", '{"image": "images/4.jpg"}\n\n{"image": "images/5.jpg"}\n'),
+        ("of.json", '{"trainval": ["0", "1", "2"], "train": ["0", "1"], "test": ["4", "5"]}'),
     ],
 )  # fmt: skip
 def test_a_file_called_after_a_split_lists_its_pictures(root, name, content):
