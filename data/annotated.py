@@ -51,6 +51,7 @@ def splits_of(found: AnnotationSet, class_file: ClassFile | None) -> Splits:
     """
     if len(found.labels) > MAX_LABELS:
         raise InputError(f"{found.layout}: {len(found.labels)} labels, at most {MAX_LABELS}")
+    _leave_out_bare_tests(found)
     values = {label: k for k, label in enumerate(found.labels, 1)}
     pairs: dict[str | None, list[Pair]] = {split: [] for split in (*SPLIT_WORDS, None)}
     for annotation in found.annotations:
@@ -70,6 +71,20 @@ def splits_of(found: AnnotationSet, class_file: ClassFile | None) -> Splits:
         problems=[f"{path}: {problem}" for path, problem in found.problems],
         notes=found.notes,
         class_file=_classes_of_labels(found, class_file),
+    )
+
+
+def _leave_out_bare_tests(found: AnnotationSet) -> None:
+    """Leave out the pictures of a test set that nobody has annotated, and note it."""
+    root = found.inventory.root
+    bare = {path for path in found.bare if split_of(path.relative_to(root)) == "test"}
+    if not bare or any(a.split == "test" and a.image not in bare for a in found.annotations):
+        return
+    found.by_picture = {p: a for p, a in found.by_picture.items() if p not in bare}
+    found.unmatched = [(path, problem) for path, problem in found.unmatched if path not in bare]
+    found.notes.append(
+        f"none of the {len(bare)} pictures of the test set is annotated; left out, first: "
+        f"{min(bare)}"
     )
 
 
@@ -157,13 +172,11 @@ def _drawn_objects(
         return None
     layout = f"a picture for each object ({first.relative_to(inventory.root)})"
     found = AnnotationSet(layout, inventory)
-    lost = "no mask of an object belongs to it"
-    tests = []
     for image, files in objects.items():
         split, size = split_of(image.parent.relative_to(inventory.root)), upright_size(image)
         if not files:
-            tests += [image] * (split == "test")
-            found.unmatched += [(image, lost)] * (split != "test")
+            found.unmatched.append((image, "no mask of an object belongs to it"))
+            found.bare.add(image)
             continue
         masks = [_object(path, size) for _, path in files]
         if any(mask is None for mask in masks):
@@ -174,8 +187,6 @@ def _drawn_objects(
         shapes = [Shape(label, path=path) for label, path in files]
         found.add(Annotation(image, files[0][1], split, size, shapes, small_on_top=True))
         found.add_labels(label for label, _ in files)
-    if tests:
-        found.notes.append(f"{len(tests)} pictures of the test set: {lost}, first: {tests[0]}")
     found.labels.sort()
     splits = splits_of(found, None)
     splits.sources.extend(path for files in objects.values() for _, path in files)

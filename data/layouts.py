@@ -21,7 +21,7 @@ from data.labels.classes import PRESETS
 from data.names import Folders, NoFit, Side, from_folders, from_sides, masks_beside
 from data.pairs import SPLIT_NAMES, Splits, with_validation
 from data.splits import split_of
-from data.stated import joined, with_stated
+from data.stated import flags_of_all, joined, with_stated
 from data.told import ask, flags_of, seen, tell, unreadable
 from data.ultralytics import read_ultralytics
 from utils import InputError, first_of
@@ -244,10 +244,10 @@ def _read_below(inventory: Inventory, classes: str | Path | None) -> Splits | No
     if len(fitting) > 1 and (splits := joined(fitting)):
         return splits
     if len(fitting) > 1:
-        ask(
-            f"{inventory.root}: {len(fitting)} folders below it hold a data set each; which one?",
-            [f"--data {shlex.quote(str(folder))}" for folder in fitting],
-        )
+        answers = [f"--data {shlex.quote(str(folder))}" for folder in fitting]
+        answers += flags_of_all(inventory.root, fitting)
+        question = f"{len(fitting)} folders below it hold a data set each; which one?"
+        ask(f"{inventory.root}: {question}", answers)
     for folder, splits in fitting.items():
         line = f"the data set is in {folder}"
         return replace(splits, decisions=[line, *splits.decisions])

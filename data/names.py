@@ -174,8 +174,13 @@ def match_names(images: Side, masks: Side) -> list[tuple[Path | None, Path | Non
 
 
 def masks_beside(side: Side) -> set[Path]:
-    """The masks in a folder that also holds their images, told by MASK_ENDINGS."""
+    """The masks in a folder that also holds their images, told by MASK_ENDINGS.
+
+    None where there are several kinds of them, such as x_mask.png and x_vessel.png.
+    """
     names = {path: side.name_of(path) for path in side.files}
+    if len(derived_names(names.values())) > 1:
+        return set()
     images = {_image_key(name) for name in names.values()}
     return {
         path

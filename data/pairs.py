@@ -109,11 +109,14 @@ def with_validation(splits: Splits, fraction: float | None, default: float) -> S
         return splits
     train, valid = split_pairs(splits.train, fraction or default)
     line = f"{len(valid)} of the training pairs are set aside to validate, chosen by name"
-    folders = list(dict.fromkeys(pair.image.parent.name for pair in splits.train))
+    folders = list(dict.fromkeys(pair.image.parent for pair in splits.train))
     if 1 < len(folders) < len(splits.train):  # else each picture has its own folder
+        whole = os.path.commonpath(folders)
+        folders = [str(folder.relative_to(whole)) for folder in folders]
         line += (
             f", from {first_of(folders, 3)} alike; where one of them holds copies of another's "
-            "pictures, augmented say, name the other by --train-images and --train-masks"
+            "pictures, augmented say, or pictures to test with, name the others by --train-images "
+            "and --train-masks"
         )
     return replace(splits, train=train, valid=valid, decisions=[*splits.decisions, line])
 

@@ -1,5 +1,6 @@
 """The splits of pairs that the pictures' names and lists state, and pairs of several folders."""
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -8,8 +9,10 @@ from pathlib import Path
 
 from data.inventory import Inventory
 from data.lists import Listing, Names, find_listings, names_in
+from data.names import Side
 from data.pairs import LEAVE_OUT, SPLIT_NAMES, Orphan, Pair, Splits
 from data.splits import WORDS, split_of_name
+from data.told import flags_of
 from utils import InputError, first_of
 
 
@@ -122,3 +125,20 @@ def joined(parts: Mapping[Path, Splits]) -> Splits | None:
     both = {name: [item for each in splits for item in getattr(each, name)] for name in lists}
     shown = first_of([folder.name for folder in parts], 3)
     return replace(first, **both, decisions=[f"the pairs of {shown} are one data set"])
+
+
+def flags_of_all(root: Path, parts: Mapping[Path, Splits]) -> list[str]:
+    """The flags that train on all folders, where masks are files and no name speaks of a split."""
+    sides = []
+    for folder, part in parts.items():
+        names = folder.relative_to(root).parts
+        if (
+            len(part.pairs) > len(part.train)
+            or part.class_file
+            or any(split_of_name(n, strict=False) for n in names)
+        ):
+            return []
+        folders = zip(*(pair.files for pair in part.train), strict=True)
+        images, masks = (Path(os.path.commonpath([p.parent for p in files])) for files in folders)
+        sides.append(("train", Side(images, []), Side(masks, [])))
+    return [flags_of(root, sides)]

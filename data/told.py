@@ -28,11 +28,12 @@ def ask(question: str, answers: Sequence[str]) -> NoReturn:
 
 
 def flags_of(root: Path, sides: Iterable[tuple[str, Side, Side]]) -> str:
-    """The flags that name the images and masks of each split."""
-    words = ["--data", str(root)]
+    """The flags that name the images and masks of each split, which may have several."""
+    words = {"--data": [root]}
     for split, images, masks in sides:
-        words += [f"--{split}-images", str(images.where), f"--{split}-masks", str(masks.where)]
-    return shlex.join(words)
+        words.setdefault(f"--{split}-images", []).append(images.where)
+        words.setdefault(f"--{split}-masks", []).append(masks.where)
+    return shlex.join(str(word) for flag, values in words.items() for word in (flag, *values))
 
 
 def seen(inventory: Inventory) -> str:

@@ -61,7 +61,12 @@ def _read_file(found: AnnotationSet, path: Path, content: dict) -> None:
         return
     listed = sorted(content["categories"], key=lambda category: int(as_id(category["id"])))
     labels = _by_id(path, "categories", [(c["id"], class_name(c["name"])) for c in listed])
-    found.add_labels(labels.values())
+    # Roboflow puts a category above the others, which no annotation has.
+    above = {c["supercategory"] for c in listed if c.get("supercategory", c["name"]) != c["name"]}
+    used = {as_id(annotation["category_id"]) for annotation in content["annotations"]}
+    found.add_labels(name for k, name in labels.items() if k in used or name not in above)
+    if not content["annotations"]:  # image_info_test2017.json
+        found.bare.update(picture[0] for picture in pictures.values() if picture)
     entries: dict[str, list[tuple[str, tuple]]] = defaultdict(list)
     for annotation in content["annotations"]:
         name, image_id = f"annotation {annotation.get('id')}", as_id(annotation["image_id"])

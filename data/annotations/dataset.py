@@ -21,7 +21,7 @@ class AnnotationSet:
     layout: the format, and an example of a file. labels: in the order of their ids. unmatched:
     (file, what it lacks) of files without a partner. problems: (file, what is wrong with it). seen:
     {what a note says of some: examples}. again: {file: its pictures that other files annotate in
-    another way, and these}.
+    another way, and these}. bare: pictures that no file annotates.
     """
 
     layout: str
@@ -33,6 +33,7 @@ class AnnotationSet:
     notes: list[str] = field(default_factory=list)
     seen: dict[str, list[object]] = field(default_factory=lambda: defaultdict(list))
     again: dict[Path, list[tuple[Path, Path]]] = field(default_factory=lambda: defaultdict(list))
+    bare: set[Path] = field(default_factory=set)
 
     @property
     def annotations(self) -> Collection[Annotation]:

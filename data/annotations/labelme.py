@@ -38,6 +38,7 @@ def read_labelme(found: AnnotationSet, files: Mapping[Path, dict]) -> None:
                              found.shapes(path, entries, _shapes)))  # fmt: skip
     without = [path for path in found.inventory.pictures if path not in found.by_picture]
     found.unmatched += [(path, "no annotation of this name") for path in without]
+    found.bare.update(without)
 
 
 def _shapes(entry: Mapping) -> Iterator[Shape]:

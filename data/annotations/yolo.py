@@ -77,6 +77,7 @@ def read_yolo(inventory: Inventory, path: Path, content: Mapping) -> AnnotationS
         size, lines = upright_size(image), _lines(labels) if labels else ()
         shapes = found.shapes(labels, lines, partial(_shapes, names, size))
         found.add(Annotation(image, labels or path, split, size, shapes, small_on_top=True))
+    found.bare.update(without)
     if not found.annotations:
         raise InputError(f"{path}: no pictures in the folders that it names; correct its paths")
     if len(without) == len(found.annotations):

@@ -155,6 +155,7 @@ def test_a_folder_of_pictures_that_states_a_split_and_has_no_masks_is_an_error(t
         ("red/{}.png", "mask/{}.png", "nir/{}.jpg"),
         ("{}.png", "{}_1stHO.png", "{}_2ndHO.png"),
         ("images/10k/{}.jpg", "labels/masks/{}.png", "labels/others/{}.png"),
+        ("{}.png", "{}_mask.png", "{}_vessel.png"),
     ],
 )  # fmt: skip
 def test_two_readings_are_a_question_whose_answers_work(root, capsys, images, masks, third):
@@ -182,7 +183,7 @@ def test_several_files_for_each_name_on_one_side_are_chosen_by_a_pattern(root, b
     check_data.main([*shlex.split(command), "--no-page"])
 
 
-def test_the_folder_below_a_clone_s_root_is_read_and_told(tmp_path, in_tmp):
+def test_the_folder_below_a_clone_s_root_is_read_and_told(tmp_path, in_tmp, capsys):
     draw(tmp_path / "clone", "data/images/{}.jpg", "data/masks/{}.png")
     save(tmp_path / "clone" / "data" / "classes.txt", "soil\nplant\n")
     (tmp_path / "clone" / "README.md").touch()
@@ -190,7 +191,10 @@ def test_the_folder_below_a_clone_s_root_is_read_and_told(tmp_path, in_tmp):
     assert data.classes.names == ("soil", "plant")
     assert f"read as: the data set is in {tmp_path / 'clone' / 'data'}" in str(data)
     draw(tmp_path / "clone", "more/images/{}.jpg", "more/masks/{}.png")
-    refused(tmp_path / "clone", r"2 folders below it.*\n.*--data .*data\n.*--data .*more")
+    said = refused(tmp_path / "clone", r"2 folders below it.*\n.*--data .*data\n.*--data .*more\n")
+    command = said.splitlines()[-1].split("check_data.py ")[1]  # all of them
+    check_data.main([*shlex.split(command), "--no-page"])
+    assert "15 pairs to train on, 1 to validate" in capsys.readouterr().out
 
 
 def test_folders_that_differ_in_a_number_are_parts_of_one_data_set(root):
@@ -608,7 +612,7 @@ def test_a_folder_for_each_picture_with_a_mask_for_each_object(tmp_path, in_tmp,
     data = read(tmp_path / "set")
     assert (data.classes.names, counts(data)) == (("background", "object"), [5, 1, 0])
     assert pixels(data)[0] == background
-    assert ("1 pictures of the test set: no mask of an object" in str(data)) == bool(place)
+    assert ("none of the 1 pictures of the test set is annotated" in str(data)) == bool(place)
     for number in range(6):  # two readers of one object are no objects
         for name in ("a", "b"):
             mask = 255 * np.uint8(scene(number)[1])

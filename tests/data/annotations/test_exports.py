@@ -88,6 +88,35 @@ def test_pictures_in_split_folders_stay_there(tmp_path, in_tmp, write_file):
         assert [p.image.stem for p in splits.pairs_of(split)] == list(names)
 
 
+@pytest.mark.parametrize("form", ["coco", "labelme", "yolo"])
+def test_a_test_set_that_nobody_has_annotated_is_left_out_and_told(tmp_path, in_tmp, form):
+    if form == "yolo":
+        draw_yolo(tmp_path / "data")
+        (tmp_path / "data" / "labels" / "test" / "test0.txt").unlink()
+    for split in ("train", "val", "test") if form != "yolo" else ():
+        names = [f"{split}{k}.jpg" for k in range(2)]
+        for seed, name in enumerate(names):
+            save_image(tmp_path / "data" / split / name, seed + 10 * len(split))
+        if form == "coco":
+            content = coco(names, [TRIANGLE] if split != "test" else [])
+            write(tmp_path / "data" / f"{split}.json", content)
+        elif split != "test":
+            write_labelme(tmp_path / "data", names)
+    data = targets(tmp_path / "data")[1]
+    assert [len(data.splits.pairs_of(s)) for s in ("train", "valid", "test")] == [2, 2, 0]
+    assert "none of the 2 pictures of the test set is annotated; left out" in str(data)
+
+
+def test_a_category_above_the_others_is_no_class(tmp_path, in_tmp):
+    """Roboflow writes one, of which nothing is annotated; COCO's person stands above itself."""
+    save_images(tmp_path, 2)
+    above = {0: "animals", 3: "animals", 17: "dog"}
+    content = coco(["0.jpg", "1.jpg"], [TRIANGLE], [(0, "animals"), (3, "cat"), (17, "dog")])
+    categories = [c | {"supercategory": above[c["id"]]} for c in content["categories"]]
+    write(tmp_path / "a.json", content | {"categories": categories})
+    assert targets(tmp_path)[1].classes.names == ("background", "cat", "dog")
+
+
 def test_a_file_and_a_folder_that_state_two_splits_are_an_error(tmp_path, in_tmp):
     save_image(tmp_path / "test" / "a.jpg")
     save_image(tmp_path / "train" / "b.jpg")

@@ -179,12 +179,17 @@ def test_what_makes_no_sense_is_refused_in_one_line(tmp_path, content, words):
                          "road:128,64,128::\nperson:220,20,60:head,hand:walk\n"),
         ("classes.txt", "background 0 0 0\nroad 128 64 128\nperson 220 20 60\n"),
         ("classes.txt", "0 background 0,0,0\n1 road 128,64,128\n2 person (220,20,60)\n"),
+        ("label_colors.txt", "0 0 0\tbackground\n128 64 128\t\troad\n220 20 60\tperson\n"),
+        ("class_dict_seg.csv", "name, r, g, b\nbackground, 0,0,0\nroad, 128,64,128\n"
+                               "person, 220,20,60\n"),
+        ("classes.json", '[{"title": "background", "color": "#000000", "shape": "polygon"}, '
+         '{"title": "road", "color": "#804080"}, {"title": "person", "color": "#DC143C"}]'),
     ],
 )  # fmt: skip
 def test_tables_of_names_and_colours(tmp_path, name, text):
     found = read(tmp_path, name, text)
     assert found.classes.names == tuple(ROADS)
-    colours = {tuple(c): k for k, c in enumerate(COLOURS)} if "128" in text else {}
+    colours = {tuple(c): k for k, c in enumerate(COLOURS)} if "128" in text or "#" in text else {}
     assert found.colours == colours
     assert not colours or found.classes.palette == tuple(colours)
     assert find_class_file(tmp_path) == tmp_path / name
@@ -224,6 +229,7 @@ def test_class_names_are_trimmed_and_composed(tmp_path):
 
 
 def test_files_are_found_in_their_order(tmp_path):
+    (tmp_path / "list.txt").write_text("a_1 1 1 1\na_2 1 1 1\n")  # pictures and their kinds
     assert find_class_file(tmp_path) is None
     for name in ("classes.txt", "labelmap.txt", "classes.json", "dataset.yaml"):
         (tmp_path / name).touch()
