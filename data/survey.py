@@ -89,8 +89,16 @@ class SegmentationData:
                 )
 
     @cached_property
+    def told_files(self) -> dict[str, list[str]]:
+        """{what the user should know of some files: these files}."""
+        return _told_files(self)
+
+    @cached_property
     def warnings(self) -> list[str]:
-        return [*self.splits.notes, *_file_warnings(self), *_class_warnings(self)]
+        told = [
+            f"{len(files)} {what}, first: {files[0]}" for what, files in self.told_files.items()
+        ]
+        return [*self.splits.notes, *told, *_class_warnings(self)]
 
     def __str__(self) -> str:
         names = self.classes.names
@@ -195,47 +203,38 @@ def _class_file(splits: Splits) -> ClassFile | None:
     return replace(class_file, instances=True)
 
 
-def _file_warnings(data: SegmentationData) -> Iterable[str]:
+def _told_files(data: SegmentationData) -> dict[str, list[str]]:
+    """{what the user should know of some files: these files}."""
+    scans, pairs = data.scans.items(), data.splits.pairs_of
     numbers, value_range = data.numbers, data.value_range
-    told = value_range != ValueRange(0, 65535)
-    misfits = {p: problem for p in numbers if (problem := value_range.misfit(numbers[p]))}
-    scans = data.scans.items()
-    for what, files in (
-        ("images have an EXIF rotation and were turned as viewers turn them",
-         [pair.image for pair, scan in scans if scan.turned == "turned"]),
-        ("images have an EXIF rotation that their masks do not share; left as stored",
-         [pair.image for pair, scan in scans if scan.turned == "raw"]),
-        (f"images have more than 8 bits or a sign; their numbers {value_range} become black to "
-         "white", list(numbers) if told else []),
-        ("images are nearly of one colour",
-         [f"{path}: {problem}" for path, problem in misfits.items()]),
-        ("pairs have several frames or pages; the first is used",
-         [pair.image for pair, scan in scans if scan.frames > 1]),
-        ("masks are compressed as JPEG is, which changes values at edges",
-         [pair.mask for pair, scan in scans if scan.lossy]),
-        ("masks are smaller copies, enlarged to their pictures' sizes",
-         [pair.mask for pair, scan in scans if scan.enlarged]),
-    ):  # fmt: skip
-        if files:
-            yield f"{len(files)} {what}, first: {files[0]}"
+    told = {
+        "images have an EXIF rotation and were turned as viewers turn them":
+            [pair.image for pair, scan in scans if scan.turned == "turned"],
+        "images have an EXIF rotation that their masks do not share; left as stored":
+            [pair.image for pair, scan in scans if scan.turned == "raw"],
+        f"images have more than 8 bits or a sign; their numbers {value_range} become black to "
+        "white": list(numbers) if value_range != ValueRange(0, 65535) else [],
+        "images are nearly of one colour":
+            [f"{p}: {text}" for p in numbers if (text := value_range.misfit(numbers[p]))],
+        "pairs have several frames or pages; the first is used":
+            [pair.image for pair, scan in scans if scan.frames > 1],
+        "masks are compressed as JPEG is, which changes values at edges":
+            [pair.mask for pair, scan in scans if scan.lossy],
+        "masks are smaller copies, enlarged to their pictures' sizes":
+            [pair.mask for pair, scan in scans if scan.enlarged],
+    }  # fmt: skip
     for one, other in combinations(SPLIT_NAMES, 2):
-        if twins := identical_images(data, one, other):
-            first = " = ".join(map(str, twins[0]))
-            yield f"{len(twins)} images of {other} are also in {one}, first: {first}"
-
-
-def identical_images(data: SegmentationData, one: str, other: str) -> list[tuple]:
-    """(image of split `one`, image of split `other`) with the same pixels."""
-    seen = {data.scans[pair].digest: pair.image for pair in data.splits.pairs_of(one)}
-    seen.pop("", None)  # of pairs that cannot be read
-    digests = ((data.scans[pair].digest, pair.image) for pair in data.splits.pairs_of(other))
-    return [(seen[digest], image) for digest, image in digests if digest in seen]
+        seen = {data.scans[p].digest: p.image for p in pairs(one) if data.scans[p].digest}
+        both = [(seen.get(data.scans[pair].digest), pair.image) for pair in pairs(other)]
+        told[f"images of {other} are also in {one}"] = [f"{a} = {b}" for a, b in both if a]
+    return {what: list(map(str, files)) for what, files in told.items() if files}
 
 
 def _class_warnings(data: SegmentationData) -> Iterable[str]:
     for split in SPLIT_NAMES:
-        missing = missing_classes(data, split) if data.splits.pairs_of(split) else []
-        if missing:
+        pixels = zip(data.classes.names, data.pixels(split), strict=True)
+        missing = [name for name, count in pixels if count == 0]
+        if missing and data.splits.pairs_of(split):
             shown = first_of(missing, SHOWN)
             yield f"{len(missing)} classes have no pixel in the {split} split: {shown}"
     last = data.classes.num_classes - 1
@@ -246,9 +245,3 @@ def _class_warnings(data: SegmentationData) -> Iterable[str]:
             f"one of them marks pixels without a label (often 0 or {last}), list the classes and "
             f"`ignore: [{last}]` in a dataset.yaml"
         )
-
-
-def missing_classes(data: SegmentationData, split: str) -> list[str]:
-    """Names of the classes without a pixel in one of SPLIT_NAMES."""
-    pixels = zip(data.classes.names, data.pixels(split), strict=True)
-    return [name for name, count in pixels if count == 0]

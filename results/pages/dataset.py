@@ -3,9 +3,8 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -45,47 +44,6 @@ class DatasetPage(Page):
         super().__init__(folder, wanted)
         self._source = source
         self.data: SegmentationData | None = None
-        self._shown: dict[str, dict] = {}  # entries of the gallery by name
-
-    @cached_property
-    def _roots(self) -> dict[str, str]:
-        """The folder that holds all pictures of a split, by split."""
-        folders = {s: {pair.image.parent for pair in pairs} for s, pairs in _splits(self.data)}
-        return {s: os.path.commonpath(map(os.path.abspath, paths)) for s, paths in folders.items()}
-
-    def _name(self, split: str, pair: Pair) -> str:
-        """Name of a pair, of which no other has the same: its path below the split's folder."""
-        below = os.path.abspath(pair.image).removeprefix(self._roots[split])
-        return f"{split}/{below.replace(os.sep, '/').lstrip('/')}"
-
-    def add(self, split: str, pair: Pair, image: np.ndarray, ids: np.ndarray) -> None:
-        """Show a pair that has been read: RGB (H, W, 3), class ids (H, W), UNKNOWN for none."""
-        if not self.wanted:
-            return
-        name = self._name(split, pair)
-        labels = np.where(ids == UNKNOWN, IGNORE_INDEX, ids).astype(np.uint8)
-        note = f"{pair.image} + {pair.mask}"
-        if unknown := float((ids == UNKNOWN).mean()):
-            note += f"; {unknown:.1%} of the mask's pixels have a value of no class"
-        self._shown[name] = show_picture(
-            self.folder, Path(name), image, {"target": labels}, self.data.classes,
-            name=name, numbers=[], note=note,
-        )  # fmt: skip
-
-    def _show_further(self) -> None:
-        """Show pairs besides those of the contact sheet: one in PICTURES_OF of all."""
-        usable = [item for split in SPLIT_NAMES for item in usable_pairs(self.data, split)]
-        names = {Path(name).name for name in self._shown}  # looked at first, since it is faster
-        usable = [
-            (split, pair, scan)
-            for split, pair, scan in usable
-            if pair.image.name not in names or self._name(split, pair) not in self._shown
-        ]
-        wanted = min(max(len(self.data.scans) // PICTURES_OF, PICTURES[0]), PICTURES[-1])
-        count = max(0, wanted - len(self._shown))
-        for split, pair, _ in choose(self.data, usable, count, most_bad=-(-count // 2)):
-            image, mask, palette = read_stored(pair)
-            self.add(split, pair, image, self.data.encoding.look_up(mask, palette))
 
     def text(self, state: str) -> str:
         files = [(name, name) for name in LINKED_FILES if self.wrote(self.folder / name)]
@@ -100,9 +58,6 @@ class DatasetPage(Page):
         """What the template takes; writes the layers of further pictures."""
         pixels = np.array([data.pixels(split) for split, _ in _splits(data)]).T  # class, split
         splits, entries = _splits(data), class_entries(data.classes)
-        self._show_further()
-        names = [split for split, _ in splits]
-        shown = sorted(self._shown, key=lambda name: names.index(name.partition("/")[0]))
         sizes = _sizes(data.splits.pairs)
         return {
             "decisions": [data.splits.layout, *data.splits.decisions],
@@ -116,8 +71,31 @@ class DatasetPage(Page):
             "sizes": sizes.most_common(SIZES),
             "more_sizes": max(0, len(sizes) - SIZES),
             "size_chart": size_chart(sizes),
-            "gallery": gallery(entries, MODES, 1, [], [self._shown[name] for name in shown]),
+            "gallery": gallery(entries, MODES, 1, [], list(self._pictures(data))),
         }
+
+    def _pictures(self, data: SegmentationData) -> Iterator[dict]:
+        """The entries of the gallery: one pair in PICTURES_OF, by split; writes their layers."""
+        usable = [item for split in SPLIT_NAMES for item in usable_pairs(data, split)]
+        count = min(max(len(data.scans) // PICTURES_OF, PICTURES[0]), PICTURES[-1])
+        chosen = choose(data, usable, count, most_bad=count // 2)
+        for split, pairs in _splits(data):
+            root = os.path.commonpath([os.path.abspath(pair.image.parent) for pair in pairs])
+            for pair in (pair for own, pair, _ in chosen if own == split):
+                yield self._picture(data, Path(split, os.path.relpath(pair.image, root)), pair)
+
+    def _picture(self, data: SegmentationData, path: Path, pair: Pair) -> dict:
+        """The entry of a pair, whose path in the page no other has."""
+        image, mask, palette = read_stored(pair)
+        ids = data.encoding.look_up(mask, palette)
+        labels = np.where(ids == UNKNOWN, IGNORE_INDEX, ids).astype(np.uint8)
+        note = f"{pair.image} + {pair.mask}"
+        if unknown := float((ids == UNKNOWN).mean()):
+            note += f"; {unknown:.1%} of the mask's pixels have a value of no class"
+        return show_picture(
+            self.folder, path, image, {"target": labels}, data.classes,
+            name=path.as_posix(), numbers=[], note=note,
+        )  # fmt: skip
 
 
 def _splits(data: SegmentationData) -> list[tuple[str, Sequence[Pair]]]:
