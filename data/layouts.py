@@ -19,7 +19,7 @@ from data.inventory import Inventory, evenly, take_inventory
 from data.labels.class_files import find_class_file, read_folders
 from data.labels.classes import PRESETS
 from data.names import Folders, NoFit, Side, from_folders, from_sides, masks_beside
-from data.pairs import SPLIT_NAMES, Splits, with_validation
+from data.pairs import PENN_FUDAN, SPLIT_NAMES, VOC, Splits, with_validation
 from data.splits import split_of
 from data.stated import joined, with_stated
 from data.told import ask, flags_of, seen, tell, unreadable
@@ -27,13 +27,13 @@ from data.ultralytics import read_ultralytics
 from utils import InputError, first_of
 
 DEFAULT_ROOT = Path("input/PennFudanPed")
-PENN_FUDAN, PENN_FUDAN_VALID = "Penn-Fudan", 24 / 170
+PENN_FUDAN_VALID = 24 / 170
 PLAIN, BESIDE = "images, masks", "masks beside the images"
 MASKS = ("masks", "labels", "annotations")
 # Folders of images, and of masks, the first that is there; * stands for one of SPLIT_WORDS.
 FOLDERS = {
     PENN_FUDAN: ("PNGImages", ["PedMasks"]),
-    "VOC": ("JPEGImages", ["SegmentationClass"]),
+    VOC: ("JPEGImages", ["SegmentationClass"]),
     "Cityscapes": ("leftImg8bit/*", ["gtFine/*"]),
     "images/SPLIT, masks/SPLIT": ("images/*", [f"{name}/*" for name in MASKS]),
     "SPLIT/images, SPLIT/masks": ("*/images", [f"*/{name}" for name in MASKS]),
@@ -208,10 +208,10 @@ def _with_preset(splits: Splits, inventory: Inventory) -> Splits:
     """The splits with the classes of a known data set, where folders and names are its own."""
     images, masks = ([pair.files[k].stem for pair in splits.pairs] for k in (0, 1))
     if splits.layout == PENN_FUDAN:
-        return replace(splits, classes_from="person", instances=True)
-    if splits.layout == "VOC":
+        return replace(splits, classes_from="person")
+    if splits.layout == VOC:
         is_voc_s = all(map(VOC_NAME.fullmatch, images))
-        return replace(splits, classes_from="voc2012" if is_voc_s else None, is_voc=True)
+        return replace(splits, classes_from="voc2012" if is_voc_s else None)
     if splits.layout == "Cityscapes":
         kinds = {name.rpartition("_")[2] for name in masks}
         if "labelIds" in kinds and len(kinds) > 1:

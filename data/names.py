@@ -1,5 +1,6 @@
 """Which files belong together by their names: images and masks become pairs."""
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,12 +48,6 @@ class Side:
     @property
     def folder(self) -> Path:
         return self.where.parent if self.is_pattern else self.where
-
-    @property
-    def resolved(self) -> set[Path]:
-        """The files, however the folder is typed."""
-        folder = self.folder.resolve()
-        return {folder / path.relative_to(self.folder) for path in self.files}
 
     def name_of(self, path: Path) -> str:
         """The name of a file below the folder, in Unicode's composed form, without extension."""
@@ -107,7 +102,7 @@ def pair_sides(images: Side, masks: Side) -> tuple[list[Pair], list[Orphan]]:
 
     The masks may be among the images, where they have one of MASK_ENDINGS or fit their pattern.
     """
-    if masks.resolved <= images.resolved:
+    if {*map(os.path.abspath, masks.files)} <= {*map(os.path.abspath, images.files)}:
         images, masks = _in_one_folder(images, masks)
     matches = match_names(images, masks)
     pairs = [Pair(image, mask) for image, mask in matches if image and mask]

@@ -21,6 +21,7 @@ from data.transforms import Window, tile_windows
 from utils import InputError, first_of
 
 SPLIT_NAMES = tuple(SPLIT_WORDS)
+PENN_FUDAN, VOC = "Penn-Fudan", "VOC"  # layouts whose masks are read by rules of their own
 OFF_BY = 10  # pixels; a mask this little smaller may be cut or scaled, which nothing tells
 LEAVE_OUT = "--allow-unmatched leaves it out"
 
@@ -59,8 +60,7 @@ class Splits:
     each. sources: files that were read besides those of the pairs. unused: those that were not, in
     groups, a line each. root: the data set's folder, None where images and masks are given by hand.
     classes_from: a class file or the name of a preset. class_file: classes that other files bring.
-    instances: masks hold instance ids. is_voc: the folders are Pascal VOC's. allow_unmatched: leave
-    out orphans, and pairs whose sizes differ.
+    allow_unmatched: leave out orphans, and pairs whose sizes differ.
     """
 
     layout: str
@@ -76,8 +76,6 @@ class Splits:
     root: Path | None = None
     classes_from: str | Path | None = None
     class_file: ClassFile | None = None
-    instances: bool = False
-    is_voc: bool = False
     allow_unmatched: bool = False
 
     def without_orphans(self) -> "Splits":

@@ -14,7 +14,7 @@ from data.labels.class_files import read_classes
 from data.labels.classes import Classes, default_classes
 from data.labels.masks import MaskEncoding
 from data.numbers import ValueRange
-from data.pairs import SPLIT_NAMES, Pair, Splits
+from data.pairs import PENN_FUDAN, SPLIT_NAMES, VOC, Pair, Splits
 from data.scans import Scan, keep_scans, scan_pairs
 from utils import InputError, first_of
 
@@ -161,7 +161,7 @@ def inspect_data(splits: Splits) -> SegmentationData:
     decisions: list[str] = []
     try:
         if not all(scan.problem for scan in scans.values()):
-            classes, encoding, decisions = choose_meaning(class_file, scans, splits.is_voc)
+            classes, encoding, decisions = choose_meaning(class_file, scans, splits.layout == VOC)
             for pair, scan in scans.items():
                 if problem := mask_problem(scan, encoding):
                     problems.append(f"{pair.mask}: {problem}")
@@ -193,7 +193,7 @@ def _class_file(splits: Splits) -> ClassFile | None:
     class_file = splits.class_file
     if not class_file and splits.classes_from:
         class_file = read_classes(splits.classes_from)
-    if not class_file or not splits.instances or class_file.values:
+    if not class_file or splits.layout != PENN_FUDAN or class_file.values:
         return class_file
     if class_file.classes.num_classes != 2:
         raise InputError(
