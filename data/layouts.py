@@ -18,7 +18,7 @@ from data.evidence import MASK, PHOTO, SAMPLE, Twin, find_twins, kind_of, sides_
 from data.inventory import Inventory, evenly, take_inventory
 from data.labels.class_files import find_class_file, read_folders
 from data.labels.classes import PRESETS
-from data.names import Folders, NoFit, Side, from_folders, from_sides, masks_beside
+from data.names import Folders, NoFit, from_folders, from_sides
 from data.pairs import PENN_FUDAN, SPLIT_NAMES, VOC, Splits, with_validation
 from data.splits import split_of
 from data.stated import joined, with_stated
@@ -28,7 +28,7 @@ from utils import InputError, first_of
 
 DEFAULT_ROOT = Path("input/PennFudanPed")
 PENN_FUDAN_VALID = 24 / 170
-PLAIN, BESIDE = "images, masks", "masks beside the images"
+PLAIN = "images, masks"
 MASKS = ("masks", "labels", "annotations")
 # Folders of images, and of masks, the first that is there; * stands for one of SPLIT_WORDS.
 FOLDERS = {
@@ -39,14 +39,12 @@ FOLDERS = {
     "SPLIT/images, SPLIT/masks": ("*/images", [f"*/{name}" for name in MASKS]),
     "SPLIT_images, SPLIT_masks": ("*_images", [f"*_{name}" for name in MASKS]),
     "SPLIT, SPLIT_masks": ("*", [*(f"*_{name}" for name in MASKS), "*annot"]),
-    "SPLIT with masks beside the images": ("*", ["*"]),
     PLAIN: ("images", MASKS),
-    BESIDE: (".", ["."]),
 }
 SHOWN_LAYOUTS = (
     "images/train + masks/train, train/images + train/masks, or train_images + train_masks, and so "
-    "on for val and test (input/README.md), or two folders of photographs and of masks with the "
-    "same names; --train-images and --train-masks name any others"
+    "on for val and test (input/README.md), or photographs and masks with the same names in two "
+    "folders, or in one as x.jpg and x_mask.png; --train-images and --train-masks name any others"
 )
 VOC_NAME = re.compile(r"20\d\d_\d+")
 MAX_BELOW = 40  # folders that are looked at below the root
@@ -155,30 +153,23 @@ def _known_folders(inventory: Inventory, is_told: bool) -> Splits | None:
     """
     plain = inventory.first(["images"]), inventory.first(MASKS)
     is_plain = all(folder in inventory.by_folder for folder in plain)
-    stated = {*_odd_splits(inventory).values()}
+    odd = _odd_splits(inventory)
     for layout, (images, masks) in FOLDERS.items():
         folders, notes = _folders_of(inventory, images, masks)
-        if layout in (PLAIN, BESIDE) and not (
-            folders and _may_be(inventory, *folders["train"], is_told)
-        ):
+        if not folders or (layout == PLAIN and (odd or not (is_told or _has_masks(inventory)))):
             continue
-        left = stated - {*folders} - ({"test"} if notes else set())
-        if folders and (left or (is_plain and "*" in images and "train" not in folders)):
+        left = {*odd.values()} - {*folders} - ({"test"} if notes else set())
+        if left or (is_plain and "*" in images and "train" not in folders):
             return None
-        if folders:
-            splits = _with_preset(from_folders(layout, folders), inventory)
-            return replace(splits, notes=[*splits.notes, *notes])
+        splits = _with_preset(from_folders(layout, folders), inventory)
+        return replace(splits, notes=[*splits.notes, *notes])
     return None
 
 
-def _may_be(inventory: Inventory, images: Path, masks: Path, is_told: bool) -> bool:
-    """Whether two folders without splits may be images and masks; they may be one."""
-    if _odd_splits(inventory):
-        return False
-    if images == masks:
-        beside = masks_beside(Side(images, inventory.rasters))
-        return {*inventory.by_folder} == {images} or 3 * len(beside) >= len(inventory.rasters)
-    return is_told or any(kind_of(path) != PHOTO for path in evenly(inventory.below(masks), SAMPLE))
+def _has_masks(inventory: Inventory) -> bool:
+    """Whether the folder called masks, labels or annotations holds no photographs alone."""
+    masks = inventory.below(inventory.first(MASKS))
+    return any(kind_of(path) != PHOTO for path in evenly(masks, SAMPLE))
 
 
 def _folders_of(
@@ -191,9 +182,6 @@ def _folders_of(
     found, without_masks = {}, {}
     for split in SPLIT_NAMES if "*" in images else ("train",):
         image_folder, mask_folder = (inventory.first(names, split) for names in ([images], masks))
-        is_one = image_folder and masks == [images] == ["*"]
-        if is_one and not masks_beside(Side(image_folder, inventory.below(image_folder))):
-            continue
         if image_folder and mask_folder:
             found[split] = image_folder, mask_folder
         elif image_folder:

@@ -129,18 +129,16 @@ def pair_sides(images: Side, masks: Side) -> tuple[list[Pair], list[Orphan]]:
 
 def _in_one_folder(images: Side, masks: Side) -> tuple[Side, Side]:
     """The two sides of a folder that holds images and their masks."""
-    if masks.is_pattern:
-        longer = set().union(*derived_names(path.stem for path in images.files).values())
-        files = [p for p in images.files if p not in masks.files and p.stem not in longer]
-        return replace(images, files=files), masks
-    here = masks_beside(images)
-    if not here:
+    longer = set().union(*derived_names(path.stem for path in images.files).values())
+    if not masks.is_pattern:
+        masks = replace(masks, files=[path for path in images.files if path.stem in longer])
+    if not masks.files:
         raise NoFit(
             f"{images.where}: no masks beside its pictures; masks in the pictures' folder are "
             "named x_mask.png for x.jpg, all others are in a folder of their own"
         )
-    files = [path for path in images.files if path not in here]
-    return replace(images, files=files), replace(masks, files=sorted(here))
+    files = [p for p in images.files if p not in masks.files and p.stem not in longer]
+    return replace(images, files=files), masks
 
 
 def match_names(images: Side, masks: Side) -> list[tuple[Path | None, Path | None]]:
@@ -168,21 +166,11 @@ def match_names(images: Side, masks: Side) -> list[tuple[Path | None, Path | Non
     return [(by_image.get(k), by_mask.get(k)) for k in sorted(by_image.keys() | by_mask.keys())]
 
 
-def masks_beside(side: Side) -> set[Path]:
-    """The masks in a folder that also holds their images, told by MASK_ENDINGS."""
-    names = {path: side.name_of(path) for path in side.files}
-    images = {_image_key(name) for name in names.values()}
-    return {
-        path
-        for path, name in names.items()
-        if any(key in images and key != _image_key(name) for key in _mask_keys(name))
-    }
-
-
 def derived_names(stems: Iterable[str]) -> dict[str, set[str]]:
     """{pattern: names}, for "*_anno" the names x_anno and for "mask_*" mask_x, where x is there.
 
-    Only patterns that ENOUGH of the shorter names have; a digit does not lengthen a number.
+    Only patterns that ENOUGH of the shorter names have, or half of them if it is one of
+    MASK_ENDINGS; a digit does not lengthen a number.
     """
     stems = set(stems)
     found: dict[str, set[str]] = defaultdict(set)
@@ -195,7 +183,8 @@ def derived_names(stems: Iterable[str]) -> dict[str, set[str]]:
             if stem[k:] in stems:
                 found[f"{stem[:k]}*"].add(stem)
     shorter = len(stems) - len(set().union(*found.values()))
-    return {key: names for key, names in sorted(found.items()) if len(names) >= ENOUGH * shorter}
+    least = {key: (0.5 if key[1:] in MASK_ENDINGS else ENOUGH) * shorter for key in found}
+    return {key: found[key] for key in sorted(found) if len(found[key]) >= least[key]}
 
 
 def _by_key(paths: Sequence[Path], key_of: Callable[[Path], str]) -> dict[str, Path]:
