@@ -18,7 +18,7 @@ from data.evidence import MASK, PHOTO, SAMPLE, Twin, find_twins, kind_of, sides_
 from data.inventory import Inventory, evenly, take_inventory
 from data.labels.class_files import find_class_file, read_folders
 from data.labels.classes import PRESETS
-from data.names import Folders, NoFit, from_folders, from_sides
+from data.names import NoFit, from_sides, side_at
 from data.pairs import PENN_FUDAN, SPLIT_NAMES, VOC, Splits, with_validation
 from data.splits import split_of
 from data.stated import joined, with_stated
@@ -73,8 +73,7 @@ def find_splits(
         folders, layout = read_folders(Path(classes)), f"folders named in {classes}"
     inventory = take_inventory(root)
     if any(folders):
-        both = zip(SPLIT_NAMES, zip(folders[::2], folders[1::2], strict=True), strict=False)
-        splits = from_folders(layout, {split: pair for split, pair in both if any(pair)})
+        splits = _from_folders(layout, folders)
         whole = Path(os.path.abspath(root))
         if given and all(whole in Path(os.path.abspath(p.image)).parents for p in splits.pairs):
             splits = with_stated(splits, inventory)
@@ -97,6 +96,20 @@ def find_splits(
         splits = tell(splits, inventory)
     default = PENN_FUDAN_VALID if splits.layout == PENN_FUDAN else VALID_FRACTION
     return with_validation(splits, valid_fraction, default).without_orphans()
+
+
+def _from_folders(layout: str, folders: Sequence[Path | None]) -> Splits:
+    """The pairs of images and masks of each split, where they are given; folders or patterns."""
+    sides = []
+    for split, images, masks in zip(SPLIT_NAMES, folders[::2], folders[1::2], strict=False):
+        if bool(images) != bool(masks):
+            raise InputError(
+                f"{layout}: give both --{split}-images and --{split}-masks "
+                f"({split.upper()}_IMAGES and {split.upper()}_MASKS in a class file)"
+            )
+        if images:
+            sides.append((split, side_at(images), side_at(masks)))
+    return from_sides(layout, sides)
 
 
 def _read(inventory: Inventory, classes: str | Path | None) -> Splits:
@@ -161,7 +174,8 @@ def _known_folders(inventory: Inventory, is_told: bool) -> Splits | None:
         left = {*odd.values()} - {*folders} - ({"test"} if notes else set())
         if left or (is_plain and "*" in images and "train" not in folders):
             return None
-        splits = _with_preset(from_folders(layout, folders), inventory)
+        sides = [(split, *map(side_at, both)) for split, both in folders.items()]
+        splits = _with_preset(from_sides(layout, sides), inventory)
         return replace(splits, notes=[*splits.notes, *notes])
     return None
 
@@ -174,7 +188,7 @@ def _has_masks(inventory: Inventory) -> bool:
 
 def _folders_of(
     inventory: Inventory, images: str, masks: Sequence[str]
-) -> tuple[dict[str, Folders], list[str]]:
+) -> tuple[dict[str, tuple[Path, Path]], list[str]]:
     """{split: (images, masks)} of the folders that the patterns name, and notes.
 
     Raises InputError for a split with two folders, or with images but no masks.

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,8 +22,6 @@ MASK_ENDINGS = (
 TRAIN_IDS, LABEL_IDS = "_labelTrainIds", "_labelIds"
 ENOUGH = 0.9  # of the names on the smaller side, for two sides to belong together
 DIGITS = "0123456789"
-
-Folders = tuple[Path | None, Path | None]
 
 
 class NoFit(InputError):
@@ -44,10 +42,6 @@ class Side:
     @property
     def is_pattern(self) -> bool:
         return "*" in self.where.name
-
-    @property
-    def folder(self) -> Path:
-        return self.where.parent if self.is_pattern else self.where
 
     def name_of(self, path: Path) -> str:
         """The name of a file below the folder, in Unicode's composed form, without extension."""
@@ -73,17 +67,6 @@ def side_at(where: Path) -> Side:
 
 def _regex(pattern: str) -> re.Pattern:
     return re.compile(re.escape(pattern).replace(r"\*", "(.*)"))
-
-
-def from_folders(layout: str, folders: Mapping[str, Folders]) -> Splits:
-    """The pairs of {split: (images, masks)}, which are folders or patterns of files."""
-    for split, both in folders.items():
-        if not all(both):
-            raise InputError(
-                f"{layout}: give both --{split}-images and --{split}-masks "
-                f"({split.upper()}_IMAGES and {split.upper()}_MASKS in a class file)"
-            )
-    return from_sides(layout, [(split, *map(side_at, both)) for split, both in folders.items()])
 
 
 def from_sides(layout: str, sides: Sequence[tuple[str, Side, Side]]) -> Splits:
@@ -114,7 +97,8 @@ def pair_sides(images: Side, masks: Side) -> tuple[list[Pair], list[Orphan]]:
         kind, other, side, rest = "masks", "images", masks, images
         if longer and not longer & {path.stem for path in masks.files}:
             kind, other, side, rest = "images", "masks", images, masks
-        flags = " or ".join(f"--train-{kind} '{side.folder / key}'" for key in patterns)
+        folder = side.where.parent if side.is_pattern else side.where
+        flags = " or ".join(f"--train-{kind} '{folder / key}'" for key in patterns)
         raise NoFit(
             f"{masks.where}: no mask has the name of an image in {images.where} (such as "
             f"{images.files[0].name} and {masks.files[0].name}); give both the same name; masks "
