@@ -25,10 +25,6 @@ class Source:
     inside: str
     md5: str | None = None
 
-    @property
-    def archive(self) -> str:
-        return self.url.rsplit("/", 1)[-1]
-
 
 SOURCES = {
     "pennfudan": Source(
@@ -44,7 +40,7 @@ SOURCES = {
 
 def download(source: Source, root: Path = INPUTS) -> Path:
     """The data set's folder below root. An archive that is already in root is not fetched again."""
-    folder, archive = root / Path(source.inside).name, root / source.archive
+    folder, archive = root / Path(source.inside).name, root / Path(source.url).name
     if folder.is_dir():
         print(f"{folder} exists already")
         return folder
@@ -61,8 +57,8 @@ def _retrieve(source: Source, archive: Path) -> None:
     """Download into a temporary folder, then move the whole file to its place."""
     try:
         with temporary_folder(archive) as staging:
-            download_url(source.url, staging, source.archive, source.md5)
-            os.replace(staging / source.archive, archive)
+            download_url(source.url, staging, archive.name, source.md5)
+            os.replace(staging / archive.name, archive)
     except Exception as error:  # of networks, of many kinds
         raise InputError(
             f"{source.url}: cannot be downloaded ({error}); run the command again, or fetch it "

@@ -121,13 +121,6 @@ def _read(inventory: Inventory, classes: str | Path | None) -> Splits:
         return splits
     if problem:
         raise InputError("; ".join([str(problem), *unreadable(inventory)]))
-    if odd := _odd_splits(inventory):
-        # Their pictures would be mixed, and those set aside for validation or test be trained on.
-        shown = ", ".join(str(folder.relative_to(inventory.root)) for folder in list(odd)[:4])
-        raise InputError(
-            f"{inventory.root}: {shown}: these look like splits, but images and masks do not both "
-            f"have them; expected {SHOWN_LAYOUTS}"
-        )
     raise InputError(
         f"{inventory.root}: no known layout in it, expected {SHOWN_LAYOUTS}; {seen(inventory)}"
     )

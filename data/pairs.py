@@ -137,12 +137,11 @@ def read_pair(
 
     outside: colour of the pixels of a window that lie beyond the picture.
     """
-    image, mask, palette = (
-        read_stored(pair) if pair.window is None else _read_once(pair._replace(window=None))
-    )
+    read = _read_once if pair.window else read_stored
+    image, mask, palette = read(pair._replace(window=None))
     target = encoding.decode(mask, palette)
     if pair.window:
-        image = pair.window.of_image(image, outside)
+        image = pair.window.cut(image, outside)
         target = pair.window.of_target(target)
     return image, target
 
@@ -151,12 +150,6 @@ def read_target(pair: Pair, encoding: MaskEncoding) -> np.ndarray:
     """Class ids (H, W) uint8 of a pair, without reading its image."""
     target = encoding.decode(*_read_mask(pair))
     return pair.window.of_target(target) if pair.window else target
-
-
-@lru_cache(maxsize=1)
-def _read_once(pair: Pair) -> tuple[np.ndarray, np.ndarray, dict[int, Colour]]:
-    """`read_stored` for the windows of one picture, which are read one after another."""
-    return read_stored(pair)
 
 
 def tile_pairs(pairs: Sequence[Pair], tile: tuple[int, int]) -> list[Pair]:
@@ -218,6 +211,9 @@ def read_stored(pair: Pair) -> tuple[np.ndarray, np.ndarray, dict[int, Colour]]:
             raise SizeMismatch(_mismatch(pair, mask.shape[:2], image.shape[:2]))
         image = stored
     return image, mask, palette
+
+
+_read_once = lru_cache(maxsize=1)(read_stored)  # windows of one picture follow one another
 
 
 def _mismatch(pair: Pair, mask: tuple[int, int], image: tuple[int, int]) -> str:

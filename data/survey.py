@@ -40,6 +40,11 @@ class SegmentationData:
         root, layout = self.splits.root, self.splits.layout
         return f"{root} ({layout})" if root else layout
 
+    @property
+    def used_splits(self) -> list[str]:
+        """Those of SPLIT_NAMES that have pairs."""
+        return [split for split in SPLIT_NAMES if self.splits.pairs_of(split)]
+
     def scans_of(self, split: str) -> list[Scan]:
         """Scans of one of SPLIT_NAMES, in the order of its pairs."""
         return [self.scans[pair] for pair in self.splits.pairs_of(split)]
@@ -91,7 +96,29 @@ class SegmentationData:
     @cached_property
     def told_files(self) -> dict[str, list[str]]:
         """{what the user should know of some files: these files}."""
-        return _told_files(self)
+        scans, pairs = self.scans.items(), self.splits.pairs_of
+        numbers, value_range = self.numbers, self.value_range
+        told = {
+            "images have an EXIF rotation and were turned as viewers turn them":
+                [pair.image for pair, scan in scans if scan.turned == "turned"],
+            "images have an EXIF rotation that their masks do not share; left as stored":
+                [pair.image for pair, scan in scans if scan.turned == "raw"],
+            f"images have more than 8 bits or a sign; their numbers {value_range} become black to "
+            "white": list(numbers) if value_range != ValueRange(0, 65535) else [],
+            "images are nearly of one colour":
+                [f"{p}: {text}" for p in numbers if (text := value_range.misfit(numbers[p]))],
+            "pairs have several frames or pages; the first is used":
+                [pair.image for pair, scan in scans if scan.frames > 1],
+            "masks are compressed as JPEG is, which changes values at edges":
+                [pair.mask for pair, scan in scans if scan.lossy],
+            "masks are smaller copies, enlarged to their pictures' sizes":
+                [pair.mask for pair, scan in scans if scan.enlarged],
+        }  # fmt: skip
+        for one, other in combinations(SPLIT_NAMES, 2):
+            seen = {self.scans[p].digest: p.image for p in pairs(one) if self.scans[p].digest}
+            both = [(seen.get(self.scans[pair].digest), pair.image) for pair in pairs(other)]
+            told[f"images of {other} are also in {one}"] = [f"{a} = {b}" for a, b in both if a]
+        return {what: list(map(str, files)) for what, files in told.items() if files}
 
     @cached_property
     def warnings(self) -> list[str]:
@@ -203,38 +230,11 @@ def _class_file(splits: Splits) -> ClassFile | None:
     return replace(class_file, instances=True)
 
 
-def _told_files(data: SegmentationData) -> dict[str, list[str]]:
-    """{what the user should know of some files: these files}."""
-    scans, pairs = data.scans.items(), data.splits.pairs_of
-    numbers, value_range = data.numbers, data.value_range
-    told = {
-        "images have an EXIF rotation and were turned as viewers turn them":
-            [pair.image for pair, scan in scans if scan.turned == "turned"],
-        "images have an EXIF rotation that their masks do not share; left as stored":
-            [pair.image for pair, scan in scans if scan.turned == "raw"],
-        f"images have more than 8 bits or a sign; their numbers {value_range} become black to "
-        "white": list(numbers) if value_range != ValueRange(0, 65535) else [],
-        "images are nearly of one colour":
-            [f"{p}: {text}" for p in numbers if (text := value_range.misfit(numbers[p]))],
-        "pairs have several frames or pages; the first is used":
-            [pair.image for pair, scan in scans if scan.frames > 1],
-        "masks are compressed as JPEG is, which changes values at edges":
-            [pair.mask for pair, scan in scans if scan.lossy],
-        "masks are smaller copies, enlarged to their pictures' sizes":
-            [pair.mask for pair, scan in scans if scan.enlarged],
-    }  # fmt: skip
-    for one, other in combinations(SPLIT_NAMES, 2):
-        seen = {data.scans[p].digest: p.image for p in pairs(one) if data.scans[p].digest}
-        both = [(seen.get(data.scans[pair].digest), pair.image) for pair in pairs(other)]
-        told[f"images of {other} are also in {one}"] = [f"{a} = {b}" for a, b in both if a]
-    return {what: list(map(str, files)) for what, files in told.items() if files}
-
-
 def _class_warnings(data: SegmentationData) -> Iterable[str]:
-    for split in SPLIT_NAMES:
+    for split in data.used_splits:
         pixels = zip(data.classes.names, data.pixels(split), strict=True)
         missing = [name for name, count in pixels if count == 0]
-        if missing and data.splits.pairs_of(split):
+        if missing:
             shown = first_of(missing, SHOWN)
             yield f"{len(missing)} classes have no pixel in the {split} split: {shown}"
     last = data.classes.num_classes - 1

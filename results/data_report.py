@@ -14,7 +14,7 @@ from data.images import write_image, write_mask
 from data.labels.class_files import class_file_text
 from data.labels.classes import colour_table
 from data.labels.masks import UNKNOWN, colour_of
-from data.pairs import SPLIT_NAMES, Pair, read_pair, read_stored, read_target
+from data.pairs import Pair, read_pair, read_stored, read_target
 from data.scans import Scan, keep_scans
 from data.survey import SegmentationData
 from results.overlays import contact_sheet, overlay
@@ -34,7 +34,7 @@ def write_report(data: SegmentationData) -> None:
     keep_scans(data.scans)
     write_atomically(folder / "report.json", json.dumps(facts, indent=1).encode())
     print(data)
-    for split in _used_splits(data):
+    for split in data.used_splits:
         for pair in data.splits.pairs_of(split)[:1]:
             print(f"  {split} begins with {pair.image} + {pair.mask}; report.json lists all")
     print("\n".join([*_class_table(facts), *_value_table(facts)]))
@@ -50,7 +50,7 @@ def write_report(data: SegmentationData) -> None:
 
 def describe(data: SegmentationData) -> dict:
     """The report as plain data."""
-    splits = _used_splits(data)
+    splits = data.used_splits
     pixels = {split: data.pixels(split) for split in splits}
     return {
         "layout": data.splits.layout,
@@ -72,11 +72,6 @@ def describe(data: SegmentationData) -> dict:
             for split in splits
         },
     }
-
-
-def _used_splits(data: SegmentationData) -> list[str]:
-    """train, valid, and test if there is one."""
-    return [s for s in SPLIT_NAMES if s != "test" or data.splits.test]
 
 
 def _mask_values(data: SegmentationData) -> list[dict]:
@@ -186,7 +181,7 @@ def write_masks(data: SegmentationData, name: str) -> None:
 
 def _fill(folder: Path, data: SegmentationData) -> None:
     root = Path(os.path.commonpath([pair.image.parent for pair in data.splits.pairs]))
-    for split in _used_splits(data):
+    for split in data.used_splits:
         for pair in progress(data.splits.pairs_of(split), f"writing {split}"):
             below = pair.image.relative_to(root)
             target = read_target(pair, data.encoding)

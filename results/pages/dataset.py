@@ -12,7 +12,7 @@ from PIL import Image
 
 from config import IGNORE_INDEX
 from data.labels.masks import UNKNOWN
-from data.pairs import SPLIT_NAMES, Pair, read_stored
+from data.pairs import Pair, read_stored
 from data.survey import SegmentationData
 from results.data_report import choose, usable_pairs
 from results.pages.charts import size_chart
@@ -49,22 +49,23 @@ class DatasetPage(Page):
         files = [(name, name) for name in LINKED_FILES if self.wrote(self.folder / name)]
         statement = self._source
         if self.data:
-            counts = ", ".join(f"{len(pairs)} {split}" for split, pairs in _splits(self.data))
+            pairs_of, used = self.data.splits.pairs_of, self.data.used_splits
+            counts = ", ".join(f"{len(pairs_of(split))} {split}" for split in used)
             statement = f"{self.data.source}: {counts} pairs"
         values = self._values(self.data) if self.data else {"problems": None}
         return self.render("dataset.html", state, statement, {}, files, **values)
 
     def _values(self, data: SegmentationData) -> dict:
-        """What the template takes; writes the layers of further pictures."""
-        pixels = np.array([data.pixels(split) for split, _ in _splits(data)]).T  # class, split
-        splits, entries = _splits(data), class_entries(data.classes)
+        """What the template takes; writes the layers of the gallery's pictures."""
+        pixels = np.array([data.pixels(split) for split in data.used_splits]).T  # class, split
+        entries = class_entries(data.classes)
         sizes = _sizes(data.splits.pairs)
         return {
             "decisions": [data.splits.layout, *data.splits.decisions],
             "unused": data.splits.unused,
             "problems": [problem_of(line) for line in data.problems + data.warnings],
             "num_errors": len(data.problems),  # the rest are warnings
-            "splits": [(split, len(pairs)) for split, pairs in splits],
+            "splits": [(split, len(data.splits.pairs_of(split))) for split in data.used_splits],
             "classes": entries[:-1],
             "pixels": pixels.tolist(),
             "shares": (pixels / pixels.sum(axis=0).clip(min=1)).tolist(),
@@ -76,11 +77,12 @@ class DatasetPage(Page):
 
     def _pictures(self, data: SegmentationData) -> Iterator[dict]:
         """The entries of the gallery: one pair in PICTURES_OF, by split; writes their layers."""
-        usable = [item for split in SPLIT_NAMES for item in usable_pairs(data, split)]
+        usable = [item for split in data.used_splits for item in usable_pairs(data, split)]
         count = min(max(len(data.scans) // PICTURES_OF, PICTURES[0]), PICTURES[-1])
         chosen = choose(data, usable, count, most_bad=count // 2)
-        for split, pairs in _splits(data):
-            root = os.path.commonpath([os.path.abspath(pair.image.parent) for pair in pairs])
+        for split in data.used_splits:
+            folders = [os.path.abspath(pair.image.parent) for pair in data.splits.pairs_of(split)]
+            root = os.path.commonpath(folders)
             for pair in (pair for own, pair, _ in chosen if own == split):
                 yield self._picture(data, Path(split, os.path.relpath(pair.image, root)), pair)
 
@@ -96,11 +98,6 @@ class DatasetPage(Page):
             self.folder, path, image, {"target": labels}, data.classes,
             name=path.as_posix(), numbers=[], note=note,
         )  # fmt: skip
-
-
-def _splits(data: SegmentationData) -> list[tuple[str, Sequence[Pair]]]:
-    """The splits that have pairs, by name."""
-    return [(split, pairs) for split in SPLIT_NAMES if (pairs := data.splits.pairs_of(split))]
 
 
 def _sizes(pairs: Sequence[Pair]) -> Counter:
