@@ -175,7 +175,7 @@ def _known_folders(inventory: Inventory, is_told: bool) -> Splits | None:
 
 def _has_masks(inventory: Inventory) -> bool:
     """Whether the folder called masks, labels or annotations holds no photographs alone."""
-    masks = inventory.below(inventory.first(MASKS))
+    masks = inventory.at(inventory.first(MASKS)).rasters
     return any(kind_of(path) != PHOTO for path in evenly(masks, SAMPLE))
 
 

@@ -45,10 +45,6 @@ class SegmentationData:
         """Those of SPLIT_NAMES that have pairs."""
         return [split for split in SPLIT_NAMES if self.splits.pairs_of(split)]
 
-    def scans_of(self, split: str) -> list[Scan]:
-        """Scans of one of SPLIT_NAMES, in the order of its pairs."""
-        return [self.scans[pair] for pair in self.splits.pairs_of(split)]
-
     @property
     def numbers(self) -> dict[Path, tuple[int, int]]:
         """{picture of more than 8 bits: its lowest and highest number}."""
@@ -69,7 +65,7 @@ class SegmentationData:
     def pixels(self, split: str) -> list[int]:
         """Pixels per class in one of SPLIT_NAMES."""
         counts = [0] * self.classes.num_classes
-        for scan in self.scans_of(split):
+        for scan in (self.scans[pair] for pair in self.splits.pairs_of(split)):
             for value, class_id in self.class_ids(scan).items():
                 if 0 <= class_id < len(counts):  # neither ignored nor unknown
                     counts[class_id] += scan.values[value]
@@ -195,10 +191,7 @@ def inspect_data(splits: Splits) -> SegmentationData:
     except InputError as error:
         # Masks of colours, then those of large values, are the least like class indices.
         values = {p: (s.needs_colours, max(s.values, default=0)) for p, s in scans.items()}
-        first, *more = str(error).split("\n")
-        seen = f" (see {max(values, key=values.get).mask})"
-        first = first.removesuffix(":") + seen + ":" * first.endswith(":")
-        problems.append("\n".join([first, *more]))
+        problems.append(f"{error}\nsee {max(values, key=values.get).mask}")
     splits = replace(splits, decisions=[*splits.decisions, *decisions])
     data = SegmentationData(splits, scans, classes, encoding, problems)
     return data.with_value_range(ValueRange.of(data.numbers.values()))

@@ -11,6 +11,7 @@ import numpy as np
 from config import IGNORE_INDEX
 from data.augment import Augment
 from data.images import write_image, write_mask
+from data.inventory import evenly
 from data.labels.class_files import class_file_text
 from data.labels.classes import colour_table
 from data.labels.masks import UNKNOWN, colour_of
@@ -116,8 +117,8 @@ def _value_table(facts: dict) -> Iterable[str]:
 
 def usable_pairs(data: SegmentationData, split: str) -> list[tuple[str, Pair, Scan]]:
     """The pairs of a split that can be read."""
-    scanned = zip(data.splits.pairs_of(split), data.scans_of(split), strict=True)
-    return [(split, pair, scan) for pair, scan in scanned if scan.problem is None]
+    scanned = [(split, pair, data.scans[pair]) for pair in data.splits.pairs_of(split)]
+    return [item for item in scanned if item[2].problem is None]
 
 
 def choose(
@@ -126,8 +127,7 @@ def choose(
     """`count` of these: at most `most_bad` with values of no class, then evenly spaced ones."""
     bad = [item for item in usable if has_unknown(data, item[2])][:most_bad]
     rest = [item for item in usable if item not in bad]
-    places = np.linspace(0, len(rest) - 1, min(count - len(bad), len(rest)))
-    return bad + [rest[i] for i in places.round().astype(int)]
+    return bad + evenly(rest, count - len(bad))
 
 
 def has_unknown(data: SegmentationData, scan: Scan) -> bool:
