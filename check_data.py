@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     source = str(splits.root or splits.layout)
     with DatasetPage(output_folder("dataset_report"), source, not args.no_page) as page:
         data = page.data = inspect_data(splits)
-        write_report(data, page.add)
+        write_report(data)
         if args.show_augment:
             resize = Resize(args.imgsz or config.TRAIN_SIZE, args.keep_ratio)
             write_augment_sheet(data, build_augment(args.augment, resize, args.seed))

@@ -20,12 +20,10 @@ def read_array(path: Path) -> np.ndarray:
             f"{path}: an array {array.shape} of {array.dtype}; expected (H, W) of bool or "
             "numbers, a value for each pixel"
         )
-    plane = np.ascontiguousarray(array.reshape(array.shape[:2]))
+    plane = array.reshape(array.shape[:2])
     if plane.dtype.kind == "f":
-        return plane
-    if plane.dtype.itemsize == 1:
-        return plane.view(np.uint8) if plane.dtype.kind != "i" else plane.astype(np.int32)
-    return plane.astype(np.uint16 if plane.dtype == np.uint16 else np.int64).clip(-(2**30), 2**30)
+        return np.array(plane)
+    return plane.astype(np.uint8 if plane.dtype in (bool, np.uint8) else np.int64)
 
 
 def array_size(path: Path) -> tuple[int, int]:
@@ -36,8 +34,6 @@ def array_size(path: Path) -> tuple[int, int]:
 def _open(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
     except (OSError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not a readable array ({reason}); save it by np.save") from error

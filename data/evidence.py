@@ -58,13 +58,6 @@ class Twin:
     def split(self) -> str | None:
         return self.images.split or self.masks.split
 
-    def is_of_one_split(self) -> bool:
-        return self.images.split == self.masks.split
-
-    def is_whole(self) -> bool:
-        """Whether no file of either group is without its partner."""
-        return len(self.images.files) == len(self.masks.files)
-
     @property
     def roles(self) -> tuple[str, str]:
         """What tells the two places apart, for example ("image", "mask")."""
@@ -114,7 +107,10 @@ def find_twins(inventory: Inventory) -> list[Twin]:
     found = _fitting(_neighbours(groups))
     if len(groups) <= MANY_GROUPS and not any(map(Twin.is_sure, found)):
         found = _fitting(combinations(groups, 2))
-    for is_better in (Twin.is_of_one_split, Twin.is_whole):
+    for is_better in (
+        lambda twin: twin.images.split == twin.masks.split,
+        lambda twin: len(twin.images.files) == len(twin.masks.files),
+    ):
         better = [twin for twin in found if is_better(twin)]
         paired = {group.where for twin in better for group in (twin.images, twin.masks)}
         found = [t for t in found if t in better or not {t.images.where, t.masks.where} <= paired]

@@ -20,7 +20,6 @@ from data.numbers import (
     grey_numbers,
     is_deep_colour,
     raw_mode,
-    read_low_bytes,
 )
 from utils import InputError, write_atomically
 
@@ -70,11 +69,10 @@ def walk(folder: Path) -> Iterator[Path]:
         yield from (Path(where, name) for name in files)
 
 
-def _open(path: Path, upright: bool = True, low_bytes: bool = False) -> Image.Image:
+def _open(path: Path, upright: bool = True) -> Image.Image:
     """The decoded file. Pillow refuses a truncated one; cv2 would fill it with grey.
 
-    upright: apply the EXIF orientation. low_bytes: of colours of 16 bits, in place of their high
-    ones. image.info: "raw" is raw_mode, "tags" those of TIFF.
+    upright: apply the EXIF orientation. image.info: "raw" is raw_mode, "tags" those of TIFF.
     """
     try:
         # Without the path, as Pillow would map a TIFF with the size that it has when turned.
@@ -82,8 +80,6 @@ def _open(path: Path, upright: bool = True, low_bytes: bool = False) -> Image.Im
             warnings.simplefilter("ignore")  # about large pictures and damage that Pillow repairs
             image = Image.open(file)
             raw, tags = raw_mode(image), dict(getattr(image, "tag_v2", {}))
-            if low_bytes:
-                read_low_bytes(image)
             image.load()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
@@ -155,7 +151,7 @@ def read_image(
     if numbers is not None:
         value_range = value_range or ValueRange.of([extremes_of(numbers)])
         shown = Image.fromarray(value_range.to_8_bits(numbers)).convert("RGB")
-        if image.mode == "RGBA":
+        if image.mode == "RGBA" and image.size == shown.size:
             shown.putalpha(image.getchannel("A"))
         shown.info["tags"] = image.info["tags"]
         image = shown
@@ -166,9 +162,8 @@ def read_image(
 
 def _numbers(path: Path, image: Image.Image, upright: bool) -> np.ndarray | None:
     """The numbers of an opened picture of more than 8 bits, (H, W) or (H, W, 3); else None."""
-    raw = image.info["raw"]
-    if is_deep_colour(raw):
-        return colour_numbers(image, _open(path, upright, low_bytes=True), raw)
+    if is_deep_colour(image.info["raw"]):
+        return colour_numbers(path, upright)
     return grey_numbers(image, image.info["tags"])
 
 

@@ -51,11 +51,6 @@ class Inventory:
         below = [folder for folder in found if self.root in folder.parents]
         return sorted(below, key=lambda folder: (len(folder.parts), folder))
 
-    def below(self, folder: Path) -> list[Path]:
-        """All rasters below a folder, sorted."""
-        places = [f for f in self.by_folder if folder == f or folder in f.parents]
-        return sorted(path for place in places for path in self.by_folder[place])
-
     @cached_property
     def _by_name(self) -> dict[str, Path]:
         """{path below the root in lower case: folder with rasters}, the root's "." included."""

@@ -18,8 +18,8 @@ from data.evidence import MASK, PHOTO, SAMPLE, Twin, find_twins, kind_of, sides_
 from data.inventory import Inventory, evenly, take_inventory
 from data.labels.class_files import find_class_file, read_folders
 from data.labels.classes import PRESETS
-from data.names import Folders, NoFit, Side, from_folders, from_sides, masks_beside
-from data.pairs import SPLIT_NAMES, Splits, with_validation
+from data.names import NoFit, from_sides, side_at
+from data.pairs import PENN_FUDAN, SPLIT_NAMES, VOC, Splits, with_validation
 from data.splits import split_of
 from data.stated import flags_of_all, joined, with_stated
 from data.told import ask, flags_of, seen, tell, unreadable
@@ -27,26 +27,24 @@ from data.ultralytics import read_ultralytics
 from utils import InputError, first_of
 
 DEFAULT_ROOT = Path("input/PennFudanPed")
-PENN_FUDAN, PENN_FUDAN_VALID = "Penn-Fudan", 24 / 170
-PLAIN, BESIDE = "images, masks", "masks beside the images"
+PENN_FUDAN_VALID = 24 / 170
+PLAIN = "images, masks"
 MASKS = ("masks", "labels", "annotations")
 # Folders of images, and of masks, the first that is there; * stands for one of SPLIT_WORDS.
 FOLDERS = {
     PENN_FUDAN: ("PNGImages", ["PedMasks"]),
-    "VOC": ("JPEGImages", ["SegmentationClass"]),
+    VOC: ("JPEGImages", ["SegmentationClass"]),
     "Cityscapes": ("leftImg8bit/*", ["gtFine/*"]),
     "images/SPLIT, masks/SPLIT": ("images/*", [f"{name}/*" for name in MASKS]),
     "SPLIT/images, SPLIT/masks": ("*/images", [f"*/{name}" for name in MASKS]),
     "SPLIT_images, SPLIT_masks": ("*_images", [f"*_{name}" for name in MASKS]),
     "SPLIT, SPLIT_masks": ("*", [*(f"*_{name}" for name in MASKS), "*annot"]),
-    "SPLIT with masks beside the images": ("*", ["*"]),
     PLAIN: ("images", MASKS),
-    BESIDE: (".", ["."]),
 }
 SHOWN_LAYOUTS = (
     "images/train + masks/train, train/images + train/masks, or train_images + train_masks, and so "
-    "on for val and test (input/README.md), or two folders of photographs and of masks with the "
-    "same names; --train-images and --train-masks name any others"
+    "on for val and test (input/README.md), or photographs and masks with the same names in two "
+    "folders, or in one as x.jpg and x_mask.png; --train-images and --train-masks name any others"
 )
 VOC_NAME = re.compile(r"20\d\d_\d+")
 MAX_BELOW = 40  # folders that are looked at below the root
@@ -75,8 +73,7 @@ def find_splits(
         folders, layout = read_folders(Path(classes)), f"folders named in {classes}"
     inventory = take_inventory(root)
     if any(folders):
-        both = zip(SPLIT_NAMES, zip(folders[::2], folders[1::2], strict=True), strict=False)
-        splits = from_folders(layout, {split: pair for split, pair in both if any(pair)})
+        splits = _from_folders(layout, folders)
         whole = Path(os.path.abspath(root))
         if given and all(whole in Path(os.path.abspath(p.image)).parents for p in splits.pairs):
             splits = with_stated(splits, inventory)
@@ -101,6 +98,20 @@ def find_splits(
     return with_validation(splits, valid_fraction, default).without_orphans()
 
 
+def _from_folders(layout: str, folders: Sequence[Path | None]) -> Splits:
+    """The pairs of images and masks of each split, where they are given; folders or patterns."""
+    sides = []
+    for split, images, masks in zip(SPLIT_NAMES, folders[::2], folders[1::2], strict=False):
+        if bool(images) != bool(masks):
+            raise InputError(
+                f"{layout}: give both --{split}-images and --{split}-masks "
+                f"({split.upper()}_IMAGES and {split.upper()}_MASKS in a class file)"
+            )
+        if images:
+            sides.append((split, side_at(images), side_at(masks)))
+    return from_sides(layout, sides)
+
+
 def _read(inventory: Inventory, classes: str | Path | None) -> Splits:
     """The one reading that fits the folder, or one below it."""
     splits, problem = _read_by_names(inventory, classes)
@@ -110,13 +121,6 @@ def _read(inventory: Inventory, classes: str | Path | None) -> Splits:
         return splits
     if problem:
         raise InputError("; ".join([str(problem), *unreadable(inventory)]))
-    if odd := _odd_splits(inventory):
-        # Their pictures would be mixed, and those set aside for validation or test be trained on.
-        shown = ", ".join(str(folder.relative_to(inventory.root)) for folder in list(odd)[:4])
-        raise InputError(
-            f"{inventory.root}: {shown}: these look like splits, but images and masks do not both "
-            f"have them; expected {SHOWN_LAYOUTS}"
-        )
     raise InputError(
         f"{inventory.root}: no known layout in it, expected {SHOWN_LAYOUTS}; {seen(inventory)}"
     )
@@ -155,35 +159,29 @@ def _known_folders(inventory: Inventory, is_told: bool) -> Splits | None:
     """
     plain = inventory.first(["images"]), inventory.first(MASKS)
     is_plain = all(folder in inventory.by_folder for folder in plain)
-    stated = {*_odd_splits(inventory).values()}
+    odd = _odd_splits(inventory)
     for layout, (images, masks) in FOLDERS.items():
         folders, notes = _folders_of(inventory, images, masks)
-        if layout in (PLAIN, BESIDE) and not (
-            folders and _may_be(inventory, *folders["train"], is_told)
-        ):
+        if not folders or (layout == PLAIN and (odd or not (is_told or _has_masks(inventory)))):
             continue
-        left = stated - {*folders} - ({"test"} if notes else set())
-        if folders and (left or (is_plain and "*" in images and "train" not in folders)):
+        left = {*odd.values()} - {*folders} - ({"test"} if notes else set())
+        if left or (is_plain and "*" in images and "train" not in folders):
             return None
-        if folders:
-            splits = _with_preset(from_folders(layout, folders), inventory)
-            return replace(splits, notes=[*splits.notes, *notes])
+        sides = [(split, *map(side_at, both)) for split, both in folders.items()]
+        splits = _with_preset(from_sides(layout, sides), inventory)
+        return replace(splits, notes=[*splits.notes, *notes])
     return None
 
 
-def _may_be(inventory: Inventory, images: Path, masks: Path, is_told: bool) -> bool:
-    """Whether two folders without splits may be images and masks; they may be one."""
-    if _odd_splits(inventory):
-        return False
-    if images == masks:
-        beside = masks_beside(Side(images, inventory.rasters))
-        return {*inventory.by_folder} == {images} or 3 * len(beside) >= len(inventory.rasters)
-    return is_told or any(kind_of(path) != PHOTO for path in evenly(inventory.below(masks), SAMPLE))
+def _has_masks(inventory: Inventory) -> bool:
+    """Whether the folder called masks, labels or annotations holds no photographs alone."""
+    masks = inventory.at(inventory.first(MASKS)).rasters
+    return any(kind_of(path) != PHOTO for path in evenly(masks, SAMPLE))
 
 
 def _folders_of(
     inventory: Inventory, images: str, masks: Sequence[str]
-) -> tuple[dict[str, Folders], list[str]]:
+) -> tuple[dict[str, tuple[Path, Path]], list[str]]:
     """{split: (images, masks)} of the folders that the patterns name, and notes.
 
     Raises InputError for a split with two folders, or with images but no masks.
@@ -191,9 +189,6 @@ def _folders_of(
     found, without_masks = {}, {}
     for split in SPLIT_NAMES if "*" in images else ("train",):
         image_folder, mask_folder = (inventory.first(names, split) for names in ([images], masks))
-        is_one = image_folder and masks == [images] == ["*"]
-        if is_one and not masks_beside(Side(image_folder, inventory.below(image_folder))):
-            continue
         if image_folder and mask_folder:
             found[split] = image_folder, mask_folder
         elif image_folder:
@@ -208,10 +203,10 @@ def _with_preset(splits: Splits, inventory: Inventory) -> Splits:
     """The splits with the classes of a known data set, where folders and names are its own."""
     images, masks = ([pair.files[k].stem for pair in splits.pairs] for k in (0, 1))
     if splits.layout == PENN_FUDAN:
-        return replace(splits, classes_from="person", instances=True)
-    if splits.layout == "VOC":
+        return replace(splits, classes_from="person")
+    if splits.layout == VOC:
         is_voc_s = all(map(VOC_NAME.fullmatch, images))
-        return replace(splits, classes_from="voc2012" if is_voc_s else None, is_voc=True)
+        return replace(splits, classes_from="voc2012" if is_voc_s else None)
     if splits.layout == "Cityscapes":
         kinds = {name.rpartition("_")[2] for name in masks}
         if "labelIds" in kinds and len(kinds) > 1:

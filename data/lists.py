@@ -27,7 +27,6 @@ from utils import InputError
 ALL = ("trainval", "train_val", "default", "all")
 SPLIT_OF_WORD = {word: split for split, words in SPLIT_WORDS.items() for word in words}
 ANY_WORD = re.compile(rf"\b({'|'.join(SPLIT_OF_WORD)})", re.IGNORECASE)
-TABLES = (".csv", ".tsv")
 LINES_OF_JSON = (".jsonl", ".ndjson")
 MAX_BYTES = 20_000_000
 MAX_DEPTH = 3  # of nested keys
@@ -119,51 +118,62 @@ def find_listings(inventory: Inventory) -> list[Listing]:
 
 def read_listings(path: Path) -> list[Listing]:
     """The listings in a file that have names; [] if it is none."""
-    suffix = path.suffix.lower()
-    split = "" if path.stem.lower() in ALL else split_of_name(path.stem)
-    if path.stat().st_size > MAX_BYTES:
-        return []
-    if suffix in (".txt", ".lst") and split is None:  # such as my_train_list, but not val_loss
+    is_lines = path.suffix.lower() in (".txt", ".lst")
+    split = split_of_name(path.stem)
+    if path.stem.lower() in ALL:
+        split = "" if is_lines else None
+    is_loose = is_lines and split is None  # such as my_train_list, but not val_loss
+    if is_loose:
         split = split_of_name(path.stem, strict=False)
-        if split and not all(len(line.split()) == 1 for line in _lines(path)):
-            return []
-    if suffix in (".txt", ".lst", *TABLES) and split is not None:
-        lines = _lines(path)
-        return [Listing(path, split, lines)] if lines else []
-    content = None
+    if (is_lines and split is None) or path.stat().st_size > MAX_BYTES:
+        return []
     try:
-        if suffix in TABLES:
-            content = _table(rows_of(_text(path)))
-        elif suffix in (".json", ".yaml", ".yml"):
-            text = path.read_text(encoding="utf-8-sig")
-            if split or ANY_WORD.search(text):  # else a large annotation file need not be parsed
-                content = json.loads(text) if suffix == ".json" else yaml.safe_load(text)
-        elif suffix in LINES_OF_JSON:
-            content = [json.loads(line) for line in _lines(path)]
+        content = _content(path, is_lines, bool(split))
     except (OSError, ValueError, csv.Error, yaml.YAMLError, RecursionError):
-        pass
-    if split and isinstance(content, list):
-        return [Listing(path, split, content)]
-    return [Listing(path, *each) for each in _stated(content).items()]
+        return []
+    if not is_lines and (stated := _stated(content)):
+        return [Listing(path, *each) for each in stated.items()]
+    if split is None or not (isinstance(content, list) and content):
+        return []
+    is_of_words = not is_loose or all(len(line.split()) == 1 for line in content)
+    return [Listing(path, split, content)] if is_of_words else []
+
+
+def _content(path: Path, is_lines: bool, is_of_split: bool) -> object:
+    """Lines, rows of a table, or what a JSON or YAML file holds that may speak of splits."""
+    text = _text(path)
+    lines = [line for line in text.splitlines() if line.strip() and line[0] != "#"]
+    suffix = path.suffix.lower()
+    if is_lines:
+        return [line.strip() for line in lines]
+    if suffix in LINES_OF_JSON:
+        return [json.loads(line) for line in lines]
+    if suffix in (".csv", ".tsv"):
+        return _table(rows_of("\n".join(lines)))
+    if suffix == ".xml" or not (is_of_split or ANY_WORD.search(text)):
+        return None  # a large annotation file need not be parsed
+    return json.loads(text) if suffix == ".json" else yaml.safe_load(text)
 
 
 def _table(rows: list[list[str]]) -> object:
     """Rows as mappings, or {split: names} of a table with a column for each split."""
-    header, *rows = rows or [[]]
+    header, *rest = rows
     exact = [name for name in header if _split(name)]
-    if len(exact) == 1:  # no header, but the first picture
-        header, rows = [str(k) for k in range(len(header))], [header, *rows]
-    mappings = [dict(zip(header, row, strict=False)) for row in rows]
+    first, second = "".join(header), "".join([*rest, []][0])
+    is_header = len(exact) > 1 or any(map(HEADER.fullmatch, header)) or "." in second
+    if len(exact) == 1 or "." in first or not is_header:  # but the first picture
+        rest = rows
+        header = [f"name {k}" if "." in cell else str(k) for k, cell in enumerate(header)]
+    mappings = [dict(zip(header, row, strict=False)) for row in rest]
     flags = {name: split for name in header if (split := _split(name.lower().removeprefix("is_")))}
     cells = {row.get(name, "").lower() for row in mappings for name in flags}
-    if flags and len(rows) > 2 and cells <= YES | NO:
+    if flags and len(rest) > 2 and cells <= YES | NO:
         for row in mappings:
             own = (split for name, split in flags.items() if row.get(name, "").lower() in YES)
             row["split"] = next(own, "train")
-        return mappings
-    if len(exact) < 2:
-        return mappings
-    return {name: [row[name] for row in mappings if row.get(name)] for name in exact}
+    elif len(exact) > 1:
+        return {name: [row[name] for row in mappings if row.get(name)] for name in exact}
+    return mappings
 
 
 def _stated(content: object, depth: int = MAX_DEPTH) -> dict[str, list]:
@@ -213,20 +223,6 @@ def _grouped(items: Iterable[tuple[object, object]]) -> dict[str, list]:
 
 def _split(value: object) -> str | None:
     return SPLIT_OF_WORD.get(value.strip().lower()) if isinstance(value, str) else None
-
-
-def _lines(path: Path) -> list[str]:
-    """The lines of a list that say something."""
-    lines = [line.strip() for line in _text(path).splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
-    if path.suffix.lower() in TABLES:
-        rows = rows_of("\n".join(lines))
-        named = (k for k, name in enumerate(rows[0]) if HEADER.fullmatch(name))
-        column = next(named, 0)
-        lines = [row[column] for row in rows if len(row) > column]
-        is_header = "." not in lines[0] and "." in "".join(lines[1:2])
-        lines = lines[1:] if is_header or HEADER.fullmatch(lines[0]) else lines
-    return lines
 
 
 def _text(path: Path) -> str:

@@ -1,8 +1,9 @@
 """Which files belong together by their names: images and masks become pairs."""
 
+import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,8 +22,6 @@ MASK_ENDINGS = (
 TRAIN_IDS, LABEL_IDS = "_labelTrainIds", "_labelIds"
 ENOUGH = 0.9  # of the names on the smaller side, for two sides to belong together
 DIGITS = "0123456789"
-
-Folders = tuple[Path | None, Path | None]
 
 
 class NoFit(InputError):
@@ -43,16 +42,6 @@ class Side:
     @property
     def is_pattern(self) -> bool:
         return "*" in self.where.name
-
-    @property
-    def folder(self) -> Path:
-        return self.where.parent if self.is_pattern else self.where
-
-    @property
-    def resolved(self) -> set[Path]:
-        """The files, however the folder is typed."""
-        folder = self.folder.resolve()
-        return {folder / path.relative_to(self.folder) for path in self.files}
 
     def name_of(self, path: Path) -> str:
         """The name of a file below the folder, in Unicode's composed form, without extension."""
@@ -80,17 +69,6 @@ def _regex(pattern: str) -> re.Pattern:
     return re.compile(re.escape(pattern).replace(r"\*", "(.*)"))
 
 
-def from_folders(layout: str, folders: Mapping[str, Folders]) -> Splits:
-    """The pairs of {split: (images, masks)}, which are folders or patterns of files."""
-    for split, both in folders.items():
-        if not all(both):
-            raise InputError(
-                f"{layout}: give both --{split}-images and --{split}-masks "
-                f"({split.upper()}_IMAGES and {split.upper()}_MASKS in a class file)"
-            )
-    return from_sides(layout, [(split, *map(side_at, both)) for split, both in folders.items()])
-
-
 def from_sides(layout: str, sides: Sequence[tuple[str, Side, Side]]) -> Splits:
     """The pairs of (split, images, masks), of which a split may have several."""
     splits = Splits(layout)
@@ -107,7 +85,7 @@ def pair_sides(images: Side, masks: Side) -> tuple[list[Pair], list[Orphan]]:
 
     The masks may be among the images, where they have one of MASK_ENDINGS or fit their pattern.
     """
-    if masks.resolved <= images.resolved:
+    if {*map(os.path.abspath, masks.files)} <= {*map(os.path.abspath, images.files)}:
         images, masks = _in_one_folder(images, masks)
     matches = match_names(images, masks)
     pairs = [Pair(image, mask) for image, mask in matches if image and mask]
@@ -119,7 +97,8 @@ def pair_sides(images: Side, masks: Side) -> tuple[list[Pair], list[Orphan]]:
         kind, other, side, rest = "masks", "images", masks, images
         if longer and not longer & {path.stem for path in masks.files}:
             kind, other, side, rest = "images", "masks", images, masks
-        flags = " or ".join(f"--train-{kind} '{side.folder / key}'" for key in patterns)
+        folder = side.where.parent if side.is_pattern else side.where
+        flags = " or ".join(f"--train-{kind} '{folder / key}'" for key in patterns)
         raise NoFit(
             f"{masks.where}: no mask has the name of an image in {images.where} (such as "
             f"{images.files[0].name} and {masks.files[0].name}); give both the same name; masks "
@@ -134,18 +113,16 @@ def pair_sides(images: Side, masks: Side) -> tuple[list[Pair], list[Orphan]]:
 
 def _in_one_folder(images: Side, masks: Side) -> tuple[Side, Side]:
     """The two sides of a folder that holds images and their masks."""
-    if masks.is_pattern:
-        longer = set().union(*derived_names(path.stem for path in images.files).values())
-        files = [p for p in images.files if p not in masks.files and p.stem not in longer]
-        return replace(images, files=files), masks
-    here = masks_beside(images)
-    if not here:
+    longer = set().union(*derived_names(path.stem for path in images.files).values())
+    if not masks.is_pattern:
+        masks = replace(masks, files=[path for path in images.files if path.stem in longer])
+    if not masks.files:
         raise NoFit(
             f"{images.where}: no masks beside its pictures; masks in the pictures' folder are "
             "named x_mask.png for x.jpg, all others are in a folder of their own"
         )
-    files = [path for path in images.files if path not in here]
-    return replace(images, files=files), replace(masks, files=sorted(here))
+    files = [p for p in images.files if p not in masks.files and p.stem not in longer]
+    return replace(images, files=files), masks
 
 
 def match_names(images: Side, masks: Side) -> list[tuple[Path | None, Path | None]]:
@@ -173,26 +150,11 @@ def match_names(images: Side, masks: Side) -> list[tuple[Path | None, Path | Non
     return [(by_image.get(k), by_mask.get(k)) for k in sorted(by_image.keys() | by_mask.keys())]
 
 
-def masks_beside(side: Side) -> set[Path]:
-    """The masks in a folder that also holds their images, told by MASK_ENDINGS.
-
-    None where there are several kinds of them, such as x_mask.png and x_vessel.png.
-    """
-    names = {path: side.name_of(path) for path in side.files}
-    if len(derived_names(names.values())) > 1:
-        return set()
-    images = {_image_key(name) for name in names.values()}
-    return {
-        path
-        for path, name in names.items()
-        if any(key in images and key != _image_key(name) for key in _mask_keys(name))
-    }
-
-
 def derived_names(stems: Iterable[str]) -> dict[str, set[str]]:
     """{pattern: names}, for "*_anno" the names x_anno and for "mask_*" mask_x, where x is there.
 
-    Only patterns that ENOUGH of the shorter names have; a digit does not lengthen a number.
+    Only patterns that ENOUGH of the shorter names have, or half of them if it is one of
+    MASK_ENDINGS; a digit does not lengthen a number.
     """
     stems = set(stems)
     found: dict[str, set[str]] = defaultdict(set)
@@ -205,7 +167,8 @@ def derived_names(stems: Iterable[str]) -> dict[str, set[str]]:
             if stem[k:] in stems:
                 found[f"{stem[:k]}*"].add(stem)
     shorter = len(stems) - len(set().union(*found.values()))
-    return {key: names for key, names in sorted(found.items()) if len(names) >= ENOUGH * shorter}
+    least = {key: (0.5 if key[1:] in MASK_ENDINGS else ENOUGH) * shorter for key in found}
+    return {key: found[key] for key in sorted(found) if len(found[key]) >= least[key]}
 
 
 def _by_key(paths: Sequence[Path], key_of: Callable[[Path], str]) -> dict[str, Path]:

@@ -1,18 +1,20 @@
 """The numbers in pictures of more than 8 bits, and the range that becomes black to white."""
 
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
+
+from utils import InputError
 
 PHOTOMETRIC, SAMPLE_FORMAT = 262, 339  # tags of TIFF
 WHITE_IS_ZERO, UNSIGNED, SIGNED = 0, 1, 2  # their values
 DEPTHS = (8, 10, 12, 14, 16)  # bits of unsigned numbers, whose whole range is taken if half is used
 TAILS = (0.1, 99.9)  # per cent: a few dead or hot pixels do not stretch the range of a picture
 NARROW = 16  # a picture that uses less than this part of a range is nearly of one colour
-OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 
 @dataclass(frozen=True)
@@ -66,22 +68,6 @@ def is_deep_colour(raw: str) -> bool:
     return ";16" in raw and raw.startswith(("RGB", "LA"))  # BGR;16 has 16 bits for all three
 
 
-def read_low_bytes(image: Image.Image) -> None:
-    """Make a file of deep colours, opened but not loaded, give the low byte of each colour."""
-
-    def swapped(args: object) -> object:
-        if not isinstance(args, str):
-            return (swapped(args[0]), *args[1:])
-        # Grey and alpha of 16 bits lie as four bytes do: red and green are the two of grey.
-        return "RGBA" if args.startswith("LA") else args[:-1] + OTHER_ORDER[args[-1]]
-
-    tiles = [(tile, swapped(tile[3])) for tile in image.tile]
-    image.tile = [
-        tile._replace(args=args) if hasattr(tile, "_replace") else (*tile[:3], args)
-        for tile, args in tiles
-    ]
-
-
 def grey_numbers(image: Image.Image, tags: dict) -> np.ndarray | None:
     """The numbers (H, W) of a loaded grey picture of more than 8 bits or with a sign, else None.
 
@@ -101,12 +87,17 @@ def grey_numbers(image: Image.Image, tags: dict) -> np.ndarray | None:
     return numbers.astype(numbers.dtype.newbyteorder("="))
 
 
-def colour_numbers(high: Image.Image, low: Image.Image, raw: str) -> np.ndarray:
-    """The numbers (H, W, 3) of deep colours, from the pictures of their high and low bytes."""
-    low_bytes = np.asarray(low)
-    if raw.startswith("LA"):
-        low_bytes = np.repeat(low_bytes[..., 1:2], 3, axis=2)
-    return np.asarray(high)[..., :3].astype(np.uint16) << 8 | low_bytes[..., :3]
+def colour_numbers(path: Path, upright: bool) -> np.ndarray:
+    """The numbers (H, W, 3) uint16 of a picture of deep colours, which Pillow cuts.
+
+    upright: apply the EXIF orientation; that of a TIFF is always applied.
+    """
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    flags |= 0 if upright else cv2.IMREAD_IGNORE_ORIENTATION
+    colours = cv2.imdecode(np.fromfile(path, np.uint8), flags)
+    if colours is None:
+        raise InputError(f"{path}: OpenCV cannot read its colours of 16 bits; save it as PNG")
+    return colours[..., ::-1]
 
 
 def extremes_of(numbers: np.ndarray) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from data.transforms import Window, tile_windows
 from utils import InputError, first_of
 
 SPLIT_NAMES = tuple(SPLIT_WORDS)
+PENN_FUDAN, VOC = "Penn-Fudan", "VOC"  # layouts whose masks are read by rules of their own
 OFF_BY = 10  # pixels; a mask this little smaller may be cut or scaled, which nothing tells
 LEAVE_OUT = "--allow-unmatched leaves it out"
 
@@ -59,8 +60,7 @@ class Splits:
     each. sources: files that were read besides those of the pairs. unused: those that were not, in
     groups, a line each. root: the data set's folder, None where images and masks are given by hand.
     classes_from: a class file or the name of a preset. class_file: classes that other files bring.
-    instances: masks hold instance ids. is_voc: the folders are Pascal VOC's. allow_unmatched: leave
-    out orphans, and pairs whose sizes differ.
+    allow_unmatched: leave out orphans, and pairs whose sizes differ.
     """
 
     layout: str
@@ -76,8 +76,6 @@ class Splits:
     root: Path | None = None
     classes_from: str | Path | None = None
     class_file: ClassFile | None = None
-    instances: bool = False
-    is_voc: bool = False
     allow_unmatched: bool = False
 
     def without_orphans(self) -> "Splits":
@@ -142,12 +140,11 @@ def read_pair(
 
     outside: colour of the pixels of a window that lie beyond the picture.
     """
-    image, mask, palette = (
-        read_stored(pair) if pair.window is None else _read_once(pair._replace(window=None))
-    )
+    read = _read_once if pair.window else read_stored
+    image, mask, palette = read(pair._replace(window=None))
     target = encoding.decode(mask, palette)
     if pair.window:
-        image = pair.window.of_image(image, outside)
+        image = pair.window.cut(image, outside)
         target = pair.window.of_target(target)
     return image, target
 
@@ -156,12 +153,6 @@ def read_target(pair: Pair, encoding: MaskEncoding) -> np.ndarray:
     """Class ids (H, W) uint8 of a pair, without reading its image."""
     target = encoding.decode(*_read_mask(pair))
     return pair.window.of_target(target) if pair.window else target
-
-
-@lru_cache(maxsize=1)
-def _read_once(pair: Pair) -> tuple[np.ndarray, np.ndarray, dict[int, Colour]]:
-    """`read_stored` for the windows of one picture, which are read one after another."""
-    return read_stored(pair)
 
 
 def tile_pairs(pairs: Sequence[Pair], tile: tuple[int, int]) -> list[Pair]:
@@ -223,6 +214,9 @@ def read_stored(pair: Pair) -> tuple[np.ndarray, np.ndarray, dict[int, Colour]]:
             raise SizeMismatch(_mismatch(pair, mask.shape[:2], image.shape[:2]))
         image = stored
     return image, mask, palette
+
+
+_read_once = lru_cache(maxsize=1)(read_stored)  # windows of one picture follow one another
 
 
 def _mismatch(pair: Pair, mask: tuple[int, int], image: tuple[int, int]) -> str:

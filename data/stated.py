@@ -39,11 +39,10 @@ def with_stated(splits: Splits, inventory: Inventory) -> Splits:
     stated = {each.split for each in listings}
     chosen: dict[str | None, list[Pair]] = {split: [] for split in (*SPLIT_NAMES, None)}
     pair_of = {pair.image: pair for pair in splits.pairs}
+    of_all = None if "train" in stated else "train"  # in trainval.txt alone
+    of_none = None if stated & {"train", ""} else "train"
     for image in dict.fromkeys([*owner, *pair_of]):
-        if image in owner:  # in trainval.txt alone beside train.txt, a picture is of neither
-            split = owner[image].split or (None if "train" in stated else "train")
-        else:
-            split = None if stated & {"train", ""} else "train"
+        split = (owner[image].split or of_all) if image in owner else of_none
         chosen[split].append(pair_of[image])
     notes = [*splits.notes, *notes]
     if left := chosen.pop(None):
@@ -73,9 +72,6 @@ def _owners(
     """The list of each picture, what lists name in vain, and notes of lists that do throughout."""
     names = Names(inventory.root, [pair.image for pair in splits.pairs])
     pictures = Names(inventory.root, inventory.pictures)
-    reasons = {
-        orphan.path.stem: orphan.problem.split(";")[0] for orphan in reversed(splits.orphans)
-    }
     owner: dict[Path, Listing] = {}
     orphans, notes = [], []
     for each in sorted(listings, key=lambda each: not each.split):  # ALL comes last
@@ -87,9 +83,7 @@ def _owners(
                 raise InputError(f"{found[0]} and {found[1]} both have the name {shown}")
             if not found:
                 path = next(iter(pictures.find(entry)), None)
-                reason = (
-                    reasons.get(path.stem, "no mask of this name") if path else "no such picture"
-                )
+                reason = "no mask of this name" if path else "no such picture"
                 lost[reason].append(path or Path(str(shown)))
             elif owner.setdefault(found[0], each).split != each.split and each.split:
                 raise InputError(

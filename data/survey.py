@@ -14,7 +14,7 @@ from data.labels.class_files import read_classes
 from data.labels.classes import Classes, default_classes
 from data.labels.masks import MaskEncoding
 from data.numbers import ValueRange
-from data.pairs import SPLIT_NAMES, Pair, Splits
+from data.pairs import PENN_FUDAN, SPLIT_NAMES, VOC, Pair, Splits
 from data.scans import Scan, keep_scans, scan_pairs
 from utils import InputError, first_of
 
@@ -40,9 +40,10 @@ class SegmentationData:
         root, layout = self.splits.root, self.splits.layout
         return f"{root} ({layout})" if root else layout
 
-    def scans_of(self, split: str) -> list[Scan]:
-        """Scans of one of SPLIT_NAMES, in the order of its pairs."""
-        return [self.scans[pair] for pair in self.splits.pairs_of(split)]
+    @property
+    def used_splits(self) -> list[str]:
+        """Those of SPLIT_NAMES that have pairs."""
+        return [split for split in SPLIT_NAMES if self.splits.pairs_of(split)]
 
     @property
     def numbers(self) -> dict[Path, tuple[int, int]]:
@@ -64,7 +65,7 @@ class SegmentationData:
     def pixels(self, split: str) -> list[int]:
         """Pixels per class in one of SPLIT_NAMES."""
         counts = [0] * self.classes.num_classes
-        for scan in self.scans_of(split):
+        for scan in (self.scans[pair] for pair in self.splits.pairs_of(split)):
             for value, class_id in self.class_ids(scan).items():
                 if 0 <= class_id < len(counts):  # neither ignored nor unknown
                     counts[class_id] += scan.values[value]
@@ -89,8 +90,38 @@ class SegmentationData:
                 )
 
     @cached_property
+    def told_files(self) -> dict[str, list[str]]:
+        """{what the user should know of some files: these files}."""
+        scans, pairs = self.scans.items(), self.splits.pairs_of
+        numbers, value_range = self.numbers, self.value_range
+        told = {
+            "images have an EXIF rotation and were turned as viewers turn them":
+                [pair.image for pair, scan in scans if scan.turned == "turned"],
+            "images have an EXIF rotation that their masks do not share; left as stored":
+                [pair.image for pair, scan in scans if scan.turned == "raw"],
+            f"images have more than 8 bits or a sign; their numbers {value_range} become black to "
+            "white": list(numbers) if value_range != ValueRange(0, 65535) else [],
+            "images are nearly of one colour":
+                [f"{p}: {text}" for p in numbers if (text := value_range.misfit(numbers[p]))],
+            "pairs have several frames or pages; the first is used":
+                [pair.image for pair, scan in scans if scan.frames > 1],
+            "masks are compressed as JPEG is, which changes values at edges":
+                [pair.mask for pair, scan in scans if scan.lossy],
+            "masks are smaller copies, enlarged to their pictures' sizes":
+                [pair.mask for pair, scan in scans if scan.enlarged],
+        }  # fmt: skip
+        for one, other in combinations(SPLIT_NAMES, 2):
+            seen = {self.scans[p].digest: p.image for p in pairs(one) if self.scans[p].digest}
+            both = [(seen.get(self.scans[pair].digest), pair.image) for pair in pairs(other)]
+            told[f"images of {other} are also in {one}"] = [f"{a} = {b}" for a, b in both if a]
+        return {what: list(map(str, files)) for what, files in told.items() if files}
+
+    @cached_property
     def warnings(self) -> list[str]:
-        return [*self.splits.notes, *_file_warnings(self), *_class_warnings(self)]
+        told = [
+            f"{len(files)} {what}, first: {files[0]}" for what, files in self.told_files.items()
+        ]
+        return [*self.splits.notes, *told, *_class_warnings(self)]
 
     def __str__(self) -> str:
         names = self.classes.names
@@ -153,17 +184,14 @@ def inspect_data(splits: Splits) -> SegmentationData:
     decisions: list[str] = []
     try:
         if not all(scan.problem for scan in scans.values()):
-            classes, encoding, decisions = choose_meaning(class_file, scans, splits.is_voc)
+            classes, encoding, decisions = choose_meaning(class_file, scans, splits.layout == VOC)
             for pair, scan in scans.items():
                 if problem := mask_problem(scan, encoding):
                     problems.append(f"{pair.mask}: {problem}")
     except InputError as error:
         # Masks of colours, then those of large values, are the least like class indices.
         values = {p: (s.needs_colours, max(s.values, default=0)) for p, s in scans.items()}
-        first, *more = str(error).split("\n")
-        seen = f" (see {max(values, key=values.get).mask})"
-        first = first.removesuffix(":") + seen + ":" * first.endswith(":")
-        problems.append("\n".join([first, *more]))
+        problems.append(f"{error}\nsee {max(values, key=values.get).mask}")
     splits = replace(splits, decisions=[*splits.decisions, *decisions])
     data = SegmentationData(splits, scans, classes, encoding, problems)
     return data.with_value_range(ValueRange.of(data.numbers.values()))
@@ -185,7 +213,7 @@ def _class_file(splits: Splits) -> ClassFile | None:
     class_file = splits.class_file
     if not class_file and splits.classes_from:
         class_file = read_classes(splits.classes_from)
-    if not class_file or not splits.instances or class_file.values:
+    if not class_file or splits.layout != PENN_FUDAN or class_file.values:
         return class_file
     if class_file.classes.num_classes != 2:
         raise InputError(
@@ -195,46 +223,10 @@ def _class_file(splits: Splits) -> ClassFile | None:
     return replace(class_file, instances=True)
 
 
-def _file_warnings(data: SegmentationData) -> Iterable[str]:
-    numbers, value_range = data.numbers, data.value_range
-    told = value_range != ValueRange(0, 65535)
-    misfits = {p: problem for p in numbers if (problem := value_range.misfit(numbers[p]))}
-    scans = data.scans.items()
-    for what, files in (
-        ("images have an EXIF rotation and were turned as viewers turn them",
-         [pair.image for pair, scan in scans if scan.turned == "turned"]),
-        ("images have an EXIF rotation that their masks do not share; left as stored",
-         [pair.image for pair, scan in scans if scan.turned == "raw"]),
-        (f"images have more than 8 bits or a sign; their numbers {value_range} become black to "
-         "white", list(numbers) if told else []),
-        ("images are nearly of one colour",
-         [f"{path}: {problem}" for path, problem in misfits.items()]),
-        ("pairs have several frames or pages; the first is used",
-         [pair.image for pair, scan in scans if scan.frames > 1]),
-        ("masks are compressed as JPEG is, which changes values at edges",
-         [pair.mask for pair, scan in scans if scan.lossy]),
-        ("masks are smaller copies, enlarged to their pictures' sizes",
-         [pair.mask for pair, scan in scans if scan.enlarged]),
-    ):  # fmt: skip
-        if files:
-            yield f"{len(files)} {what}, first: {files[0]}"
-    for one, other in combinations(SPLIT_NAMES, 2):
-        if twins := identical_images(data, one, other):
-            first = " = ".join(map(str, twins[0]))
-            yield f"{len(twins)} images of {other} are also in {one}, first: {first}"
-
-
-def identical_images(data: SegmentationData, one: str, other: str) -> list[tuple]:
-    """(image of split `one`, image of split `other`) with the same pixels."""
-    seen = {data.scans[pair].digest: pair.image for pair in data.splits.pairs_of(one)}
-    seen.pop("", None)  # of pairs that cannot be read
-    digests = ((data.scans[pair].digest, pair.image) for pair in data.splits.pairs_of(other))
-    return [(seen[digest], image) for digest, image in digests if digest in seen]
-
-
 def _class_warnings(data: SegmentationData) -> Iterable[str]:
-    for split in SPLIT_NAMES:
-        missing = missing_classes(data, split) if data.splits.pairs_of(split) else []
+    for split in data.used_splits:
+        pixels = zip(data.classes.names, data.pixels(split), strict=True)
+        missing = [name for name, count in pixels if count == 0]
         if missing:
             shown = first_of(missing, SHOWN)
             yield f"{len(missing)} classes have no pixel in the {split} split: {shown}"
@@ -246,9 +238,3 @@ def _class_warnings(data: SegmentationData) -> Iterable[str]:
             f"one of them marks pixels without a label (often 0 or {last}), list the classes and "
             f"`ignore: [{last}]` in a dataset.yaml"
         )
-
-
-def missing_classes(data: SegmentationData, split: str) -> list[str]:
-    """Names of the classes without a pixel in one of SPLIT_NAMES."""
-    pixels = zip(data.classes.names, data.pixels(split), strict=True)
-    return [name for name, count in pixels if count == 0]

@@ -11,7 +11,7 @@ from typing import NoReturn
 from data.evidence import MASK, Group, fit
 from data.inventory import Inventory
 from data.names import Side
-from data.pairs import LEAVE_OUT, SPLIT_NAMES, Orphan, Splits
+from data.pairs import SPLIT_NAMES, VOC, Splits
 from data.splits import LISTING_FILES, split_of, without_split
 from utils import InputError, first_of
 
@@ -72,23 +72,7 @@ def tell(splits: Splits, inventory: Inventory) -> Splits:
     ]
     notes += list(_other_masks(splits, inventory, rasters))
     unused = [_shown(group) for group in _by_folder(inventory, left).items()]
-    orphans = _advised_orphans(splits, inventory)
-    return replace(splits, notes=[*splits.notes, *notes], unused=unused, orphans=orphans)
-
-
-def _advised_orphans(splits: Splits, inventory: Inventory) -> list[Orphan]:
-    """The orphans; where all lie outside of a folder that holds each pair, advised to read that."""
-    files = [path for pair in splits.pairs for path in pair.files] + splits.sources
-    try:
-        folder = Path(os.path.commonpath(files)) if files else inventory.root
-    except ValueError:  # some beside a class file, some in the working directory
-        return splits.orphans
-    outside = {path for path in inventory.files if folder not in path.parents}
-    if folder not in inventory.folders or not {o.path for o in splits.orphans} <= outside:
-        return splits.orphans
-    words = ["--data", folder, *(["--classes", splits.classes_from] if splits.classes_from else [])]
-    advice = f"{shlex.join(map(str, words))} reads the complete folder"
-    return [Orphan(o.path, o.problem.replace(LEAVE_OUT, advice)) for o in splits.orphans]
+    return replace(splits, notes=[*splits.notes, *notes], unused=unused)
 
 
 def _by_folder(inventory: Inventory, paths: Sequence[Path]) -> dict[tuple[str, str], list[Path]]:
@@ -124,8 +108,8 @@ def _other_masks(
         side = Side(folder, images)
         for (place, _), paths in rasters.items():
             other = Group(inventory.root / place, paths)
-            is_voc_s = splits.is_voc and other.where.name.startswith("Segmentation")  # objects
-            is_other = other.where != folder and 2 * len(paths) >= len(images) and not is_voc_s
+            is_of_objects = splits.layout == VOC and other.where.name == "SegmentationObject"
+            is_other = other.where != folder and 2 * len(paths) >= len(images) and not is_of_objects
             is_other &= split_of(Path(place)) in (None, split)
             if is_other and fit(side, other) and other.kind == MASK:
                 kind = " ".join(without_split(part) for part in Path(place).parts)

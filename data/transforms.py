@@ -114,19 +114,15 @@ class Window(NamedTuple):
     skip_top: int = 0
     skip_left: int = 0
 
-    def cut(self, pixels: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-        """The part inside the picture, and the padding that it lacks."""
+    def cut(self, pixels: np.ndarray, colour: int | tuple[int, ...] = IGNORE_INDEX) -> np.ndarray:
+        """(height, width) of RGB (H, W, 3) or class ids (H, W), padded where it reaches beyond."""
         part = pixels[self.top : self.top + self.height, self.left : self.left + self.width]
-        return part, (0, self.height - part.shape[0], 0, self.width - part.shape[1])
-
-    def of_image(self, image: np.ndarray, colour: tuple[int, ...]) -> np.ndarray:
-        """(height, width, 3) of RGB (H, W, 3) uint8."""
-        return pad(*self.cut(image), colour)
+        height, width = part.shape[:2]
+        return pad(part, (0, self.height - height, 0, self.width - width), colour)
 
     def of_target(self, target: np.ndarray) -> np.ndarray:
         """(height, width) of class ids (H, W) uint8; what is skipped or beyond is ignored."""
-        part, padding = self.cut(target)
-        part = pad(np.ascontiguousarray(part), padding)
+        part = self.cut(target)
         part[: self.skip_top] = IGNORE_INDEX
         part[:, : self.skip_left] = IGNORE_INDEX
         return part

@@ -4,7 +4,7 @@ Ultralytics' data.yaml (path, train, val, test, masks_dir, names, label_mapping)
 data (train and val with images and masks, classes, ignore_classes).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from data.pairs import Splits
 from utils import InputError
 
 OF_ULTRALYTICS = ("masks_dir", "label_mapping")
-Folders = tuple[str, Path, Path]  # split, images, masks
 
 
 def read_ultralytics(inventory: Inventory) -> Splits | None:
@@ -27,23 +26,21 @@ def read_ultralytics(inventory: Inventory) -> Splits | None:
             continue
         content = load_mapping(path)
         stated = stated_entries(content)
+        is_lightly = all(isinstance(_masks_of(entry), str) for _, entry in stated)
+        is_ultralytics = "names" in content and any(key in content for key in OF_ULTRALYTICS)
+        if not stated or not (is_lightly or is_ultralytics):
+            continue
         try:
-            if stated and "names" in content and any(key in content for key in OF_ULTRALYTICS):
-                program, keys = "Ultralytics", _ultralytics_keys(content)
-                folders = list(_beside_images(inventory.root, content, stated))
-            elif stated and all(isinstance(_masks_of(v), str) for _, v in stated):
-                program = "LightlyTrain"
+            if is_lightly:
                 keys = {k: content[k] for k in ("classes", "ignore_classes") if k in content}
-                folders = [
-                    (s, *(_folder(inventory.root, v[kind]) for kind in ("images", "masks")))
-                    for s, v in stated
-                ]
             else:
-                continue
+                keys = _ultralytics_keys(content)
             class_file = parse_classes(keys)
+            folders = [(split, _folders(inventory.root, content, entry)) for split, entry in stated]
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise InputError(f"{path}: {error}") from error
-        sides = [(split, side_at(images), side_at(masks)) for split, images, masks in folders]
+        program = "LightlyTrain" if is_lightly else "Ultralytics"
+        sides = [(split, *map(side_at, both)) for split, both in folders]
         splits = from_sides(f"{program} ({path.name})", sides)
         return replace(splits, class_file=class_file, sources=[path])
     return None
@@ -53,18 +50,16 @@ def _masks_of(entry: object) -> object:
     return entry.get("masks") if isinstance(entry, Mapping) else None
 
 
-def _beside_images(root: Path, content: Mapping, stated: list[tuple]) -> Iterator[Folders]:
-    """The folders of images, and those of masks: masks_dir in place of images."""
+def _folders(root: Path, content: Mapping, entry: object) -> tuple[Path, Path]:
+    """The folders of a split's images and masks; for Ultralytics masks_dir in place of images."""
+    if isinstance(entry, Mapping):
+        return _folder(root, entry["images"]), _folder(root, entry["masks"])
+    images = _folder(root, entry, str(content.get("path") or ""))
     masks_dir = str(content.get("masks_dir") or "masks")
-    for split, entry in stated:
-        images = _folder(root, entry, str(content.get("path") or ""))
-        masks = in_place_of_images(root, images, masks_dir)
-        if masks is None:
-            raise ValueError(
-                f"{split}: {entry}: no folder of this path is called images, for which "
-                f"{masks_dir} would stand"
-            )
-        yield split, images, masks
+    masks = in_place_of_images(root, images, masks_dir)
+    if masks is None:
+        raise ValueError(f"{entry}: no folder is called images, for which {masks_dir} would stand")
+    return images, masks
 
 
 def _ultralytics_keys(content: Mapping) -> dict:

@@ -3,8 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from itertools import combinations
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,13 @@ import numpy as np
 from config import IGNORE_INDEX
 from data.augment import Augment
 from data.images import write_image, write_mask
+from data.inventory import evenly
 from data.labels.class_files import class_file_text
 from data.labels.classes import colour_table
 from data.labels.masks import UNKNOWN, colour_of
-from data.pairs import SPLIT_NAMES, Pair, read_pair, read_stored, read_target
+from data.pairs import Pair, read_pair, read_stored, read_target
 from data.scans import Scan, keep_scans
-from data.survey import SegmentationData, identical_images, missing_classes
+from data.survey import SegmentationData
 from results.overlays import contact_sheet, overlay
 from utils import InputError, output_folder, progress, temporary_folder, write_atomically
 
@@ -27,21 +27,15 @@ UNKNOWN_COLOUR = (255, 0, 255)
 SHOWN_VALUES = 20
 VARIATIONS = 3
 
-Show = Callable[[str, Pair, np.ndarray, np.ndarray], None]
 
-
-def write_report(data: SegmentationData, show: Show) -> None:
-    """Print the report and write it to outputs/dataset_report: report.json, contact_sheet.png.
-
-    show: is given each pair of the contact sheet, which is read once for both: its split, the pair,
-    the image RGB (H, W, 3), and class ids (H, W) with UNKNOWN where a value has no class.
-    """
+def write_report(data: SegmentationData) -> None:
+    """Print the report and write it to outputs/dataset_report: report.json, contact_sheet.png."""
     folder = output_folder("dataset_report")
     facts = describe(data)
     keep_scans(data.scans)
     write_atomically(folder / "report.json", json.dumps(facts, indent=1).encode())
     print(data)
-    for split in _used_splits(data):
+    for split in data.used_splits:
         for pair in data.splits.pairs_of(split)[:1]:
             print(f"  {split} begins with {pair.image} + {pair.mask}; report.json lists all")
     print("\n".join([*_class_table(facts), *_value_table(facts)]))
@@ -49,7 +43,7 @@ def write_report(data: SegmentationData, show: Show) -> None:
         panel
         for split, count in SHEET_PAIRS.items()
         for chosen in choose(data, usable_pairs(data, split), count, most_bad=2)
-        for panel in _panels_of_pair(data, show, *chosen)
+        for panel in _panels_of_pair(data, *chosen)
     ]
     _write_sheet("contact_sheet.png", panels, columns=3)
     print(f"written to {folder}: report.json" + (", contact_sheet.png" if panels else ""))
@@ -57,7 +51,7 @@ def write_report(data: SegmentationData, show: Show) -> None:
 
 def describe(data: SegmentationData) -> dict:
     """The report as plain data."""
-    splits, scanned = _used_splits(data), data.scans.items()
+    splits = data.used_splits
     pixels = {split: data.pixels(split) for split in splits}
     return {
         "layout": data.splits.layout,
@@ -71,30 +65,14 @@ def describe(data: SegmentationData) -> dict:
             for k, name in enumerate(data.classes.names)
         ],
         "mask_values": _mask_values(data),
-        "missing_classes": {split: missing_classes(data, split) for split in splits},
-        "orphans": [str(orphan.path) for orphan in data.splits.orphans],
-        "size_mismatches": [str(p.mask) for p, scan in scanned if scan.is_mismatch],
-        "unreadable": [s.problem for _, s in scanned if s.problem and not s.is_mismatch],
-        "exif_turned": [str(p.image) for p, scan in scanned if scan.turned == "turned"],
-        "exif_not_shared_by_mask": [str(p.image) for p, scan in scanned if scan.turned == "raw"],
-        "lossy_masks": [str(pair.mask) for pair, scan in scanned if scan.lossy],
-        "identical_in_both_splits": [
-            list(map(str, twins))
-            for one, other in combinations(SPLIT_NAMES, 2)
-            for twins in identical_images(data, one, other)
-        ],
         "problems": data.problems,
         "warnings": data.warnings,
+        "files_of_warnings": data.told_files,
         "files": {
             split: [[str(pair.image), str(pair.mask)] for pair in data.splits.pairs_of(split)]
             for split in splits
         },
     }
-
-
-def _used_splits(data: SegmentationData) -> list[str]:
-    """train, valid, and test if there is one."""
-    return [s for s in SPLIT_NAMES if s != "test" or data.splits.test]
 
 
 def _mask_values(data: SegmentationData) -> list[dict]:
@@ -111,8 +89,6 @@ def _mask_values(data: SegmentationData) -> list[dict]:
         key = (class_id, is_colour, value)
         row = {"value": list(colour_of(value)) if is_colour else value}
         row |= {"becomes": names[class_id], "pixels": pixels[key], "masks": masks[key]}
-        if class_id == UNKNOWN and is_colour and data.encoding.colours:
-            _, row["nearest"], row["off_by"] = data.encoding.nearest_colour(value)
         rows.append(row)
     return rows
 
@@ -131,9 +107,8 @@ def _value_table(facts: dict) -> Iterable[str]:
     yield "  in the masks"
     values = sorted(facts["mask_values"], key=lambda row: row["pixels"], reverse=True)
     for row in values[:SHOWN_VALUES]:
-        near = f", {row['off_by']} off {row['nearest']}" if "nearest" in row else ""
         yield (
-            f"  {row['value']!s:>15} is {row['becomes']}{near}: "
+            f"  {row['value']!s:>15} is {row['becomes']}: "
             f"{row['pixels']} pixels in {row['masks']} masks"
         )
     if len(values) > SHOWN_VALUES:
@@ -142,8 +117,8 @@ def _value_table(facts: dict) -> Iterable[str]:
 
 def usable_pairs(data: SegmentationData, split: str) -> list[tuple[str, Pair, Scan]]:
     """The pairs of a split that can be read."""
-    scanned = zip(data.splits.pairs_of(split), data.scans_of(split), strict=True)
-    return [(split, pair, scan) for pair, scan in scanned if scan.problem is None]
+    scanned = [(split, pair, data.scans[pair]) for pair in data.splits.pairs_of(split)]
+    return [item for item in scanned if item[2].problem is None]
 
 
 def choose(
@@ -152,8 +127,7 @@ def choose(
     """`count` of these: at most `most_bad` with values of no class, then evenly spaced ones."""
     bad = [item for item in usable if has_unknown(data, item[2])][:most_bad]
     rest = [item for item in usable if item not in bad]
-    places = np.linspace(0, len(rest) - 1, min(count - len(bad), len(rest)))
-    return bad + [rest[i] for i in places.round().astype(int)]
+    return bad + evenly(rest, count - len(bad))
 
 
 def has_unknown(data: SegmentationData, scan: Scan) -> bool:
@@ -162,12 +136,11 @@ def has_unknown(data: SegmentationData, scan: Scan) -> bool:
 
 
 def _panels_of_pair(
-    data: SegmentationData, show: Show, split: str, pair: Pair, scan: Scan
+    data: SegmentationData, split: str, pair: Pair, scan: Scan
 ) -> list[tuple[np.ndarray, str]]:
     """(picture, caption) of the image, its mask in class colours, and the overlay."""
     image, mask, palette = read_stored(pair)
     ids = data.encoding.look_up(mask, palette)
-    show(split, pair, image, ids)
     labels = np.where(ids == UNKNOWN, IGNORE_INDEX, ids).astype(np.uint8)
     colours = colour_table(data.classes.palette)[labels]
     blended = overlay(image, labels, data.classes)
@@ -208,7 +181,7 @@ def write_masks(data: SegmentationData, name: str) -> None:
 
 def _fill(folder: Path, data: SegmentationData) -> None:
     root = Path(os.path.commonpath([pair.image.parent for pair in data.splits.pairs]))
-    for split in _used_splits(data):
+    for split in data.used_splits:
         for pair in progress(data.splits.pairs_of(split), f"writing {split}"):
             below = pair.image.relative_to(root)
             target = read_target(pair, data.encoding)

@@ -3,9 +3,8 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image
 
 from config import IGNORE_INDEX
 from data.labels.masks import UNKNOWN
-from data.pairs import SPLIT_NAMES, Pair, read_stored
+from data.pairs import Pair, read_stored
 from data.survey import SegmentationData
 from results.data_report import choose, usable_pairs
 from results.pages.charts import size_chart
@@ -45,84 +44,60 @@ class DatasetPage(Page):
         super().__init__(folder, wanted)
         self._source = source
         self.data: SegmentationData | None = None
-        self._shown: dict[str, dict] = {}  # entries of the gallery by name
-
-    @cached_property
-    def _roots(self) -> dict[str, str]:
-        """The folder that holds all pictures of a split, by split."""
-        folders = {s: {pair.image.parent for pair in pairs} for s, pairs in _splits(self.data)}
-        return {s: os.path.commonpath(map(os.path.abspath, paths)) for s, paths in folders.items()}
-
-    def _name(self, split: str, pair: Pair) -> str:
-        """Name of a pair, of which no other has the same: its path below the split's folder."""
-        below = os.path.abspath(pair.image).removeprefix(self._roots[split])
-        return f"{split}/{below.replace(os.sep, '/').lstrip('/')}"
-
-    def add(self, split: str, pair: Pair, image: np.ndarray, ids: np.ndarray) -> None:
-        """Show a pair that has been read: RGB (H, W, 3), class ids (H, W), UNKNOWN for none."""
-        if not self.wanted:
-            return
-        name = self._name(split, pair)
-        labels = np.where(ids == UNKNOWN, IGNORE_INDEX, ids).astype(np.uint8)
-        note = f"{pair.image} + {pair.mask}"
-        if unknown := float((ids == UNKNOWN).mean()):
-            note += f"; {unknown:.1%} of the mask's pixels have a value of no class"
-        self._shown[name] = show_picture(
-            self.folder, Path(name), image, {"target": labels}, self.data.classes,
-            name=name, numbers=[], note=note,
-        )  # fmt: skip
-
-    def _show_further(self) -> None:
-        """Show pairs besides those of the contact sheet: one in PICTURES_OF of all."""
-        usable = [item for split in SPLIT_NAMES for item in usable_pairs(self.data, split)]
-        names = {Path(name).name for name in self._shown}  # looked at first, since it is faster
-        usable = [
-            (split, pair, scan)
-            for split, pair, scan in usable
-            if pair.image.name not in names or self._name(split, pair) not in self._shown
-        ]
-        wanted = min(max(len(self.data.scans) // PICTURES_OF, PICTURES[0]), PICTURES[-1])
-        count = max(0, wanted - len(self._shown))
-        for split, pair, _ in choose(self.data, usable, count, most_bad=-(-count // 2)):
-            image, mask, palette = read_stored(pair)
-            self.add(split, pair, image, self.data.encoding.look_up(mask, palette))
 
     def text(self, state: str) -> str:
         files = [(name, name) for name in LINKED_FILES if self.wrote(self.folder / name)]
         statement = self._source
         if self.data:
-            counts = ", ".join(f"{len(pairs)} {split}" for split, pairs in _splits(self.data))
+            pairs_of, used = self.data.splits.pairs_of, self.data.used_splits
+            counts = ", ".join(f"{len(pairs_of(split))} {split}" for split in used)
             statement = f"{self.data.source}: {counts} pairs"
         values = self._values(self.data) if self.data else {"problems": None}
         return self.render("dataset.html", state, statement, {}, files, **values)
 
     def _values(self, data: SegmentationData) -> dict:
-        """What the template takes; writes the layers of further pictures."""
-        pixels = np.array([data.pixels(split) for split, _ in _splits(data)]).T  # class, split
-        splits, entries = _splits(data), class_entries(data.classes)
-        self._show_further()
-        names = [split for split, _ in splits]
-        shown = sorted(self._shown, key=lambda name: names.index(name.partition("/")[0]))
+        """What the template takes; writes the layers of the gallery's pictures."""
+        pixels = np.array([data.pixels(split) for split in data.used_splits]).T  # class, split
+        entries = class_entries(data.classes)
         sizes = _sizes(data.splits.pairs)
         return {
             "decisions": [data.splits.layout, *data.splits.decisions],
             "unused": data.splits.unused,
             "problems": [problem_of(line) for line in data.problems + data.warnings],
             "num_errors": len(data.problems),  # the rest are warnings
-            "splits": [(split, len(pairs)) for split, pairs in splits],
+            "splits": [(split, len(data.splits.pairs_of(split))) for split in data.used_splits],
             "classes": entries[:-1],
             "pixels": pixels.tolist(),
             "shares": (pixels / pixels.sum(axis=0).clip(min=1)).tolist(),
             "sizes": sizes.most_common(SIZES),
             "more_sizes": max(0, len(sizes) - SIZES),
             "size_chart": size_chart(sizes),
-            "gallery": gallery(entries, MODES, 1, [], [self._shown[name] for name in shown]),
+            "gallery": gallery(entries, MODES, 1, [], list(self._pictures(data))),
         }
 
+    def _pictures(self, data: SegmentationData) -> Iterator[dict]:
+        """The entries of the gallery: one pair in PICTURES_OF, by split; writes their layers."""
+        usable = [item for split in data.used_splits for item in usable_pairs(data, split)]
+        count = min(max(len(data.scans) // PICTURES_OF, PICTURES[0]), PICTURES[-1])
+        chosen = choose(data, usable, count, most_bad=count // 2)
+        for split in data.used_splits:
+            folders = [os.path.abspath(pair.image.parent) for pair in data.splits.pairs_of(split)]
+            root = os.path.commonpath(folders)
+            for pair in (pair for own, pair, _ in chosen if own == split):
+                yield self._picture(data, Path(split, os.path.relpath(pair.image, root)), pair)
 
-def _splits(data: SegmentationData) -> list[tuple[str, Sequence[Pair]]]:
-    """The splits that have pairs, by name."""
-    return [(split, pairs) for split in SPLIT_NAMES if (pairs := data.splits.pairs_of(split))]
+    def _picture(self, data: SegmentationData, path: Path, pair: Pair) -> dict:
+        """The entry of a pair, whose path in the page no other has."""
+        image, mask, palette = read_stored(pair)
+        ids = data.encoding.look_up(mask, palette)
+        labels = np.where(ids == UNKNOWN, IGNORE_INDEX, ids).astype(np.uint8)
+        note = f"{pair.image} + {pair.mask}"
+        if unknown := float((ids == UNKNOWN).mean()):
+            note += f"; {unknown:.1%} of the mask's pixels have a value of no class"
+        return show_picture(
+            self.folder, path, image, {"target": labels}, data.classes,
+            name=path.as_posix(), numbers=[], note=note,
+        )  # fmt: skip
 
 
 def _sizes(pairs: Sequence[Pair]) -> Counter:

@@ -80,7 +80,7 @@ class WorstPictures:
         if image is None:
             image, _, _ = read_stored(pair)
             if pair.window:
-                image = pair.window.of_image(image, (0, 0, 0))
+                image = pair.window.cut(image, (0, 0, 0))
         return show_picture(
             self._folder, Path("worst", f"{rank:02d}"), image,
             {"prediction": labels, "target": target}, self._classes,

@@ -185,7 +185,7 @@ def test_splits_are_never_mixed(in_tmp, layout, words):
     ("folders", "words"),
     [
         (("images/train|masks/train", "images/val|elsewhere/a/b"), "pictures without a folder"),
-        (("images/train|images/train", "images/val|images/val"), "images/train, images/val: these"),
+        (("images/train|images/train", "images/val|images/val"), "no known layout"),
         (("images/val|masks/val", "images/valid|masks/valid", "images/train|masks/train"),
          "both look like one split"),
     ],
@@ -223,8 +223,10 @@ def test_masks_beside_the_images(tmp_path, in_tmp):
 def test_one_folder_of_pictures_alone_says_how_masks_are_named(tmp_path):
     for number in range(2):
         save(tmp_path / f"{number}.jpg", scene(number)[0])
+    refused(
+        tmp_path, r"no known layout in it, .* in one as x\.jpg and x_mask\.png; .* found 0\.jpg"
+    )
     words = r"no masks beside its pictures; .* x_mask\.png for x"
-    refused(tmp_path, words)
     refused(None, words, [tmp_path, tmp_path, None, None])
     (tmp_path / "via.csv").write_text("filename,region_shape_attributes\n")
     refused(tmp_path, r"via\.csv \(save VIA's annotations as JSON\)")

@@ -143,7 +143,7 @@ def test_tiles_count_each_pixel_once(size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     ids = np.arange(size[0] * size[1]).reshape(size) % 200
     for window in transforms.tile_windows(size, (56, 56)):
-        part, target = window.of_image(image, (1, 2, 3)), window.of_target(ids.astype(np.uint8))
+        part, target = window.cut(image, (1, 2, 3)), window.of_target(ids.astype(np.uint8))
         assert part.shape == (56, 56, 3)
         assert target.shape == (56, 56)
         for y, x in np.argwhere(target != 255):

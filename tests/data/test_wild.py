@@ -464,7 +464,7 @@ def test_palettes_of_other_orders_are_read_by_colour_or_refused(tmp_path, in_tmp
     save(tmp_path / "white first" / "dataset.yaml", by_index)
     assert pixels(read(tmp_path / "white first")) == right[::-1]
     said = refused(tmp_path / "red", "so that indices are no classes; list")
-    advice = said.split(":\n")[1].replace("\n  ", "\n").strip()
+    advice = "\n".join(re.findall(r"^  (.*)", said, re.MULTILINE))
     save(tmp_path / "red" / "dataset.yaml", advice)
     assert pixels(read(tmp_path / "red")) == right
 

@@ -244,16 +244,6 @@ def test_labelme(tmp_path, in_tmp):
     assert set(np.unique(found["b.png"])) == {0, 255}
 
 
-def test_a_folder_that_is_complete_is_advised(tmp_path, in_tmp):
-    save_image(tmp_path / "set" / "new" / "x.png", 1)
-    for k in range(2):
-        save_image(tmp_path / "set" / "done" / f"{k}.png", k)
-        write(tmp_path / "set" / "done" / f"{k}.json", labelme([shape("a", STAR)]))
-    splits = find_splits(tmp_path / "set")
-    (orphan,) = splits.orphans
-    assert orphan.problem.endswith(f"--data {tmp_path / 'set' / 'done'} reads the complete folder")
-
-
 def test_a_scan_is_done_again_when_another_file_brings_a_label(tmp_path, in_tmp):
     for k, label in enumerate("cb"):
         save_image(tmp_path / f"{k}.png", k)
