@@ -16,7 +16,6 @@ from data.splits import LISTING_FILES, split_of, without_split
 from utils import InputError, first_of
 
 SHOWN = 6  # groups of files in a warning
-REASONS = {".npz": "save each mask by np.save, as .npy"}
 VIA_COLUMN = b"region_shape_attributes"
 PLAIN = ("readme", "license", "licence", "requirements", "citation", "changelog")
 
@@ -61,9 +60,7 @@ def tell(splits: Splits, inventory: Inventory) -> Splits:
     left = [path for path in inventory.files if path not in used]
     rasters = _by_folder(inventory, [path for path in inventory.rasters if path not in used])
     told = (path for path in left if not path.stem.lower().startswith(PLAIN))
-    texts = _by_folder(
-        inventory, [p for p in told if p.suffix.lower() in {*LISTING_FILES, *REASONS}]
-    )
+    texts = _by_folder(inventory, [p for p in told if p.suffix.lower() in LISTING_FILES])
     notes = [
         f"not used: {first_of(list(map(_shown, groups.items())), SHOWN)}"
         for groups in (rasters, texts)
@@ -88,10 +85,8 @@ def _shown(group: tuple[tuple[str, str], list[Path]]) -> str:
     (folder, suffix), paths = group
     place = "" if folder == "." else f"{folder}/"
     name = f"{place}{paths[0].name}" if len(paths) == 1 else f"{len(paths)} {place}*{suffix}"
-    reason = REASONS.get(suffix)
-    if suffix == ".csv" and VIA_COLUMN in paths[0].read_bytes()[:1000]:
-        reason = "save VIA's annotations as JSON"
-    return f"{name} ({reason})" if reason else name
+    is_via = suffix == ".csv" and VIA_COLUMN in paths[0].read_bytes()[:1000]
+    return f"{name} (save VIA's annotations as JSON)" if is_via else name
 
 
 def _other_masks(
