@@ -213,14 +213,9 @@ def _class_file(splits: Splits) -> ClassFile | None:
     class_file = splits.class_file
     if not class_file and splits.classes_from:
         class_file = read_classes(splits.classes_from)
-    if not class_file or splits.layout != PENN_FUDAN or class_file.values:
-        return class_file
-    if class_file.classes.num_classes != 2:
-        raise InputError(
-            f"{splits.classes_from}: {class_file.classes.num_classes} classes, but the masks of "
-            f"{splits.layout} hold objects of one kind; name background and that kind"
-        )
-    return replace(class_file, instances=True)
+    if class_file and splits.layout == PENN_FUDAN and not class_file.values:
+        return replace(class_file, instances=True)
+    return class_file
 
 
 def _class_warnings(data: SegmentationData) -> Iterable[str]:
