@@ -8,12 +8,12 @@ from common.exits import exits_cleanly
 from common.flags import add_augmentation, add_data_flags, add_image_size, add_shared
 from common.parser import Parser
 from data.augment import AUGMENTS, build_augment
-from data.survey import inspect_data, summarise
+from data.survey import inspect_data
 from data.transforms import Resize
 from datasets import splits_from_flags
 from results.data_report import write_augment_sheet, write_masks, write_report
 from results.pages.dataset import DatasetPage
-from utils import InputError, output_folder
+from utils import output_folder
 
 
 # fmt: off
@@ -53,8 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.show_augment:
             resize = Resize(args.imgsz or config.TRAIN_SIZE, args.keep_ratio)
             write_augment_sheet(data, build_augment(args.augment, resize, args.seed))
-    if data.problems:
-        raise InputError(summarise(data.problems, len(data.scans)))
+    data.raise_problems()
     if args.write_masks:
         write_masks(data, args.write_masks)
 

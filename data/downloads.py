@@ -44,26 +44,24 @@ def download(source: Source, root: Path = INPUTS) -> Path:
     if folder.is_dir():
         print(f"{folder} exists already")
         return folder
-    if not archive.is_file():
-        _retrieve(source, archive)
-    elif source.md5 and not check_md5(archive, source.md5):
-        raise InputError(f"{archive}: its md5 is not {source.md5}; delete it and download again")
+    if archive.is_file():
+        if source.md5 and not check_md5(archive, source.md5):
+            raise InputError(
+                f"{archive}: its md5 is not {source.md5}; delete it and download again"
+            )
+    else:
+        try:
+            with temporary_folder(archive) as staging:
+                download_url(source.url, staging, archive.name, source.md5)
+                os.replace(staging / archive.name, archive)
+        except Exception as error:  # of networks, of many kinds
+            raise InputError(
+                f"{source.url}: cannot be downloaded ({error}); run the command again, or fetch it "
+                f"another way and save it as {archive}"
+            ) from error
     unpack(archive, source.inside, folder)
     print(f"unpacked to {folder}; {archive} can be deleted")
     return folder
-
-
-def _retrieve(source: Source, archive: Path) -> None:
-    """Download into a temporary folder, then move the whole file to its place."""
-    try:
-        with temporary_folder(archive) as staging:
-            download_url(source.url, staging, archive.name, source.md5)
-            os.replace(staging / archive.name, archive)
-    except Exception as error:  # of networks, of many kinds
-        raise InputError(
-            f"{source.url}: cannot be downloaded ({error}); run the command again, or fetch it "
-            f"another way and save it as {archive}"
-        ) from error
 
 
 def unpack(archive: Path, inside: str, folder: Path) -> None:

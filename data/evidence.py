@@ -156,22 +156,17 @@ def _groups_by_name(inventory: Inventory) -> list[Group]:
     Names may hold numbers and the folder's name. [] unless all folders hold the same names, of
     which one is of photographs and one of masks.
     """
-    found: dict[str, dict[str | None, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for folder, files in inventory.by_folder.items():
+    root, folders = inventory.root, inventory.by_folder
+    found: dict[tuple[str, str | None], list[Path]] = defaultdict(list)
+    for folder, files in folders.items():
         for path in files:
             name = re.sub(r"\d+", "*", path.name.replace(folder.name, "*"))
-            found[name][split_of(folder.relative_to(inventory.root))].append(path)
-    root, folders = inventory.root, inventory.by_folder
-    if len(folders) < 2 or len(found) * len(folders) != len(inventory.rasters):
+            found[name, split_of(folder.relative_to(root))].append(path)
+    if len(folders) < 2 or 2 * len(folders) != len(inventory.rasters):
         return []
-    groups = [
-        Group(root, paths, split, (name,))
-        for name, by_split in found.items()
-        for split, paths in by_split.items()
-    ]
-    by_kind = {group.kind: group.place for group in groups}
-    is_told = len(found) == 2 == len(by_kind) and {*by_kind} == {MASK, PHOTO}
-    return groups if is_told else []
+    groups = [Group(root, paths, split, (name,)) for (name, split), paths in found.items()]
+    has_two_names = len({name for name, _ in found}) == 2
+    return groups if has_two_names and {g.kind for g in groups} == {MASK, PHOTO} else []
 
 
 def _parts(files: list[Path]) -> dict[str, list[Path]]:

@@ -85,5 +85,5 @@ def take_inventory(root: Path) -> Inventory:
 
 def evenly(items: Sequence, count: int) -> list:
     """At most `count` of these items, evenly spaced."""
-    step = max(1, len(items) / count)
+    step = max(1, len(items) / max(1, count))
     return [items[int(k * step)] for k in range(min(count, len(items)))]

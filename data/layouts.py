@@ -162,21 +162,17 @@ def _known_folders(inventory: Inventory, is_told: bool) -> Splits | None:
     odd = _odd_splits(inventory)
     for layout, (images, masks) in FOLDERS.items():
         folders, notes = _folders_of(inventory, images, masks)
-        if not folders or (layout == PLAIN and (odd or not (is_told or _has_masks(inventory)))):
-            continue
         left = {*odd.values()} - {*folders} - ({"test"} if notes else set())
-        if left or (is_plain and "*" in images and "train" not in folders):
-            return None
+        if not folders or left or (is_plain and "*" in images and "train" not in folders):
+            continue
+        if layout == PLAIN:  # which photographs alone do not make
+            sample = evenly(inventory.at(folders["train"][1]).rasters, SAMPLE)
+            if odd or not (is_told or any(kind_of(path) != PHOTO for path in sample)):
+                continue
         sides = [(split, *map(side_at, both)) for split, both in folders.items()]
         splits = _with_preset(from_sides(layout, sides), inventory)
         return replace(splits, notes=[*splits.notes, *notes])
     return None
-
-
-def _has_masks(inventory: Inventory) -> bool:
-    """Whether the folder called masks, labels or annotations holds no photographs alone."""
-    masks = inventory.at(inventory.first(MASKS)).rasters
-    return any(kind_of(path) != PHOTO for path in evenly(masks, SAMPLE))
 
 
 def _folders_of(

@@ -159,7 +159,7 @@ def _table(rows: list[list[str]]) -> object:
     """Rows as mappings, or {split: names} of a table with a column for each split."""
     header, *rest = rows
     exact = [name for name in header if _split(name)]
-    first, second = "".join(header), "".join([*rest, []][0])
+    first, second = "".join(header), "".join(rest[0]) if rest else ""
     is_header = len(exact) > 1 or any(map(HEADER.fullmatch, header)) or "." in second
     if len(exact) == 1 or "." in first or not is_header:  # but the first picture
         rest = rows
@@ -193,23 +193,22 @@ def _stated(content: object, depth: int = MAX_DEPTH) -> dict[str, list]:
             return found
         below = content.values()
     elif isinstance(content, list) and content and all(isinstance(r, Mapping) for r in content):
-        tables = [_grouped((row, row.get(key)) for row in content) for key in content[0]]
+        tables = (_grouped((row, row.get(key)) for row in content) for key in content[0])
         if found := _joined(tables):
             return found
         below = content
     else:
         return {}
-    return _joined([_stated(value, depth - 1) for value in below]) if depth else {}
+    return _joined(_stated(value, depth - 1) for value in below) if depth else {}
 
 
-def _joined(statements: Sequence[dict[str, list]]) -> dict[str, list]:
-    """The first that states something; all together where they contradict it, as folds do."""
-    found = [each for each in statements if each]
-    lists = {split: [n for each in found for n in each.get(split, [])] for split in SPLIT_WORDS}
-    names = [{*map(str, listed)} for listed in lists.values()]
-    if len(set().union(*names)) < sum(map(len, names)):
-        return {split: listed for split, listed in lists.items() if listed}
-    return found[0] if found else {}
+def _joined(statements: Iterable[dict[str, list]]) -> dict[str, list]:
+    """All statements together; where they contradict each other, as folds do, none is chosen."""
+    found: dict[str, list] = defaultdict(list)
+    for each in statements:
+        for split, names in each.items():
+            found[split] += names
+    return found
 
 
 def _grouped(items: Iterable[tuple[object, object]]) -> dict[str, list]:

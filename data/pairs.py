@@ -12,7 +12,7 @@ import numpy as np
 
 from config import SPLIT_WORDS
 from data.annotations.shapes import Annotation
-from data.images import UPRIGHT, orientation, read_image, read_mask, upright_size
+from data.images import read_image, read_mask, upright_size
 from data.labels.class_entries import ClassFile
 from data.labels.classes import Colour
 from data.labels.masks import MaskEncoding
@@ -187,12 +187,6 @@ def _read_mask(pair: Pair) -> tuple[np.ndarray, dict[int, Colour]]:
     """
     if isinstance(pair.mask, Annotation):
         return pair.mask.draw(_mask_size(pair)), {}
-    turned = orientation(pair.mask)
-    if turned != UPRIGHT and turned != orientation(pair.image):
-        raise InputError(
-            f"{pair.mask}: has an EXIF orientation that its image {pair.image.name} has not; "
-            "turn it and remove the tag"
-        )
     mask, palette = read_mask(pair.mask)
     if (size := _mask_size(pair)) != mask.shape[:2]:
         rows, columns = (np.arange(n) * m // n for n, m in zip(size, mask.shape, strict=False))
@@ -204,7 +198,6 @@ def read_stored(pair: Pair) -> tuple[np.ndarray, np.ndarray, dict[int, Colour]]:
     """RGB (H, W, 3) uint8, and the mask's stored values and palette (see read_mask), of one size.
 
     A picture whose EXIF orientation its mask does not share is left as it is stored.
-    Raises InputError where the mask has an orientation that differs from its picture's.
     """
     mask, palette = _read_mask(pair)
     image = read_image(pair.image, value_range=pair.value_range)

@@ -1,6 +1,6 @@
 """Check a data set's files, classes and encoding before anything is trained."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
@@ -75,6 +75,15 @@ class SegmentationData:
         """{value in the scan: class id}, UNKNOWN or IGNORE_INDEX where it has none."""
         ids = self.encoding.look_up(*scan.stored)[0]
         return dict(zip(scan.values, ids.tolist(), strict=True))
+
+    def raise_problems(self) -> None:
+        """Raise InputError with the problem, or with the number of several and the first five."""
+        if len(self.problems) == 1:
+            raise InputError(self.problems[0])
+        if self.problems:
+            shown = "\n  ".join(self.problems[:SHOWN])
+            number = f"{len(self.problems)} problems in {len(self.scans)} pairs"
+            raise InputError(f"{number}, first:\n  {shown}")
 
     def check_trainable(self) -> None:
         """Raise InputError unless there is something to learn and something to score."""
@@ -152,20 +161,11 @@ def _masks_hold(data: SegmentationData) -> str:
 
 
 def load_data(splits: Splits) -> SegmentationData:
-    """Read every file that is not cached, and raise InputError where training would fail."""
+    """What inspect_data finds; raises InputError where training would fail."""
     data = inspect_data(splits)
-    if data.problems:
-        raise InputError(summarise(data.problems, len(data.scans)))
+    data.raise_problems()
     keep_scans(data.scans)
     return data
-
-
-def summarise(problems: Sequence[str], total: int) -> str:
-    """The problem if there is one, else their number and the first five."""
-    if len(problems) == 1:
-        return problems[0]
-    shown = "\n  ".join(problems[:SHOWN])
-    return f"{len(problems)} problems in {total} pairs, first:\n  {shown}"
 
 
 def inspect_data(splits: Splits) -> SegmentationData:
@@ -213,14 +213,9 @@ def _class_file(splits: Splits) -> ClassFile | None:
     class_file = splits.class_file
     if not class_file and splits.classes_from:
         class_file = read_classes(splits.classes_from)
-    if not class_file or splits.layout != PENN_FUDAN or class_file.values:
-        return class_file
-    if class_file.classes.num_classes != 2:
-        raise InputError(
-            f"{splits.classes_from}: {class_file.classes.num_classes} classes, but the masks of "
-            f"{splits.layout} hold objects of one kind; name background and that kind"
-        )
-    return replace(class_file, instances=True)
+    if class_file and splits.layout == PENN_FUDAN and not class_file.values:
+        return replace(class_file, instances=True)
+    return class_file
 
 
 def _class_warnings(data: SegmentationData) -> Iterable[str]:

@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -16,7 +16,6 @@ from data.splits import LISTING_FILES, split_of, without_split
 from utils import InputError, first_of
 
 SHOWN = 6  # groups of files in a warning
-REASONS = {".npz": "save each mask by np.save, as .npy"}
 VIA_COLUMN = b"region_shape_attributes"
 PLAIN = ("readme", "license", "licence", "requirements", "citation", "changelog")
 
@@ -47,8 +46,7 @@ def seen(inventory: Inventory) -> str:
 
 def unreadable(inventory: Inventory) -> list[str]:
     """The files, in groups, of which it is known why they cannot be read, and what to do."""
-    groups = map(_shown, _by_folder(inventory, inventory.files).items())
-    return [shown for shown in groups if shown.endswith(")")]
+    return [shown for shown in _by_folder(inventory, inventory.files) if shown.endswith(")")]
 
 
 def tell(splits: Splits, inventory: Inventory) -> Splits:
@@ -62,41 +60,33 @@ def tell(splits: Splits, inventory: Inventory) -> Splits:
     left = [path for path in inventory.files if path not in used]
     rasters = _by_folder(inventory, [path for path in inventory.rasters if path not in used])
     told = (path for path in left if not path.stem.lower().startswith(PLAIN))
-    texts = _by_folder(
-        inventory, [p for p in told if p.suffix.lower() in {*LISTING_FILES, *REASONS}]
-    )
-    notes = [
-        f"not used: {first_of(list(map(_shown, groups.items())), SHOWN)}"
-        for groups in (rasters, texts)
-        if groups
-    ]
-    notes += list(_other_masks(splits, inventory, rasters))
-    unused = [_shown(group) for group in _by_folder(inventory, left).items()]
+    texts = _by_folder(inventory, [p for p in told if p.suffix.lower() in LISTING_FILES])
+    notes = [f"not used: {first_of([*each], SHOWN)}" for each in (rasters, texts) if each]
+    notes += _other_masks(splits, inventory, rasters.values())
+    unused = list(_by_folder(inventory, left))
     return replace(splits, notes=[*splits.notes, *notes], unused=unused)
 
 
-def _by_folder(inventory: Inventory, paths: Sequence[Path]) -> dict[tuple[str, str], list[Path]]:
-    """{(folder, extension): files}."""
-    groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
+def _by_folder(inventory: Inventory, paths: Sequence[Path]) -> dict[str, list[Path]]:
+    """{what to call them: the files of a folder with one extension}."""
+    groups: dict[tuple[Path, str], list[Path]] = defaultdict(list)
     for path in paths:
-        folder = path.parent.relative_to(inventory.root).as_posix()
-        groups[folder, path.suffix.lower()].append(path)
-    return groups
+        groups[path.parent, path.suffix.lower()].append(path)
+    return {_shown(inventory.root, files): files for files in groups.values()}
 
 
-def _shown(group: tuple[tuple[str, str], list[Path]]) -> str:
-    """The files of a group, and why they are of no use, where that is known."""
-    (folder, suffix), paths = group
-    place = "" if folder == "." else f"{folder}/"
-    name = f"{place}{paths[0].name}" if len(paths) == 1 else f"{len(paths)} {place}*{suffix}"
-    reason = REASONS.get(suffix)
-    if suffix == ".csv" and VIA_COLUMN in paths[0].read_bytes()[:1000]:
-        reason = "save VIA's annotations as JSON"
-    return f"{name} ({reason})" if reason else name
+def _shown(root: Path, files: Sequence[Path]) -> str:
+    """A file's name, or what stands for several, and why they are of no use, if that is known."""
+    suffix = files[0].suffix.lower()
+    name = files[0] if len(files) == 1 else files[0].with_name(f"*{suffix}")
+    count = f"{len(files)} " if len(files) > 1 else ""
+    is_via = suffix == ".csv" and VIA_COLUMN in files[0].read_bytes()[:1000]
+    reason = " (save VIA's annotations as JSON)" if is_via else ""
+    return f"{count}{name.relative_to(root).as_posix()}{reason}"
 
 
 def _other_masks(
-    splits: Splits, inventory: Inventory, rasters: Mapping[tuple[str, str], list[Path]]
+    splits: Splits, inventory: Inventory, rasters: Collection[list[Path]]
 ) -> Iterable[str]:
     """A warning for each kind of masks that fits the pictures as well and is not used."""
     found: dict[str, dict[Path, tuple[str, Side, Side]]] = defaultdict(dict)
@@ -104,16 +94,17 @@ def _other_masks(
         images = sorted(pair.image for pair in splits.pairs_of(split))
         if not images:
             continue
-        folder = Path(os.path.commonpath([path.parent for path in images]))
-        side = Side(folder, images)
-        for (place, _), paths in rasters.items():
-            other = Group(inventory.root / place, paths)
-            is_of_objects = splits.layout == VOC and other.where.name == "SegmentationObject"
-            is_other = other.where != folder and 2 * len(paths) >= len(images) and not is_of_objects
-            is_other &= split_of(Path(place)) in (None, split)
-            if is_other and fit(side, other) and other.kind == MASK:
-                kind = " ".join(without_split(part) for part in Path(place).parts)
-                found[kind].setdefault(other.where, (split, side, other))
+        side = Side(Path(os.path.commonpath([path.parent for path in images])), images)
+        for paths in rasters:
+            where = paths[0].parent
+            below = where.relative_to(inventory.root)
+            is_of_objects = splits.layout == VOC and where.name == "SegmentationObject"
+            is_other = where != side.where and 2 * len(paths) >= len(images) and not is_of_objects
+            is_other &= split_of(below) in (None, split)
+            masks = Group(where, paths)
+            if is_other and fit(side, masks) and masks.kind == MASK:
+                kind = " ".join(without_split(part) for part in below.parts)
+                found[kind].setdefault(where, (split, side, masks))
     for sides in found.values():
         count = sum(len(masks.files) for _, _, masks in sides.values())
         yield (

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -77,20 +76,16 @@ def describe(data: SegmentationData) -> dict:
 
 def _mask_values(data: SegmentationData) -> list[dict]:
     """Each stored value or colour: its class, its pixels, and the number of masks with it."""
-    pixels, masks = Counter(), Counter()
+    names = {UNKNOWN: "no class", IGNORE_INDEX: "ignored"} | dict(enumerate(data.classes.names))
+    rows: dict[tuple[bool, int, int], dict] = {}
     for scan in data.scans.values():
         for value, class_id in data.class_ids(scan).items():
-            key = (class_id, scan.is_colour, value)
-            pixels[key] += scan.values[value]
-            masks[key] += 1
-    names = {UNKNOWN: "no class", IGNORE_INDEX: "ignored"} | dict(enumerate(data.classes.names))
-    rows = []
-    for class_id, is_colour, value in sorted(pixels, key=lambda key: (key[1], key[2])):
-        key = (class_id, is_colour, value)
-        row = {"value": list(colour_of(value)) if is_colour else value}
-        row |= {"becomes": names[class_id], "pixels": pixels[key], "masks": masks[key]}
-        rows.append(row)
-    return rows
+            shown = list(colour_of(value)) if scan.is_colour else value
+            row = {"value": shown, "becomes": names[class_id], "pixels": 0, "masks": 0}
+            row = rows.setdefault((scan.is_colour, value, class_id), row)
+            row["pixels"] += scan.values[value]
+            row["masks"] += 1
+    return [rows[key] for key in sorted(rows)]
 
 
 def _class_table(facts: dict) -> Iterable[str]:
