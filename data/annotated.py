@@ -79,7 +79,7 @@ def _classes_of_labels(found: AnnotationSet, class_file: ClassFile | None) -> Cl
     if class_file is None:
         names = ("background", *labels)
         class_file = ClassFile(Classes(names, default_palette(names)))
-    elif useless := class_file.keys_for_masks:
+    elif (useless := class_file.keys_for_masks) and not class_file.is_preset:
         raise InputError(
             f"{found.layout}: {useless} in the class file speaks of mask values and has no effect "
             "on shapes with labels; leave it out (`ignore_classes: [NAME]` ignores a label, and "

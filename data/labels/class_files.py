@@ -10,9 +10,9 @@ from pathlib import Path
 
 import yaml
 
-from config import IGNORE_INDEX, SPLIT_WORDS
+from config import SPLIT_WORDS
 from data.labels.class_entries import FOLDER_KEYS, IGNORE_LABEL, ClassFile, parse_classes
-from data.labels.classes import CITYSCAPES_LABEL_IDS, PRESETS, VOC_PALETTE, Colour
+from data.labels.classes import PRESET_FOLDER, PRESETS, VOC_PALETTE, Colour
 from utils import InputError
 
 NUMBERED = re.compile(r"(\d+)[\s:,;=]+(?=\S)")  # as in "0 road", or "0: road"
@@ -51,12 +51,11 @@ def load_mapping(path: Path) -> Mapping:
 
 def read_classes(source: str | Path) -> ClassFile:
     """The classes of a preset's name or of a file; input/README.md lists the keys."""
-    if str(source) in PRESETS:
-        return replace(_preset(str(source)), is_preset=True)
-    path = Path(source)
+    is_preset = str(source) in PRESETS
+    path = PRESET_FOLDER / f"{source}.json" if is_preset else Path(source)
     content = load_content(path)
     try:
-        return parse_classes(content)
+        return replace(parse_classes(content), is_preset=is_preset)
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -103,21 +102,6 @@ def load_content(path: Path) -> object:
     except UNREADABLE as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not a readable class file ({reason})") from error
-
-
-def _preset(name: str) -> ClassFile:
-    classes = PRESETS[name]
-    if name == "ade20k":  # two of its classes share a colour, and its masks hold numbers
-        values = {0: IGNORE_INDEX} | {k + 1: k for k in range(classes.num_classes)}
-        return ClassFile(classes, values=values)
-    if name == "cityscapes_label_ids":
-        return ClassFile(classes, CITYSCAPES_LABEL_IDS, others=IGNORE_INDEX)
-    colours = {colour: k for k, colour in enumerate(classes.palette)}
-    if name == "voc2012":
-        colours[224, 224, 192] = IGNORE_INDEX  # the border around every object
-    if name == "cityscapes":
-        colours[0, 0, 0] = IGNORE_INDEX
-    return ClassFile(classes, colours=colours)
 
 
 def _parse_text(text: str) -> dict:
