@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from data.annotations.dataset import AnnotationSet
-from data.annotations.shapes import Annotation, Shape, ellipse, line, polygon
+from data.annotations.shapes import Annotation, Shape, ellipse, from_bitmap, line, polygon
 from data.labels.class_entries import class_name
 
 POINT_RADIUS = 5  # pixels
@@ -58,6 +58,6 @@ def _shapes(entry: Mapping) -> Iterator[Shape]:
     elif kind == "mask":
         image = Image.open(io.BytesIO(base64.b64decode(entry["mask"])))
         corner = tuple(int(n) for n in points[0].round())
-        yield Shape(label, bitmap=np.array(image.convert("L")) > 0, corner=corner)
+        yield from_bitmap(label, image, corner)
     else:
         raise ValueError(f"shape_type {kind} is not known")
