@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.annotations.dataset import AnnotationSet, as_id
+from data.annotations.dataset import AnnotationSet, as_id, reading, size_of
 from data.annotations.shapes import Annotation, Shape, polygon
 from data.labels.class_entries import class_name
 from utils import InputError
@@ -38,10 +38,8 @@ def read_coco(found: AnnotationSet, files: Mapping[Path, dict]) -> None:
     a file whose pictures are all in such files is left out.
     """
     for path, content in sorted(files.items(), key=lambda item: not _is_first_choice(item[0])):
-        try:
+        with reading(path, "a COCO file"):
             _read_file(found, path, content)
-        except (TypeError, KeyError, AttributeError, ValueError) as error:
-            raise InputError(f"{path}: not a COCO file (near {error})") from error
 
 
 def _is_first_choice(path: Path) -> bool:
@@ -50,7 +48,7 @@ def _is_first_choice(path: Path) -> bool:
 
 def _read_file(found: AnnotationSet, path: Path, content: dict) -> None:
     names = _by_id(path, "images", [(i["id"], i["file_name"]) for i in content["images"]])
-    sizes = {as_id(image["id"]): _size(image) for image in content["images"]}
+    sizes = {as_id(i["id"]): size_of(i.get("height"), i.get("width")) for i in content["images"]}
     unmatched = len(found.unmatched)
     pictures = {k: found.find(path, [str(n)], entry=f"image {k}: ") for k, n in names.items()}
     known = [found.by_picture.get(picture[0]) for picture in pictures.values() if picture]
@@ -89,16 +87,6 @@ def _by_id(path: Path, what: str, items: list[tuple]) -> dict[str, str]:
                 "its own"
             )
     return found
-
-
-def _size(image: Mapping) -> Size | None:
-    """(H, W) that the file gives for an image."""
-    if not image.get("height"):
-        return None
-    height, width = int(image["height"]), int(image["width"])
-    if min(height, width) < 1:
-        raise ValueError(f"image {image['id']} of {width}x{height} pixels")
-    return height, width
 
 
 def _shapes(entry: tuple[str, Mapping, Size | None]) -> Iterator[Shape]:

@@ -3,7 +3,7 @@
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -20,8 +20,7 @@ class AnnotationSet:
 
     layout: the format, and an example of a file. labels: in the order of their ids. unmatched:
     (file, what it lacks) of files without a partner. problems: (file, what is wrong with it). seen:
-    {what a note says of some: examples}. again: {file: its pictures that other files annotate in
-    another way, and these}.
+    {what a note says of some: examples}.
     """
 
     layout: str
@@ -32,7 +31,6 @@ class AnnotationSet:
     problems: list[tuple[Path, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seen: dict[str, list[object]] = field(default_factory=lambda: defaultdict(list))
-    again: dict[Path, list[tuple[Path, Path]]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def annotations(self) -> Collection[Annotation]:
@@ -42,7 +40,12 @@ class AnnotationSet:
         """Add a picture's annotation, unless it has one."""
         first = self.by_picture.setdefault(annotation.image, annotation)
         if first.content != annotation.content:
-            self.again[first.file].append((annotation.image, annotation.file))
+            problem = (
+                f"annotates {annotation.image.name}, which {annotation.file} annotates in another "
+                "way; remove it from one of them, or give a file that is not to count another "
+                "extension, such as .off"
+            )
+            self.problems.append((first.file, problem))
         elif first is not annotation:
             self.seen["pictures are annotated alike in two files"].append(annotation.image)
 
@@ -100,10 +103,9 @@ class AnnotationSet:
         for k in range(2, len(parts) + 1):  # the more folders of the name agree, the better
             found = [p for p in found if p.parts[-k:-1] == parts[-k:-1]] or found
         found = [path for path in found if path.parent == near] or found
-        if split and len(found) > 1:
-            found = [
-                p for p in found if split_of(p.relative_to(self.inventory.root)) == split
-            ] or found
+        if split:
+            root = self.inventory.root
+            found = [p for p in found if split_of(p.relative_to(root)) == split] or found
         if not found:
             raise ValueError(f"its picture {name} is not below {self.inventory.root}")
         if len(found) > 1:
@@ -120,6 +122,21 @@ class AnnotationSet:
             shown = ", but ".join(f"{place} says {split}" for place, split in told.items())
             raise InputError(f"{image}: {shown}; rename one of them, so that no split is mixed")
         return next(iter(told.values()), None)
+
+
+@contextmanager
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Raise InputError that names a file where it is not as its kind should be."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"{path}: not {kind} (near {error})") from error
+
+
+def size_of(height: object, width: object) -> tuple[int, int] | None:
+    """(H, W) of the picture as a file says, or None where it does not."""
+    size = int(height or 0), int(width or 0)
+    return size if min(size) > 0 else None
 
 
 def composed(names: str) -> str:

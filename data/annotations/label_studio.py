@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from data.annotations.dataset import AnnotationSet, composed
+from data.annotations.dataset import AnnotationSet, composed, reading
 from data.annotations.shapes import Annotation, Shape
 from data.images import upright_size
 from data.labels.class_entries import class_name
@@ -32,11 +32,9 @@ def read_label_studio(found: AnnotationSet, files: Mapping[Path, list]) -> None:
         if match := TASK.match(region.stem):
             regions[match[1]].append(region)
     for path, tasks in files.items() if regions else ():
-        try:
+        with reading(path, "Label Studio's list of tasks"):
             for task in tasks:
                 _read_task(found, path, task, regions[str(task["id"])])
-        except (LookupError, TypeError, AttributeError, ValueError) as error:
-            raise InputError(f"{path}: not Label Studio's list of tasks (near {error})") from error
 
 
 def _read_task(found: AnnotationSet, path: Path, task: Mapping, files: Sequence[Path]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from data.annotations.dataset import AnnotationSet
+from data.annotations.dataset import AnnotationSet, reading, size_of
 from data.annotations.shapes import Annotation, Shape, ellipse, from_bitmap, line, polygon
 from data.labels.class_entries import class_name
 
@@ -32,10 +32,10 @@ def read_labelme(found: AnnotationSet, files: Mapping[Path, dict]) -> None:
         if not (picture := found.find(path, names, path.parent.relative_to(found.inventory.root))):
             continue
         entries = ((f"shape {k}", entry) for k, entry in enumerate(content["shapes"], 1))
-        size = (content.get("imageHeight"), content.get("imageWidth"))
-        known = size if all(isinstance(side, int) and side > 0 for side in size) else None
-        found.add(Annotation(picture[0], path, picture[1], known,
-                             found.shapes(path, entries, _shapes)))  # fmt: skip
+        with reading(path, "a file of labelme"):
+            size = size_of(content.get("imageHeight"), content.get("imageWidth"))
+        shapes = found.shapes(path, entries, _shapes)
+        found.add(Annotation(picture[0], path, picture[1], size, shapes))
     without = [path for path in found.inventory.pictures if path not in found.by_picture]
     found.unmatched += [(path, "no annotation of this name") for path in without]
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from data.annotations.dataset import AnnotationSet
+from data.annotations.dataset import AnnotationSet, reading
 from data.annotations.shapes import Annotation, Shape, ellipse, polygon, rectangle
 from data.labels.class_entries import class_name
 from data.labels.class_files import find_class_file, read_classes
@@ -38,7 +38,7 @@ def _pictures_in(content: Mapping) -> Mapping:
 
 def read_via(found: AnnotationSet, files: Mapping[Path, dict]) -> None:
     """The pictures of VIA's files. The names in a class file tell which attribute is the class."""
-    try:
+    with reading(next(iter(files)), "a file of VIA"):
         entries = [(path, e) for path in files for e in _pictures_in(files[path]).values()]
         attributes = [_values(region) for _, entry in entries for region in _regions(entry)]
         attribute = _class_attribute(found.inventory.root, next(iter(files)), attributes)
@@ -56,8 +56,6 @@ def read_via(found: AnnotationSet, files: Mapping[Path, dict]) -> None:
                 found.seen[f"pictures are of files without a class, taken for {only}"].append(image)
             shapes = found.shapes(path, named, partial(_shapes, found, image, attribute, only))
             found.add(Annotation(image, path, picture[1], None, shapes))
-    except (TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{next(iter(files))}: not a file of VIA (near {error})") from error
 
 
 def _regions(entry: Mapping) -> list[Mapping]:
