@@ -102,7 +102,8 @@ def _classes_of_labels(found: AnnotationSet, class_file: ClassFile | None) -> Cl
         )
     background = next((k for k, name in enumerate(names) if is_background(name)), IGNORE_INDEX)
     ids = {name: k for k, name in enumerate(names)}
-    ids |= {label: ids[name] for label, name in class_file.merged.items()}
+    own = dict(enumerate(class_file.classes.names))
+    ids |= {label: ids.get(own.get(k), IGNORE_INDEX) for label, k in class_file.merged.items()}
     ids |= dict.fromkeys((IGNORE_LABEL, *class_file.left_out), IGNORE_INDEX)
     unknown = [label for label in labels if label not in ids]
     if unknown:

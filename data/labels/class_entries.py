@@ -9,7 +9,7 @@ from config import IGNORE_INDEX, MAX_CLASSES
 from data.labels.classes import Classes, Colour, default_palette, is_background
 from utils import first_of
 
-LISTS = ("ALL_CLASSES", "classes", "names", "id2label", "label2id")
+LISTS = ("ALL_CLASSES", "classes", "names", "id2label")
 FOLDER_KEYS = (
     ("TRAIN_IMAGES",), ("TRAIN_MASKS", "TRAIN_LABELS"), ("VALID_IMAGES",),
     ("VALID_MASKS", "VALID_LABELS"), ("TEST_IMAGES",), ("TEST_MASKS", "TEST_LABELS"),
@@ -29,7 +29,7 @@ class ClassFile:
     values: stored value -> class id. colours: RGB mask colour -> class id. Both map what is
     ignored to IGNORE_INDEX. others: the class of all values that are not named, or None.
     instances: every value but 0 is class 1. left_out: names of classes of which all is ignored.
-    merged: {label of annotation files: name of its class}, of `labels` that are names.
+    merged: {label of annotation files: class id}, of `labels` that are names.
     keys_for_masks: the keys that speak of mask values, for messages. is_preset: of PRESETS.
     """
 
@@ -39,7 +39,7 @@ class ClassFile:
     colours: dict[Colour, int] = field(default_factory=dict)
     instances: bool = False
     left_out: tuple[str, ...] = ()
-    merged: dict[str, str] = field(default_factory=dict)
+    merged: dict[str, int] = field(default_factory=dict)
     keys_for_masks: str = ""
     is_preset: bool = False
 
@@ -101,12 +101,14 @@ def parse_classes(content: object) -> ClassFile:
     instances = _choice(content, "instances", False, True)
     if instances and len(kept) != 2:
         raise ValueError(f"instances: true needs two classes, found {len(kept)}")
-    ways = ["zero_is: ignore"] * zero_is_ignored + ["instances: true"] * instances
-    ways += ["ignore"] * ignored.names_values
-    ways += [f"labels (of {entry.name})" for entry in entries if entry.names_values]
+    said = {"zero_is: ignore": zero_is_ignored, "instances: true": instances}
+    said |= {"ignore": ignored.names_values}
+    said |= {f"labels (of {entry.name})": entry.names_values for entry in entries}
+    ways = [way for way, is_said in said.items() if is_said]
     if (zero_is_ignored or instances) and len(ways) > 1:
-        both = f"{ways[0]} and {ways[1]}"
-        raise ValueError(f"{both} both say what mask values mean; keep one of them")
+        raise ValueError(
+            f"{ways[0]} and {ways[1]} both say what mask values mean; keep one of them"
+        )
     if zero_is_ignored:
         ignored.labels.append(0)
     for entry in entries:
@@ -114,7 +116,7 @@ def parse_classes(content: object) -> ClassFile:
             entry.labels.append(entry.file_id + zero_is_ignored)
     owned = _by_owner([ignored, *entries])
     others = owned.pop(OTHERS, None)
-    values = {label: k for label, k in owned.items() if isinstance(label, int)}
+    values = _of(int, owned)
     is_plain = values == {k: k for k in range(len(entries))} and others is None
     names = tuple(entry.name for entry in kept)
     palette = zip([entry.color for entry in kept], default_palette(names), strict=True)
@@ -122,15 +124,10 @@ def parse_classes(content: object) -> ClassFile:
         Classes(names, tuple(color or default for color, default in palette)),
         {} if is_plain else values,
         others,
-        {label: k for label, k in owned.items() if isinstance(label, tuple)},
+        _of(tuple, owned),
         instances,
         left_out=tuple(left_out),
-        merged={
-            label: names[owned[label]]
-            for e in kept
-            for label in e.labels
-            if isinstance(label, str) and label != OTHERS
-        },
+        merged=_of(str, owned),
         keys_for_masks=", ".join(ways),
     )
 
@@ -140,8 +137,6 @@ def _entries(content: Mapping) -> list[_Entry]:
     found = [key for key in LISTS if content.get(key)]
     if not found and any(key in content for key in LISTS):
         raise ValueError("no class is named in it; name the classes, or remove the file")
-    if found == ["id2label", "label2id"]:  # of Hugging Face, which say the same
-        found.pop()
     if len(found) != 1:
         raise ValueError(f"exactly one of {', '.join(LISTS)} must list the classes")
     key, listed = found[0], content[found[0]]
@@ -151,8 +146,7 @@ def _entries(content: Mapping) -> list[_Entry]:
         listed = dict(enumerate(listed))
     elif not isinstance(listed, Mapping):
         raise ValueError(f"{key}: expected a list or a mapping")
-    items = [(v, k) for k, v in listed.items()] if key == "label2id" else listed.items()
-    entries = [_entry(_whole_number(number, f"class id in {key}"), v) for number, v in items]
+    entries = [_entry(_whole_number(k, f"class id in {key}"), v) for k, v in listed.items()]
     entries.sort(key=lambda entry: entry.file_id)
     for what, own in (("id", [e.file_id for e in entries]), ("name", [e.name for e in entries])):
         if doubles := [x for k, x in enumerate(own) if x in own[:k]]:
@@ -169,8 +163,7 @@ def _entries(content: Mapping) -> list[_Entry]:
 def _entry(file_id: int, value: object) -> _Entry:
     if not isinstance(value, Mapping):
         return _Entry(file_id, class_name(value))
-    unknown = value.keys() - {"name", "labels", "values", "color"}
-    if unknown or "name" not in value:
+    if "name" not in value or value.keys() - {"name", "labels", "values", "color"}:
         raise ValueError(f"class {file_id} must have the key name, and may have labels and color")
     color = _colour(value["color"]) if "color" in value else None
     listed = value.get("labels", value.get("values"))  # as LightlyTrain calls them
@@ -226,6 +219,10 @@ def _by_owner(owners: Iterable[_Entry]) -> dict[Label, int]:
                 what = "colour" if isinstance(label, tuple) else "mask value"
                 raise ValueError(f"{what} {label} belongs to {other.name} and to {entry.name}")
     return {label: entry.class_id for label, entry in found.items()}
+
+
+def _of(kind: type, owned: Mapping[Label, int]) -> dict:
+    return {label: class_id for label, class_id in owned.items() if isinstance(label, kind)}
 
 
 def _colours(content: Mapping, key: str, entries: Sequence[_Entry]) -> Sequence[Colour | None]:

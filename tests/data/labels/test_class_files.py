@@ -34,7 +34,6 @@ COLOURS = [[0, 0, 0], [128, 64, 128], [220, 20, 60]]
         ("a.yaml", {"names": dict(enumerate(ROADS))}),
         ("a.yaml", {"classes": {0: "background", 1: {"name": "road"}, 2: "person"}}),
         ("a.json", {"id2label": {str(k): name for k, name in enumerate(ROADS)}}),
-        ("a.json", {"label2id": {name: k for k, name in enumerate(ROADS)}}),
         ("a.json", {"model_type": "x", "id2label": {"0": "background", "1": "road", "2": "person"},
                     "label2id": {"background": 0, "road": 1, "person": 2}}),
         ("a.json", {str(k): name for k, name in reversed(list(enumerate(ROADS)))}),
