@@ -53,9 +53,9 @@ def splits_of(found: AnnotationSet, class_file: ClassFile | None) -> Splits:
         raise InputError(f"{found.layout}: {len(found.labels)} labels, at most {MAX_LABELS}")
     values = {label: k for k, label in enumerate(found.labels, 1)}
     pairs: dict[str | None, list[Pair]] = {split: [] for split in (*SPLIT_WORDS, None)}
-    for annotation in found.annotations:
-        pair = Pair(annotation.image, replace(annotation, values=values))
-        pairs[annotation.split].append(pair)
+    for annotation in found.by_picture.values():
+        drawn = replace(annotation, values=values, small_on_top=found.small_on_top)
+        pairs[annotation.split].append(Pair(annotation.image, drawn))
     unsplit = pairs.pop(None)
     if unsplit and any(pairs.values()):
         raise InputError(
@@ -157,7 +157,7 @@ def _drawn_objects(
     if first is None:
         return None
     layout = f"a picture for each object ({first.relative_to(inventory.root)})"
-    found = AnnotationSet(layout, inventory)
+    found = AnnotationSet(layout, inventory, small_on_top=True)
     lost = "no mask of an object belongs to it"
     tests = []
     for image, files in objects.items():
@@ -173,7 +173,7 @@ def _drawn_objects(
         if files[0][0] == NO_CLASS and (covered > 1).sum() > OVERLAP * (covered > 0).sum():
             return None
         shapes = [Shape(label, path=path) for label, path in files]
-        found.add(Annotation(image, files[0][1], split, size, shapes, small_on_top=True))
+        found.add(Annotation(image, files[0][1], split, size, shapes))
         found.add_labels(label for label, _ in files)
     if tests:
         found.notes.append(f"{len(tests)} pictures of the test set: {lost}, first: {tests[0]}")

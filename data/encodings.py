@@ -48,11 +48,9 @@ def choose_meaning(
     if class_file is None and is_voc and has_voc_colours(found):
         class_file = read_classes("voc2012")
         decisions.append("classes are those of Pascal VOC, told by the colours of the masks")
-    if _is_open(class_file):
-        _refuse_two_binaries(scans)
-        if line := _black_and_white(found):
-            classes = class_file.classes if class_file else default_classes(2)
-            return classes, replace(CUT, class_names=classes.names), [*decisions, line]
+    if _is_open(class_file) and (line := _black_and_white(found)):
+        classes = class_file.classes if class_file else default_classes(2)
+        return classes, replace(CUT, class_names=classes.names), [*decisions, line]
     colours = class_file.colours if class_file else {}
     if not colours:
         colours, class_file, lines = told_colours(class_file, scans)
@@ -117,20 +115,6 @@ def _are_levels(masks: Sequence[Counter[int]]) -> bool:
     is_few = len(count) <= LEVELS and min(count, default=-1) >= 0 and IGNORE_INDEX not in count
     is_sparse = is_few and len(count) < max(count) / 2
     return is_sparse and min(count.values()) >= max(2, 0.2 * len(masks))
-
-
-def _refuse_two_binaries(scans: Mapping[Pair, Scan]) -> None:
-    """Raise InputError if some masks hold 0 and 1, others 0 and 255, and none another value."""
-    found = {pair: set(scan.values) for pair, scan in scans.items()}
-    ones = next((pair.mask for pair, values in found.items() if 1 in values), None)
-    whites = next((pair.mask for pair, values in found.items() if IGNORE_INDEX in values), None)
-    is_binary = all(values <= {0, 1} or values <= {0, IGNORE_INDEX} for values in found.values())
-    if ones and whites and is_binary:
-        raise InputError(
-            f"some masks hold 0 and 1 ({ones}), some 0 and 255 ({whites}); save all of them alike, "
-            "or write `classes: {0: {name: ..., labels: [0]}, 1: {name: ..., labels: [1, 255]}}` "
-            "in a dataset.yaml"
-        )
 
 
 def _black_and_white(scans: Collection[Scan]) -> str | None:

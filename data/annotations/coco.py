@@ -11,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data.annotations.dataset import AnnotationSet, as_id, reading, size_of
-from data.annotations.shapes import Annotation, Shape, polygon
+from data.annotations.dataset import AnnotationSet, Size, as_id, reading, size_of
+from data.annotations.shapes import Shape, polygon
 from data.labels.class_entries import class_name
 from utils import InputError
 
-Size = tuple[int, int]  # (H, W)
 LAST_BIT, SIGN_BIT = 0x20, 0x10  # of a character that holds five bits of a run's length
 
 
@@ -37,6 +36,7 @@ def read_coco(found: AnnotationSet, files: Mapping[Path, dict]) -> None:
     COCO's own folder has several files of the same pictures, of which instances_* has all classes:
     a file whose pictures are all in such files is left out.
     """
+    found.small_on_top = True
     for path, content in sorted(files.items(), key=lambda item: not _is_first_choice(item[0])):
         with reading(path, "a COCO file"):
             _read_file(found, path, content)
@@ -50,8 +50,11 @@ def _read_file(found: AnnotationSet, path: Path, content: dict) -> None:
     names = _by_id(path, "images", [(i["id"], i["file_name"]) for i in content["images"]])
     sizes = {as_id(i["id"]): size_of(i.get("height"), i.get("width")) for i in content["images"]}
     unmatched = len(found.unmatched)
-    pictures = {k: found.find(path, [str(n)], entry=f"image {k}: ") for k, n in names.items()}
-    known = [found.by_picture.get(picture[0]) for picture in pictures.values() if picture]
+    pictures = {
+        k: found.find(path, [str(name)], entry=f"image {k}: ", size=sizes[k])
+        for k, name in names.items()
+    }
+    known = [found.by_picture.get(picture.image) for picture in pictures.values() if picture]
     others = {other and other.file for other in known}
     if others and not _is_first_choice(path) and all(o and _is_first_choice(o) for o in others):
         del found.unmatched[unmatched:]
@@ -71,10 +74,8 @@ def _read_file(found: AnnotationSet, path: Path, content: dict) -> None:
         else:
             entries[image_id].append((name, (label, annotation, sizes[image_id])))
     for image_id, picture in pictures.items():
-        shapes = found.shapes(path, entries[image_id], _shapes)
         if picture:
-            size = sizes[image_id]
-            found.add(Annotation(picture[0], path, picture[1], size, shapes, small_on_top=True))
+            found.add(picture, entries[image_id], _shapes)
 
 
 def _by_id(path: Path, what: str, items: list[tuple]) -> dict[str, str]:
@@ -89,7 +90,7 @@ def _by_id(path: Path, what: str, items: list[tuple]) -> dict[str, str]:
     return found
 
 
-def _shapes(entry: tuple[str, Mapping, Size | None]) -> Iterator[Shape]:
+def _shapes(entry: tuple[str, Mapping, Size]) -> Iterator[Shape]:
     """The parts of (label, annotation, (H, W) of its image); ValueError if it has none to draw."""
     label, annotation, size = entry
     segmentation = annotation.get("segmentation")

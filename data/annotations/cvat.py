@@ -12,15 +12,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from data.annotations.dataset import AnnotationSet, reading, size_of
-from data.annotations.shapes import (
-    LINE_WIDTH,
-    Annotation,
-    Shape,
-    ellipse,
-    line,
-    polygon,
-    rectangle,
-)
+from data.annotations.shapes import LINE_WIDTH, Shape, ellipse, line, polygon, rectangle
 from data.labels.class_entries import class_name
 
 LEFT_OUT = "left out"
@@ -44,14 +36,13 @@ def read_cvat(found: AnnotationSet, files: Mapping[Path, Element]) -> None:
 
 def _read_image(found: AnnotationSet, path: Path, image: Element) -> None:
     statements = path.relative_to(found.inventory.root), Path(image.get("subset") or "")
-    entry = f"image {image.get('id')}: "
-    if not (picture := found.find(path, [image.get("name") or ""], *statements, entry=entry)):
-        return
-    elements = sorted(enumerate(image, 1), key=lambda item: int(item[1].get("z_order") or 0))
-    entries = ((f"{picture[0].name}: shape {k} ({each.tag})", each) for k, each in elements)
-    shapes = found.shapes(path, entries, partial(_shapes, found, picture[0]))
-    size = size_of(image.get("height"), image.get("width"))
-    found.add(Annotation(picture[0], path, picture[1], size, shapes))
+    entry, size = f"image {image.get('id')}: ", size_of(image.get("height"), image.get("width"))
+    names = [image.get("name") or ""]
+    if picture := found.find(path, names, *statements, entry=entry, size=size):
+        name = picture.image.name
+        elements = sorted(enumerate(image, 1), key=lambda item: int(item[1].get("z_order") or 0))
+        entries = ((f"{name}: shape {k} ({each.tag})", each) for k, each in elements)
+        found.add(picture, entries, partial(_shapes, found, picture.image))
 
 
 def _shapes(found: AnnotationSet, image: Path, entry: Element) -> Iterator[Shape]:

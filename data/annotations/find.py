@@ -54,7 +54,7 @@ def read_annotations(inventory: Inventory) -> AnnotationSet | None:
     found = _read_any(inventory)
     if found is None:
         return None
-    found.add_labels(sorted({s.label for a in found.annotations for s in a.shapes}))
+    found.add_labels(sorted({s.label for a in found.by_picture.values() for s in a.shapes}))
     found.notes += [f"{len(some)} {what}, first: {some[0]}" for what, some in found.seen.items()]
     known = set(inventory.pictures)
     reasons = [*found.problems, *(lost for lost in found.unmatched if lost[0] not in known)]
@@ -75,7 +75,7 @@ def _read_any(inventory: Inventory) -> AnnotationSet | None:
             layout = f"{name} ({next(iter(files)).relative_to(inventory.root)})"
             found = AnnotationSet(layout, inventory)
             read(found, files)
-            if found != AnnotationSet(layout, inventory):  # there is something in them
+            if found.by_picture or found.unmatched or found.problems or found.notes or found.seen:
                 return found
     if described := find_names(inventory):
         return read_yolo(inventory, *described)

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from data.annotations.dataset import AnnotationSet, reading, size_of
-from data.annotations.shapes import Annotation, Shape, ellipse, from_bitmap, line, polygon
+from data.annotations.shapes import Shape, ellipse, from_bitmap, line, polygon
 from data.labels.class_entries import class_name
 
 POINT_RADIUS = 5  # pixels
@@ -29,13 +29,12 @@ def read_labelme(found: AnnotationSet, files: Mapping[Path, dict]) -> None:
     for path, content in files.items():
         stored = PurePosixPath(str(content.get("imagePath") or path.stem).replace("\\", "/"))
         names = [path.stem, str(stored.with_name(path.stem)), str(stored)]
-        if not (picture := found.find(path, names, path.parent.relative_to(found.inventory.root))):
-            continue
-        entries = ((f"shape {k}", entry) for k, entry in enumerate(content["shapes"], 1))
+        folder = path.parent.relative_to(found.inventory.root)
         with reading(path, "a file of labelme"):
             size = size_of(content.get("imageHeight"), content.get("imageWidth"))
-        shapes = found.shapes(path, entries, _shapes)
-        found.add(Annotation(picture[0], path, picture[1], size, shapes))
+        if picture := found.find(path, names, folder, size=size):
+            entries = ((f"shape {k}", entry) for k, entry in enumerate(content["shapes"], 1))
+            found.add(picture, entries, _shapes)
     without = [path for path in found.inventory.pictures if path not in found.by_picture]
     found.unmatched += [(path, "no annotation of this name") for path in without]
 

@@ -106,9 +106,9 @@ class Annotation:
 
     image: Path
     file: Path
-    split: str | None
-    size: tuple[int, int] | None
-    shapes: Sequence[Shape]
+    split: str | None = None
+    size: tuple[int, int] | None = None
+    shapes: list[Shape] = field(default_factory=list)
     small_on_top: bool = False
     values: Mapping[str, int] = field(default_factory=dict)
 

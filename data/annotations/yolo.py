@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from config import SPLIT_WORDS
-from data.annotations.dataset import AnnotationSet, as_id, composed
+from data.annotations.dataset import AnnotationSet, as_id, composed, reading
 from data.annotations.shapes import Annotation, Shape, polygon, ring_of
 from data.images import upright_size
 from data.inventory import Inventory
@@ -31,13 +31,13 @@ def find_data_yaml(inventory: Inventory) -> tuple[Path, Mapping] | None:
     """The YAML file in the root that names classes and folders of YOLO, and what it holds."""
     here = (path for path in inventory.texts if path.parent == inventory.root)
     found = {path: content for path in here if (content := load_data_yaml(path))}
-    usual = [path for path in found if path.stem == "data"]
-    if len(found) > 1 and not usual:
+    usual = sorted(found, key=lambda path: path.stem != "data")
+    if len(found) > 1 and usual[0].stem != "data":
         shown = " and ".join(path.name for path in found)
         raise InputError(
             f"{inventory.root}: {shown} both name classes and folders; remove all but one"
         )
-    return next(((path, found[path]) for path in [*usual, *found]), None)
+    return (usual[0], found[usual[0]]) if found else None
 
 
 def find_names(inventory: Inventory) -> tuple[Path, Mapping] | None:
@@ -64,7 +64,7 @@ def label_files(inventory: Inventory) -> dict[Path, str]:
 def read_yolo(inventory: Inventory, path: Path, content: Mapping) -> AnnotationSet:
     """The pictures of a data.yaml, at path."""
     root = inventory.root
-    found = AnnotationSet(f"YOLO ({path.relative_to(root)})", inventory)
+    found = AnnotationSet(f"YOLO ({path.relative_to(root)})", inventory, small_on_top=True)
     names = _names(path, content["names"])
     found.add_labels(names.values())
     known = {composed(str(text)): text for text in inventory.texts}
@@ -74,12 +74,12 @@ def read_yolo(inventory: Inventory, path: Path, content: Mapping) -> AnnotationS
         labels = next((known[place] for place in places if place in known), None)
         if labels is None:
             without.append(image)
-        size, lines = upright_size(image), _lines(labels) if labels else ()
-        shapes = found.shapes(labels, lines, partial(_shapes, names, size))
-        found.add(Annotation(image, labels or path, split, size, shapes, small_on_top=True))
-    if not found.annotations:
+        annotation = Annotation(image, labels or path, split, upright_size(image))
+        lines = _lines(labels) if labels else ()
+        found.add(annotation, lines, partial(_shapes, names, annotation.size))
+    if not found.by_picture:
         raise InputError(f"{path}: no pictures in the folders that it names; correct its paths")
-    if len(without) == len(found.annotations):
+    if len(without) == len(found.by_picture):
         raise InputError(
             f"{path}: no picture has a label file; that of {without[0]} would be "
             f"{_label_places(root, without[0])[0]}"
@@ -138,13 +138,9 @@ def _split_pictures(found: AnnotationSet, path: Path, content: Mapping) -> dict[
 def _names(path: Path, names: object) -> dict[str, str]:
     """{class id: name} of a list, or of numbers and names."""
     items = dict(enumerate(names)) if isinstance(names, list) else names
-    try:
+    with reading(path, "a list of names, or numbers and names"):
         numbers = sorted((int(as_id(number)), name) for number, name in items.items())
         return {str(number): class_name(name) for number, name in numbers}
-    except (AttributeError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{path}: names: {error}; expected a list, or numbers and names"
-        ) from error
 
 
 def place_below(root: Path, entry: str, base: str = "") -> Path | None:
