@@ -51,20 +51,14 @@ def told_colours(class_file: ClassFile | None, scans: Mapping[Pair, Scan]) -> To
     if by_index and colours.keys() <= set(by_index.values()):
         line = "masks are palette files and RGB; the colours of the palettes explain the RGB files"
         return {colour: index for index, colour in by_index.items()}, class_file, [line]
-    order = VOC_PALETTE[: class_file.classes.num_classes] if class_file else ()
-    if class_file and colours.keys() <= {*order, BORDER}:
-        found = {colour: k for k, colour in enumerate(order)} | {BORDER: IGNORE_INDEX}
-        return found, class_file, ["colours of the masks are numbered in Pascal VOC's order"]
     not_black = sum(any(s.values) for s in scans.values() if s.problem is None)
     main = _main_colours(colours)
     if not class_file and len(main) == 2 and BLACK in main and coloured == not_black:
         (other,) = {*main} - {BLACK}
         found = {BLACK: 0, other: 1}
-        is_soft = len(colours) > 2
-        if is_soft and not soft_colours(MaskEncoding("", colours=found), scans.values()):
-            raise InputError(_question(class_file, coloured, colours))
-        line = f"masks hold two colours: black is background, {list(other)} foreground"
-        return found, ClassFile(default_classes(2), colours=found), [line]
+        if len(colours) == 2 or soft_colours(MaskEncoding("", colours=found), scans.values()):
+            line = f"masks hold two colours: black is background, {list(other)} foreground"
+            return found, ClassFile(default_classes(2), colours=found), [line]
     raise InputError(_question(class_file, coloured, colours))
 
 

@@ -24,7 +24,6 @@ from data.labels.masks import (
     MaskEncoding,
     colour_of,
     guess_encoding,
-    instance_encoding,
     levels_of,
 )
 from data.pairs import Pair
@@ -103,7 +102,9 @@ def _encoding(class_file: ClassFile | None, masks: Sequence[Counter[int]]) -> Ma
     if class_file is None:
         return levels_of(values) if _are_levels(masks) else guess_encoding(values, None, {})
     if class_file.instances:
-        return instance_encoding(values)
+        # 255 is an object too, if larger numbers occur; else it is ignored.
+        named = {0: 0, IGNORE_INDEX: 1} if max(values, default=0) > IGNORE_INDEX else {0: 0}
+        return MaskEncoding("instance ids of one class", named, others=1)
     if class_file.values or class_file.others is not None:
         return MaskEncoding("the class file's values", class_file.values, others=class_file.others)
     return guess_encoding(values, class_file.classes.num_classes, class_file.colours)

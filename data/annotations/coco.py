@@ -21,13 +21,10 @@ LAST_BIT, SIGN_BIT = 0x20, 0x10  # of a character that holds five bits of a run'
 
 def is_coco(content: object) -> bool:
     """Whether a JSON file holds instances; captions have no categories, panoptic sets no shapes."""
-    if not (isinstance(content, Mapping) and content.get("categories")):
+    if not isinstance(content, Mapping) or not content.get("categories"):
         return False
-    lists = [content.get("images"), content.get("annotations")]
-    if not all(isinstance(part, list) for part in lists):
-        return False
-    first = next((a for a in lists[1] if isinstance(a, Mapping)), {})
-    return "segments_info" not in first
+    annotations = content.get("annotations")
+    return isinstance(annotations, list) and "segments_info" not in str(annotations[:1])
 
 
 def read_coco(found: AnnotationSet, files: Mapping[Path, dict]) -> None:

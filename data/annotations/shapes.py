@@ -68,19 +68,17 @@ class Shape:
 
     def draw(self, mask: np.ndarray, value: int) -> None:
         """Set the pixels of a mask (H, W) uint8 that are inside; ValueError if it lies beyond."""
-        if self.runs is None:
-            self._draw_ring(mask, value)
+        size, ring = mask.shape[::-1], self.ring
+        outside = f"is outside the picture of {size[0]}x{size[1]} pixels"
+        if self.runs is not None:
+            (x, y), (height, width) = self.corner, self.box or mask.shape
+            part = mask[max(0, y) : y + height, max(0, x) : x + width]
+            if part.shape != (height, width):
+                raise ValueError(f"at {x}, {y} of {width}x{height} pixels {outside}")
+            _set_runs(part.T if self.box else part, self.runs, value)
             return
-        (x, y), (height, width) = self.corner, self.box or mask.shape
-        part = mask[max(0, y) : y + height, max(0, x) : x + width]
-        if part.shape != (height, width):
-            raise ValueError(f"at {x}, {y} of {width}x{height} pixels {_beyond(mask)}")
-        _set_runs(part.T if self.box else part, self.runs, value)
-
-    def _draw_ring(self, mask: np.ndarray, value: int) -> None:
-        ring, size = self.ring, mask.shape[::-1]
         if (ring.max(axis=0) < 0).any() or (ring.min(axis=0) >= size).any():
-            raise ValueError(f"at {ring[0, 0]:g}, {ring[0, 1]:g} {_beyond(mask)}")
+            raise ValueError(f"at {ring[0, 0]:g}, {ring[0, 1]:g} {outside}")
         if self.width or self.border:
             limit = 4 * max(size)  # far beyond the picture; OpenCV draws 32-bit numbers
             points = [ring.round().clip(-limit, limit).astype(np.int32)]
@@ -230,7 +228,3 @@ def _set_runs(mask: np.ndarray, runs: np.ndarray, value: int) -> None:
     inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(-1, height).T
     part = mask[:, left:][:, : inside.shape[1]]
     part[inside] = value
-
-
-def _beyond(mask: np.ndarray) -> str:
-    return f"is outside the picture of {mask.shape[1]}x{mask.shape[0]} pixels"

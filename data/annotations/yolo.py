@@ -77,13 +77,11 @@ def read_yolo(inventory: Inventory, path: Path, content: Mapping) -> AnnotationS
         annotation = Annotation(image, labels or path, split, upright_size(image))
         lines = _lines(labels) if labels else ()
         found.add(annotation, lines, partial(_shapes, names, annotation.size))
-    if not found.by_picture:
-        raise InputError(f"{path}: no pictures in the folders that it names; correct its paths")
     if len(without) == len(found.by_picture):
-        raise InputError(
-            f"{path}: no picture has a label file; that of {without[0]} would be "
-            f"{_label_places(root, without[0])[0]}"
-        )
+        expected = [
+            f"; that of {image} would be {_label_places(root, image)[0]}" for image in without
+        ]
+        raise InputError(f"{path}: no picture has a label file{''.join(expected[:1])}")
     if without:
         what = "pictures have no label file, which means background in YOLO's format"
         found.seen[what].extend(without)
@@ -184,11 +182,8 @@ def in_place_of_images(root: Path, folder: Path, name: str) -> Path | None:
 
 def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
     """(name, words) of each line that is not empty."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error})") from error
-    for number, line in enumerate(lines, 1):
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    for number, line in enumerate(text.splitlines(), 1):
         if words := line.split():
             yield f"line {number}", words
 

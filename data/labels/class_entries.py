@@ -152,8 +152,6 @@ def _entries(content: Mapping) -> list[_Entry]:
         if doubles := [x for k, x in enumerate(own) if x in own[:k]]:
             raise ValueError(f"two classes have the {what} {doubles[0]}; give each its own")
     drawn, stored = (_colours(content, k, entries) for k in ("VIS_LABEL_MAP", "LABEL_COLORS_LIST"))
-    if not any(stored) and all(entry.color and not entry.has_labels for entry in entries):
-        stored = [entry.color for entry in entries]
     for entry, to_draw, in_masks in zip(entries, drawn, stored, strict=True):
         entry.color = entry.color or to_draw or in_masks
         entry.labels += [in_masks] if in_masks else []

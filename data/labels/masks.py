@@ -236,15 +236,6 @@ def levels_of(values: Collection[int]) -> MaskEncoding:
     return MaskEncoding("a few values", {v: k for k, v in enumerate(ordered)}, class_names=names)
 
 
-BINARY = MaskEncoding("0 and 255, background and foreground", {0: 0, IGNORE_INDEX: 1})
-
-
-def instance_encoding(values: set[int]) -> MaskEncoding:
-    """0 is background, every other number an object; 255 too, if larger numbers occur."""
-    named = {0: 0, IGNORE_INDEX: 1} if max(values, default=0) > IGNORE_INDEX else {0: 0}
-    return MaskEncoding("instance ids of one class", named, others=1)
-
-
 def guess_encoding(
     values: set[int], num_classes: int | None, colours: dict[Colour, int]
 ) -> MaskEncoding:
@@ -255,7 +246,7 @@ def guess_encoding(
     Raises InputError where the values cannot all be class indices.
     """
     if values <= {0, IGNORE_INDEX} and IGNORE_INDEX in values and num_classes in (None, 2):
-        return BINARY
+        return MaskEncoding("0 and 255, background and foreground", {0: 0, IGNORE_INDEX: 1})
     labels = values - {IGNORE_INDEX}
     highest = max(labels, default=0)
     greys = {c[0]: class_id for c, class_id in colours.items() if len(set(c)) == 1}
