@@ -90,7 +90,7 @@ def parse_classes(content: object) -> ClassFile:
     entries = _entries(content)
     ignored = _Entry(-1, "ignore", _labels(content.get("ignore")))
     left_out = _left_out(content, entries, ignored)
-    ignored.labels += map(_colour, _as_list(content.get("ignore_colors"), of_colours=True))
+    ignored.labels += map(_colour, _as_list(content.get("ignore_colors")))
     kept = [entry for entry in entries if entry.name not in left_out]
     if not 2 <= len(kept) <= MAX_CLASSES - 1:
         shown = f" without {first_of(left_out)}, which is ignored" if left_out else ""
@@ -106,9 +106,8 @@ def parse_classes(content: object) -> ClassFile:
     said |= {f"labels (of {entry.name})": entry.names_values for entry in entries}
     ways = [way for way, is_said in said.items() if is_said]
     if (zero_is_ignored or instances) and len(ways) > 1:
-        raise ValueError(
-            f"{ways[0]} and {ways[1]} both say what mask values mean; keep one of them"
-        )
+        both = " and ".join(ways[:2])
+        raise ValueError(f"{both} both say what mask values mean; keep one of them")
     if zero_is_ignored:
         ignored.labels.append(0)
     for entry in entries:
@@ -135,8 +134,6 @@ def parse_classes(content: object) -> ClassFile:
 def _entries(content: Mapping) -> list[_Entry]:
     """The classes in the order of their ids, with the colours of LABEL_COLORS_LIST."""
     found = [key for key in LISTS if content.get(key)]
-    if not found and any(key in content for key in LISTS):
-        raise ValueError("no class is named in it; name the classes, or remove the file")
     if len(found) != 1:
         raise ValueError(f"exactly one of {', '.join(LISTS)} must list the classes")
     key, listed = found[0], content[found[0]]
@@ -144,13 +141,13 @@ def _entries(content: Mapping) -> list[_Entry]:
         if len(listed) == 1 and isinstance(listed[0], str) and not is_background(listed[0]):
             listed = ["background", *listed]
         listed = dict(enumerate(listed))
-    elif not isinstance(listed, Mapping):
+    if not isinstance(listed, Mapping):
         raise ValueError(f"{key}: expected a list or a mapping")
     entries = [_entry(_whole_number(k, f"class id in {key}"), v) for k, v in listed.items()]
     entries.sort(key=lambda entry: entry.file_id)
-    for what, own in (("id", [e.file_id for e in entries]), ("name", [e.name for e in entries])):
-        if doubles := [x for k, x in enumerate(own) if x in own[:k]]:
-            raise ValueError(f"two classes have the {what} {doubles[0]}; give each its own")
+    names = [entry.name for entry in entries]
+    if doubles := [name for k, name in enumerate(names) if name in names[:k]]:
+        raise ValueError(f"two classes have the name {doubles[0]}; give each its own")
     drawn, stored = (_colours(content, k, entries) for k in ("VIS_LABEL_MAP", "LABEL_COLORS_LIST"))
     for entry, to_draw, in_masks in zip(entries, drawn, stored, strict=True):
         entry.color = entry.color or to_draw or in_masks
@@ -231,16 +228,11 @@ def _colours(content: Mapping, key: str, entries: Sequence[_Entry]) -> Sequence[
     return colours or [None] * len(entries)
 
 
-def _as_list(value: object, of_colours: bool = False) -> list:
-    """A list, also where the file has a single item; nothing for a missing key.
-
-    of_colours: the items are colours, so that a list of three numbers is one item.
-    """
+def _as_list(value: object) -> list:
+    """A list, also where the file has a single item; nothing for a missing key."""
     if value is None:
         return []
-    if not isinstance(value, list):
-        return [value]
-    return [value] if of_colours and value and not isinstance(value[0], list) else value
+    return value if isinstance(value, list) else [value]
 
 
 def _whole_number(value: object, what: str, lowest: int | None = 0) -> int:

@@ -67,20 +67,16 @@ def class_file_text(names: Sequence[str], palette: Sequence[Colour], **more: lis
 
 
 def read_folders(path: Path) -> tuple[Path | None, ...]:
-    """The folders that a class file names, in the order of FOLDER_KEYS; None where it does not."""
-    content = load_content(path)
-    if not isinstance(content, Mapping):
-        return (None,) * len(FOLDER_KEYS)
-    return tuple(
-        next((_resolve(path, str(content[key])) for key in keys if content.get(key)), None)
-        for keys in FOLDER_KEYS
-    )
+    """The folders that a class file names, in the order of FOLDER_KEYS; None where it does not.
 
-
-def _resolve(path: Path, folder: str) -> Path:
-    """A folder named in a file: relative to the file, else to the working directory."""
-    below = path.parent / folder
-    return below if below.is_dir() else Path(folder)
+    They are relative to the file, else to the working directory.
+    """
+    content, found = load_mapping(path), []
+    for keys in FOLDER_KEYS:
+        named = next((str(content[key]) for key in keys if content.get(key)), None)
+        below = path.parent / (named or "")
+        found.append(named and (below if below.is_dir() else Path(named)))
+    return tuple(found)
 
 
 def load_content(path: Path) -> object:
