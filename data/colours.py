@@ -7,7 +7,7 @@ import numpy as np
 
 from config import IGNORE_INDEX
 from data.labels.class_entries import ClassFile
-from data.labels.classes import PRESETS, VOC_PALETTE, Colour, default_classes
+from data.labels.classes import PRESETS, Colour, default_classes
 from data.labels.masks import MaskEncoding, colour_of, distance
 from data.pairs import Pair
 from data.scans import Scan
@@ -23,7 +23,6 @@ RARE, FEW = 0.002, 0.02  # of the pixels; a class has more, and more if between 
 MAX_PASTED = 32  # colours in an advice
 PRESET_COLOURS = 15  # at least, but black, to be a preset's; many tools draw with VOC's first ones
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
-BORDER = (224, 224, 192)  # VOC's colour of 255
 
 Told = tuple[dict[Colour, int], ClassFile | None, list[str]]
 
@@ -125,12 +124,11 @@ def _fits(preset: str, pixels: Counter[Colour]) -> bool:
 
 
 def has_voc_colours(scans: Collection[Scan]) -> bool:
-    """Whether palette or RGB masks hold many of VOC's colours and no others."""
-    palettes = {i: colour_of(c) for scan in scans for i, c in scan.palette.items()}
-    palettes.pop(IGNORE_INDEX, None)
-    is_order = all(i < 21 and colour == VOC_PALETTE[i] for i, colour in palettes.items())
-    is_voc = is_order and len(palettes) > PRESET_COLOURS
-    return is_voc or _fits("voc2012", _pixels_of_colours(scans))
+    """Whether palette or RGB masks hold many of VOC's colours and hardly any others."""
+    colours = _pixels_of_colours(scans)
+    for scan in scans:
+        colours.update(colour_of(c) for i, c in scan.palette.items() if i != IGNORE_INDEX)
+    return _fits("voc2012", colours)
 
 
 def soft_colours(encoding: MaskEncoding, scans: Collection[Scan]) -> str | None:

@@ -7,25 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from config import IGNORE_INDEX
-from data.colours import (
-    BORDER,
-    NEAR,
-    NEARLY_ALL,
-    SHADES,
-    has_voc_colours,
-    soft_colours,
-    told_colours,
-)
+from data.colours import NEAR, NEARLY_ALL, SHADES, has_voc_colours, soft_colours, told_colours
 from data.labels.class_entries import IGNORE_LABEL, ClassFile
 from data.labels.class_files import read_classes
-from data.labels.classes import Classes, Colour, default_classes, default_palette
-from data.labels.masks import (
-    CUT,
-    MaskEncoding,
-    colour_of,
-    guess_encoding,
-    levels_of,
-)
+from data.labels.classes import VOC_PALETTE, Classes, Colour, default_classes, default_palette
+from data.labels.masks import CUT, MaskEncoding, colour_of, guess_encoding, levels_of
 from data.pairs import Pair
 from data.scans import Scan
 from utils import InputError
@@ -55,7 +41,8 @@ def choose_meaning(
         colours, class_file, lines = told_colours(class_file, scans)
         decisions += lines
     if not (class_file and class_file.is_preset):
-        others = (s for s in found if colour_of(s.palette.get(IGNORE_INDEX, 0)) != BORDER)
+        border = VOC_PALETTE[IGNORE_INDEX]  # which VOC ignores
+        others = (s for s in found if colour_of(s.palette.get(IGNORE_INDEX, 0)) != border)
         _ask_about_255(class_file, [own for s in others if (own := _numbers(s, colours))])
     encoding = _encoding(class_file, [_numbers(scan, colours) for scan in found])
     if encoding.class_names:  # named after their values

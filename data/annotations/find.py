@@ -11,14 +11,7 @@ from data.annotations.dataset import AnnotationSet
 from data.annotations.label_studio import is_label_studio, read_label_studio
 from data.annotations.labelme import is_labelme, read_labelme
 from data.annotations.via import is_via, read_via
-from data.annotations.yolo import (
-    BOXES,
-    POLYGONS,
-    find_data_yaml,
-    find_names,
-    label_files,
-    read_yolo,
-)
+from data.annotations.yolo import BOXES, POLYGONS, find_names, find_yaml, label_files, read_yolo
 from data.inventory import Inventory
 from data.labels.class_files import CLASS_FILES
 from utils import InputError, progress
@@ -65,7 +58,7 @@ def read_annotations(inventory: Inventory) -> AnnotationSet | None:
 
 
 def _read_any(inventory: Inventory) -> AnnotationSet | None:
-    if described := find_data_yaml(inventory):
+    if described := find_yaml(inventory):
         return read_yolo(inventory, *described)
     texts = [p for p in inventory.texts if p.suffix.lower() in (".json", ".xml")]
     paths = [path for path in texts if path.name not in CLASS_FILES]

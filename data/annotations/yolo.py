@@ -27,7 +27,7 @@ BOX = 5  # numbers in a line: a class, and a box
 POLYGONS, BOXES = "YOLO label files", "YOLO boxes"
 
 
-def find_data_yaml(inventory: Inventory) -> tuple[Path, Mapping] | None:
+def find_yaml(inventory: Inventory) -> tuple[Path, Mapping] | None:
     """The YAML file in the root that names classes and folders of YOLO, and what it holds."""
     here = (path for path in inventory.texts if path.parent == inventory.root)
     found = {path: content for path in here if (content := load_data_yaml(path))}

@@ -12,11 +12,12 @@ import yaml
 
 from config import SPLIT_WORDS
 from data.labels.class_entries import FOLDER_KEYS, IGNORE_LABEL, ClassFile, parse_classes
-from data.labels.classes import PRESET_FOLDER, PRESETS, VOC_PALETTE, Colour
+from data.labels.classes import PRESET_FOLDER, PRESETS, Colour
 from utils import InputError
 
 NUMBERED = re.compile(r"(\d+)[\s:,;=]+(?=\S)")  # as in "0 road", or "0: road"
-COLOURED = re.compile(r"(.*?\S)[\s:,;=]+\(?(\d+)[\s,;]+(\d+)[\s,;]+(\d+)\)?")  # "road 128 64 128"
+# "road 128 64 128", or CVAT's "road:128,64,128:parts:actions"
+COLOURED = re.compile(r"(.*?\S)[\s:,;=]+\(?(\d+)[\s,;]+(\d+)[\s,;]+(\d+)\)?(?::.*)?")
 UNREADABLE = (
     OSError, ValueError, TypeError, LookupError, RecursionError, yaml.YAMLError, csv.Error,
 )  # fmt: skip
@@ -101,29 +102,19 @@ def load_content(path: Path) -> object:
 
 
 def _parse_text(text: str) -> dict:
-    """One name per line, or CVAT's `name:r,g,b::`, as the YAML keys that say the same.
-
-    Names may stand between numbers from 0 and colours. Lines that begin with # are comments.
-    """
+    """One name per line, perhaps between a number from 0 and a colour, as YAML keys."""
     lines = [line.strip() for line in text.splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
+    lines = [line for line in lines if line and not line.startswith("#")]  # a comment
     if lines and lines[0] == IGNORE_LABEL:  # labelme counts it as -1
         lines = lines[1:]
-    if not any(line.count(":") >= 3 for line in lines):
-        numbers = [match[1] for line in lines if (match := NUMBERED.match(line))]
-        if numbers == [*map(str, range(len(lines)))]:
-            lines = [NUMBERED.sub("", line, count=1) for line in lines]
-        coloured = [COLOURED.fullmatch(line) for line in lines]
-        if not all(coloured):
-            return {"names": lines}
-        colours = [[int(channel) for channel in match.groups()[1:]] for match in coloured]
-        return {"names": [match[1] for match in coloured], "LABEL_COLORS_LIST": colours}
-    cells = [[*line.split(":"), ""] for line in lines]
-    colours = [
-        [int(channel) for channel in colour.split(",")] if colour else VOC_PALETTE[k]
-        for k, (_, colour, *_) in enumerate(cells)
-    ]
-    return {"names": [name for name, *_ in cells], "LABEL_COLORS_LIST": colours}
+    numbers = [match[1] for line in lines if (match := NUMBERED.match(line))]
+    if numbers == [*map(str, range(len(lines)))]:
+        lines = [NUMBERED.sub("", line, count=1) for line in lines]
+    coloured = [COLOURED.fullmatch(line) for line in lines]
+    if not all(coloured):
+        return {"names": [line.partition(":::")[0] for line in lines]}
+    colours = [[int(channel) for channel in match.groups()[1:]] for match in coloured]
+    return {"names": [match[1] for match in coloured], "LABEL_COLORS_LIST": colours}
 
 
 def rows_of(text: str) -> list[list[str]]:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from data.labels.class_files import find_class_file, read_classes
-from data.labels.classes import CITYSCAPES, VOC2012, VOC_PALETTE
+from data.labels.classes import CITYSCAPES, VOC2012
 from utils import InputError
 
 
@@ -50,9 +50,9 @@ def test_names_alone(tmp_path, name, content):
     assert (found.values, found.colours, found.others) == ({}, {}, None)
 
 
-def test_a_labelmap_without_colours_has_those_of_voc(tmp_path):
+def test_a_labelmap_without_colours_lists_names(tmp_path):
     found = read(tmp_path, "labelmap.txt", "background:::\nroad:::\n")
-    assert found.colours == {c: k for k, c in enumerate(VOC_PALETTE[:2])}
+    assert (found.classes.names, found.colours) == (("background", "road"), {})
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,6 @@ def test_tables_of_names_and_colours(tmp_path, name, text):
         ("class_dict.csv", "name,r,g,b\nroad,1\nperson,2,3,4\n"),
         ("class_dict.csv", "a,b\n1,2\n"),
         ("_classes.csv", "Pixel Value,Class\n0\n1,person\n"),
-        ("labelmap.txt", "\n".join(f"name{k}:::" for k in range(300))),
     ],
 )
 def test_a_table_of_something_else_or_cut_is_refused(tmp_path, name, text):
