@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from data.inventory import Inventory
 from data.labels.class_entries import IGNORE_LABEL, ClassFile
 from data.labels.class_files import find_class_file, read_classes
 from data.labels.classes import Classes, default_palette, is_background
-from data.labels.masks import is_grey
+from data.labels.masks import value_codes
 from data.pairs import LEAVE_OUT, Orphan, Pair, Splits
 from data.splits import split_of
 from utils import InputError
@@ -185,11 +186,8 @@ def _drawn_objects(
 
 def _object(path: Path, size: tuple[int, int]) -> np.ndarray | None:
     """Where an object is, (H, W); None unless the file holds two values and has this size."""
-    try:
-        mask, _ = read_mask(path)
-    except InputError:
-        return None
-    if mask.shape[:2] != size or (mask.ndim == 3 and not is_grey(mask)):
-        return None
-    plane = mask if mask.ndim == 2 else mask[..., 0]
-    return plane > 0 if len(np.unique(plane)) <= 2 else None
+    with suppress(InputError):
+        codes = value_codes(read_mask(path)[0])
+        if codes.shape == size and len(np.unique(codes)) <= 2:
+            return codes > 0
+    return None

@@ -60,12 +60,7 @@ class AnnotationSet:
         self.labels += [label for label in dict.fromkeys(labels) if label not in self.labels]
 
     def find(
-        self,
-        file: Path,
-        names: Iterable[str],
-        *statements: Path,
-        entry: str = "",
-        size: Size = None,
+        self, file: Path, names: Iterable, *statements: Path, entry: str = "", size: Size = None
     ) -> Annotation | None:
         """An annotation of the picture of the first name that is one's; None, noted, without any.
 
