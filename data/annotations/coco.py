@@ -7,6 +7,7 @@ ignored regions. The parts of a polygon are joined; they cut no holes.
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -60,19 +61,15 @@ def _read_file(found: AnnotationSet, path: Path, content: dict) -> None:
     listed = sorted(content["categories"], key=lambda category: int(as_id(category["id"])))
     labels = _by_id(path, "categories", [(c["id"], class_name(c["name"])) for c in listed])
     found.add_labels(labels.values())
-    entries: dict[str, list[tuple[str, tuple]]] = defaultdict(list)
+    entries: dict[str, list[tuple[str, Mapping]]] = defaultdict(list)
     for annotation in content["annotations"]:
         name, image_id = f"annotation {annotation.get('id')}", as_id(annotation["image_id"])
-        label = labels.get(category := as_id(annotation["category_id"]))
+        entries[image_id].append((name, annotation))
         if image_id not in names:
             found.problems.append((path, f"{name}: no image {image_id} in the file"))
-        elif label is None:
-            found.problems.append((path, f"{name}: no category {category} in the file"))
-        else:
-            entries[image_id].append((name, (label, annotation, sizes[image_id])))
     for image_id, picture in pictures.items():
         if picture:
-            found.add(picture, entries[image_id], _shapes)
+            found.add(picture, entries[image_id], partial(_shapes, labels, picture.size))
 
 
 def _by_id(path: Path, what: str, items: list[tuple]) -> dict[str, str]:
@@ -87,9 +84,11 @@ def _by_id(path: Path, what: str, items: list[tuple]) -> dict[str, str]:
     return found
 
 
-def _shapes(entry: tuple[str, Mapping, Size]) -> Iterator[Shape]:
-    """The parts of (label, annotation, (H, W) of its image); ValueError if it has none to draw."""
-    label, annotation, size = entry
+def _shapes(labels: Mapping[str, str], size: Size, annotation: Mapping) -> Iterator[Shape]:
+    """The parts of an annotation, of an image of size; ValueError if it has none to draw."""
+    if (category := as_id(annotation["category_id"])) not in labels:
+        raise ValueError(f"no category {category} in the file")
+    label = labels[category]
     segmentation = annotation.get("segmentation")
     if not segmentation:
         raise ValueError("no segmentation, a box alone; export instance masks or polygons")

@@ -78,10 +78,10 @@ def read_yolo(inventory: Inventory, path: Path, content: Mapping) -> AnnotationS
         lines = _lines(labels) if labels else ()
         found.add(annotation, lines, partial(_shapes, names, annotation.size))
     if len(without) == len(found.by_picture):
-        expected = [
-            f"; that of {image} would be {_label_places(root, image)[0]}" for image in without
-        ]
-        raise InputError(f"{path}: no picture has a label file{''.join(expected[:1])}")
+        example = "; correct its paths"
+        if without:
+            example = f"; that of {without[0]} would be {_label_places(root, without[0])[0]}"
+        raise InputError(f"{path}: no picture has a label file{example}")
     if without:
         what = "pictures have no label file, which means background in YOLO's format"
         found.seen[what].extend(without)
