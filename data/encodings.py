@@ -185,6 +185,4 @@ def mask_problem(scan: Scan, encoding: MaskEncoding) -> str | None:
     numbers = _numbers(scan, encoding.colours).keys()
     if problem is None and scan.lossy and not numbers <= {0, IGNORE_INDEX}:
         return "small numbers, which compression as in JPEG changes; save masks as PNG"
-    if problem or not scan.dropped or encoding.others is not None:
-        return problem
-    return f"more than {len(scan.values)} different values; that is a photograph, not a mask"
+    return problem

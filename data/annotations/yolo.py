@@ -20,7 +20,7 @@ from data.inventory import Inventory
 from data.labels.class_entries import class_name
 from data.labels.class_files import find_class_file, load_content, load_data_yaml
 from data.splits import split_of
-from utils import InputError
+from utils import InputError, first_of
 
 SHOWN = 3  # label files that are looked at
 BOX = 5  # numbers in a line: a class, and a box
@@ -196,10 +196,9 @@ def _shapes(
         raise ValueError("a box (5 numbers), not a polygon; export segmentation labels")
     class_id = as_id(words[0])
     if class_id not in names:
-        known = list(names)[:: max(1, len(names) - 1)]
         raise ValueError(
-            f"class {class_id} is not in data.yaml, whose {len(names)} classes have the numbers "
-            f"{' to '.join(known)}; where labels count from 1, write names: {{1: a, 2: b}} there"
+            f"class {class_id} is not in data.yaml, which has {first_of(list(names))}; where "
+            "labels count from 1, write names: {1: a, 2: b} there"
         )
     points = ring_of(np.array(words[1:], np.float64)) * size[::-1]
     yield polygon(names[class_id], points, border=False)
