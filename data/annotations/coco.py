@@ -25,7 +25,9 @@ def is_coco(content: object) -> bool:
     if not isinstance(content, Mapping) or not content.get("categories"):
         return False
     annotations = content.get("annotations")
-    return isinstance(annotations, list) and "segments_info" not in str(annotations[:1])
+    return isinstance(annotations, list) and all(
+        isinstance(first, Mapping) and "segments_info" not in first for first in annotations[:1]
+    )
 
 
 def read_coco(found: AnnotationSet, files: Mapping[Path, dict]) -> None:
