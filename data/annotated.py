@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from data.inventory import Inventory
 from data.labels.class_entries import IGNORE_LABEL, ClassFile
 from data.labels.class_files import find_class_file, read_classes
 from data.labels.classes import Classes, default_palette, is_background
-from data.labels.masks import is_grey
+from data.labels.masks import value_codes
 from data.pairs import LEAVE_OUT, Orphan, Pair, Splits
 from data.splits import split_of
 from utils import InputError
@@ -54,9 +55,9 @@ def splits_of(found: AnnotationSet, class_file: ClassFile | None) -> Splits:
     _leave_out_bare_tests(found)
     values = {label: k for k, label in enumerate(found.labels, 1)}
     pairs: dict[str | None, list[Pair]] = {split: [] for split in (*SPLIT_WORDS, None)}
-    for annotation in found.annotations:
-        pair = Pair(annotation.image, replace(annotation, values=values))
-        pairs[annotation.split].append(pair)
+    for annotation in found.by_picture.values():
+        drawn = replace(annotation, values=values, small_on_top=found.small_on_top)
+        pairs[annotation.split].append(Pair(annotation.image, drawn))
     unsplit = pairs.pop(None)
     if unsplit and any(pairs.values()):
         raise InputError(
@@ -78,7 +79,8 @@ def _leave_out_bare_tests(found: AnnotationSet) -> None:
     """Leave out the pictures of a test set that nobody has annotated, and note it."""
     root = found.inventory.root
     bare = {path for path in found.bare if split_of(path.relative_to(root)) == "test"}
-    if not bare or any(a.split == "test" and a.image not in bare for a in found.annotations):
+    tests = {a.image for a in found.by_picture.values() if a.split == "test"}
+    if not bare or not tests <= bare:
         return
     found.by_picture = {p: a for p, a in found.by_picture.items() if p not in bare}
     found.unmatched = [(path, problem) for path, problem in found.unmatched if path not in bare]
@@ -94,7 +96,7 @@ def _classes_of_labels(found: AnnotationSet, class_file: ClassFile | None) -> Cl
     if class_file is None:
         names = ("background", *labels)
         class_file = ClassFile(Classes(names, default_palette(names)))
-    elif useless := class_file.keys_for_masks:
+    elif (useless := class_file.keys_for_masks) and not class_file.is_preset:
         raise InputError(
             f"{found.layout}: {useless} in the class file speaks of mask values and has no effect "
             "on shapes with labels; leave it out (`ignore_classes: [NAME]` ignores a label, and "
@@ -117,7 +119,8 @@ def _classes_of_labels(found: AnnotationSet, class_file: ClassFile | None) -> Cl
         )
     background = next((k for k, name in enumerate(names) if is_background(name)), IGNORE_INDEX)
     ids = {name: k for k, name in enumerate(names)}
-    ids |= {label: ids[name] for label, name in class_file.merged.items()}
+    own = dict(enumerate(class_file.classes.names))
+    ids |= {label: ids.get(own.get(k), IGNORE_INDEX) for label, k in class_file.merged.items()}
     ids |= dict.fromkeys((IGNORE_LABEL, *class_file.left_out), IGNORE_INDEX)
     unknown = [label for label in labels if label not in ids]
     if unknown:
@@ -171,7 +174,7 @@ def _drawn_objects(
     if first is None:
         return None
     layout = f"a picture for each object ({first.relative_to(inventory.root)})"
-    found = AnnotationSet(layout, inventory)
+    found = AnnotationSet(layout, inventory, small_on_top=True)
     for image, files in objects.items():
         split, size = split_of(image.parent.relative_to(inventory.root)), upright_size(image)
         if not files:
@@ -185,7 +188,7 @@ def _drawn_objects(
         if files[0][0] == NO_CLASS and (covered > 1).sum() > OVERLAP * (covered > 0).sum():
             return None
         shapes = [Shape(label, path=path) for label, path in files]
-        found.add(Annotation(image, files[0][1], split, size, shapes, small_on_top=True))
+        found.add(Annotation(image, files[0][1], split, size, shapes))
         found.add_labels(label for label, _ in files)
     found.labels.sort()
     splits = splits_of(found, None)
@@ -195,11 +198,8 @@ def _drawn_objects(
 
 def _object(path: Path, size: tuple[int, int]) -> np.ndarray | None:
     """Where an object is, (H, W); None unless the file holds two values and has this size."""
-    try:
-        mask, _ = read_mask(path)
-    except InputError:
-        return None
-    if mask.shape[:2] != size or (mask.ndim == 3 and not is_grey(mask)):
-        return None
-    plane = mask if mask.ndim == 2 else mask[..., 0]
-    return plane > 0 if len(np.unique(plane)) <= 2 else None
+    with suppress(InputError):
+        codes = value_codes(read_mask(path)[0])
+        if codes.shape == size and len(np.unique(codes)) <= 2:
+            return codes > 0
+    return None

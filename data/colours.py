@@ -23,7 +23,6 @@ RARE, FEW = 0.002, 0.02  # of the pixels; a class has more, and more if between 
 MAX_PASTED = 32  # colours in an advice
 PRESET_COLOURS = 15  # at least, but black, to be a preset's; many tools draw with VOC's first ones
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
-BORDER = (224, 224, 192)  # VOC's colour of 255
 
 Told = tuple[dict[Colour, int], ClassFile | None, list[str]]
 
@@ -51,20 +50,18 @@ def told_colours(class_file: ClassFile | None, scans: Mapping[Pair, Scan]) -> To
     if by_index and colours.keys() <= set(by_index.values()):
         line = "masks are palette files and RGB; the colours of the palettes explain the RGB files"
         return {colour: index for index, colour in by_index.items()}, class_file, [line]
-    order = VOC_PALETTE[: class_file.classes.num_classes] if class_file else ()
-    if class_file and colours.keys() <= {*order, BORDER}:
-        found = {colour: k for k, colour in enumerate(order)} | {BORDER: IGNORE_INDEX}
-        return found, class_file, ["colours of the masks are numbered in Pascal VOC's order"]
+    ids = (*range(class_file.classes.num_classes), IGNORE_INDEX) if class_file else ()
+    in_order = {VOC_PALETTE[k]: k for k in ids}
+    if colours.keys() <= in_order.keys():
+        return in_order, class_file, ["colours of the masks are numbered in Pascal VOC's order"]
     not_black = sum(any(s.values) for s in scans.values() if s.problem is None)
     main = _main_colours(colours)
     if not class_file and len(main) == 2 and BLACK in main and coloured == not_black:
         (other,) = {*main} - {BLACK}
         found = {BLACK: 0, other: 1}
-        is_soft = len(colours) > 2
-        if is_soft and not soft_colours(MaskEncoding("", colours=found), scans.values()):
-            raise InputError(_question(class_file, coloured, colours))
-        line = f"masks hold two colours: black is background, {list(other)} foreground"
-        return found, ClassFile(default_classes(2), colours=found), [line]
+        if len(colours) == 2 or soft_colours(MaskEncoding("", colours=found), scans.values()):
+            line = f"masks hold two colours: black is background, {list(other)} foreground"
+            return found, ClassFile(default_classes(2), colours=found), [line]
     raise InputError(_question(class_file, coloured, colours))
 
 
@@ -131,12 +128,11 @@ def _fits(preset: str, pixels: Counter[Colour]) -> bool:
 
 
 def has_voc_colours(scans: Collection[Scan]) -> bool:
-    """Whether palette or RGB masks hold many of VOC's colours and no others."""
-    palettes = {i: colour_of(c) for scan in scans for i, c in scan.palette.items()}
-    palettes.pop(IGNORE_INDEX, None)
-    is_order = all(i < 21 and colour == VOC_PALETTE[i] for i, colour in palettes.items())
-    is_voc = is_order and len(palettes) > PRESET_COLOURS
-    return is_voc or _fits("voc2012", _pixels_of_colours(scans))
+    """Whether palette or RGB masks hold many of VOC's colours and hardly any others."""
+    colours = _pixels_of_colours(scans)
+    for scan in scans:
+        colours.update(colour_of(c) for i, c in scan.palette.items() if i != IGNORE_INDEX)
+    return _fits("voc2012", colours)
 
 
 def soft_colours(encoding: MaskEncoding, scans: Collection[Scan]) -> str | None:

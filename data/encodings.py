@@ -7,26 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from config import IGNORE_INDEX
-from data.colours import (
-    BORDER,
-    NEAR,
-    NEARLY_ALL,
-    SHADES,
-    has_voc_colours,
-    soft_colours,
-    told_colours,
-)
+from data.colours import NEAR, NEARLY_ALL, SHADES, has_voc_colours, soft_colours, told_colours
 from data.labels.class_entries import IGNORE_LABEL, ClassFile
 from data.labels.class_files import read_classes
-from data.labels.classes import Classes, Colour, default_classes, default_palette
-from data.labels.masks import (
-    CUT,
-    MaskEncoding,
-    colour_of,
-    guess_encoding,
-    instance_encoding,
-    levels_of,
-)
+from data.labels.classes import VOC_PALETTE, Classes, Colour, default_classes, default_palette
+from data.labels.masks import CUT, MaskEncoding, colour_of, guess_encoding, levels_of
 from data.pairs import Pair
 from data.scans import Scan
 from utils import InputError
@@ -48,17 +33,16 @@ def choose_meaning(
     if class_file is None and is_voc and has_voc_colours(found):
         class_file = read_classes("voc2012")
         decisions.append("classes are those of Pascal VOC, told by the colours of the masks")
-    if _is_open(class_file):
-        _refuse_two_binaries(scans)
-        if line := _black_and_white(found):
-            classes = class_file.classes if class_file else default_classes(2)
-            return classes, replace(CUT, class_names=classes.names), [*decisions, line]
+    if _is_open(class_file) and (line := _black_and_white(found)):
+        classes = class_file.classes if class_file else default_classes(2)
+        return classes, replace(CUT, class_names=classes.names), [*decisions, line]
     colours = class_file.colours if class_file else {}
     if not colours:
         colours, class_file, lines = told_colours(class_file, scans)
         decisions += lines
     if not (class_file and class_file.is_preset):
-        others = (s for s in found if colour_of(s.palette.get(IGNORE_INDEX, 0)) != BORDER)
+        border = VOC_PALETTE[IGNORE_INDEX]  # which VOC ignores
+        others = (s for s in found if colour_of(s.palette.get(IGNORE_INDEX, 0)) != border)
         _ask_about_255(class_file, [own for s in others if (own := _numbers(s, colours))])
     encoding = _encoding(class_file, [_numbers(scan, colours) for scan in found])
     if encoding.class_names:  # named after their values
@@ -105,7 +89,9 @@ def _encoding(class_file: ClassFile | None, masks: Sequence[Counter[int]]) -> Ma
     if class_file is None:
         return levels_of(values) if _are_levels(masks) else guess_encoding(values, None, {})
     if class_file.instances:
-        return instance_encoding(values)
+        # 255 is an object too, if larger numbers occur; else it is ignored.
+        named = {0: 0, IGNORE_INDEX: 1} if max(values, default=0) > IGNORE_INDEX else {0: 0}
+        return MaskEncoding("instance ids of one class", named, others=1)
     if class_file.values or class_file.others is not None:
         return MaskEncoding("the class file's values", class_file.values, others=class_file.others)
     return guess_encoding(values, class_file.classes.num_classes, class_file.colours)
@@ -117,20 +103,6 @@ def _are_levels(masks: Sequence[Counter[int]]) -> bool:
     is_few = len(count) <= LEVELS and min(count, default=-1) >= 0 and IGNORE_INDEX not in count
     is_sparse = is_few and len(count) < max(count) / 2
     return is_sparse and min(count.values()) >= max(2, 0.2 * len(masks))
-
-
-def _refuse_two_binaries(scans: Mapping[Pair, Scan]) -> None:
-    """Raise InputError if some masks hold 0 and 1, others 0 and 255, and none another value."""
-    found = {pair: set(scan.values) for pair, scan in scans.items()}
-    ones = next((pair.mask for pair, values in found.items() if 1 in values), None)
-    whites = next((pair.mask for pair, values in found.items() if IGNORE_INDEX in values), None)
-    is_binary = all(values <= {0, 1} or values <= {0, IGNORE_INDEX} for values in found.values())
-    if ones and whites and is_binary:
-        raise InputError(
-            f"some masks hold 0 and 1 ({ones}), some 0 and 255 ({whites}); save all of them alike, "
-            "or write `classes: {0: {name: ..., labels: [0]}, 1: {name: ..., labels: [1, 255]}}` "
-            "in a dataset.yaml"
-        )
 
 
 def _black_and_white(scans: Collection[Scan]) -> str | None:
@@ -213,6 +185,4 @@ def mask_problem(scan: Scan, encoding: MaskEncoding) -> str | None:
     numbers = _numbers(scan, encoding.colours).keys()
     if problem is None and scan.lossy and not numbers <= {0, IGNORE_INDEX}:
         return "small numbers, which compression as in JPEG changes; save masks as PNG"
-    if problem or not scan.dropped or encoding.others is not None:
-        return problem
-    return f"more than {len(scan.values)} different values; that is a photograph, not a mask"
+    return problem

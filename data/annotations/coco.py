@@ -7,28 +7,27 @@ ignored regions. The parts of a polygon are joined; they cut no holes.
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from data.annotations.dataset import AnnotationSet, as_id
-from data.annotations.shapes import Annotation, Shape, polygon
+from data.annotations.dataset import AnnotationSet, Size, as_id, reading, size_of
+from data.annotations.shapes import Shape, polygon
 from data.labels.class_entries import class_name
 from utils import InputError
 
-Size = tuple[int, int]  # (H, W)
 LAST_BIT, SIGN_BIT = 0x20, 0x10  # of a character that holds five bits of a run's length
 
 
 def is_coco(content: object) -> bool:
     """Whether a JSON file holds instances; captions have no categories, panoptic sets no shapes."""
-    if not (isinstance(content, Mapping) and content.get("categories")):
+    if not isinstance(content, Mapping) or not content.get("categories"):
         return False
-    lists = [content.get("images"), content.get("annotations")]
-    if not all(isinstance(part, list) for part in lists):
-        return False
-    first = next((a for a in lists[1] if isinstance(a, Mapping)), {})
-    return "segments_info" not in first
+    annotations = content.get("annotations")
+    return isinstance(annotations, list) and all(
+        isinstance(first, Mapping) and "segments_info" not in first for first in annotations[:1]
+    )
 
 
 def read_coco(found: AnnotationSet, files: Mapping[Path, dict]) -> None:
@@ -37,11 +36,10 @@ def read_coco(found: AnnotationSet, files: Mapping[Path, dict]) -> None:
     COCO's own folder has several files of the same pictures, of which instances_* has all classes:
     a file whose pictures are all in such files is left out.
     """
+    found.small_on_top = True
     for path, content in sorted(files.items(), key=lambda item: not _is_first_choice(item[0])):
-        try:
+        with reading(path, "a COCO file"):
             _read_file(found, path, content)
-        except (TypeError, KeyError, AttributeError, ValueError) as error:
-            raise InputError(f"{path}: not a COCO file (near {error})") from error
 
 
 def _is_first_choice(path: Path) -> bool:
@@ -50,10 +48,13 @@ def _is_first_choice(path: Path) -> bool:
 
 def _read_file(found: AnnotationSet, path: Path, content: dict) -> None:
     names = _by_id(path, "images", [(i["id"], i["file_name"]) for i in content["images"]])
-    sizes = {as_id(image["id"]): _size(image) for image in content["images"]}
+    sizes = {as_id(i["id"]): size_of(i.get("height"), i.get("width")) for i in content["images"]}
     unmatched = len(found.unmatched)
-    pictures = {k: found.find(path, [str(n)], entry=f"image {k}: ") for k, n in names.items()}
-    known = [found.by_picture.get(picture[0]) for picture in pictures.values() if picture]
+    pictures = {
+        k: found.find(path, [str(name)], entry=f"image {k}: ", size=sizes[k])
+        for k, name in names.items()
+    }
+    known = [found.by_picture.get(picture.image) for picture in pictures.values() if picture]
     others = {other and other.file for other in known}
     if others and not _is_first_choice(path) and all(o and _is_first_choice(o) for o in others):
         del found.unmatched[unmatched:]
@@ -66,22 +67,16 @@ def _read_file(found: AnnotationSet, path: Path, content: dict) -> None:
     used = {as_id(annotation["category_id"]) for annotation in content["annotations"]}
     found.add_labels(name for k, name in labels.items() if k in used or name not in above)
     if not content["annotations"]:  # image_info_test2017.json
-        found.bare.update(picture[0] for picture in pictures.values() if picture)
-    entries: dict[str, list[tuple[str, tuple]]] = defaultdict(list)
+        found.bare.update(picture.image for picture in pictures.values() if picture)
+    entries: dict[str, list[tuple[str, Mapping]]] = defaultdict(list)
     for annotation in content["annotations"]:
         name, image_id = f"annotation {annotation.get('id')}", as_id(annotation["image_id"])
-        label = labels.get(category := as_id(annotation["category_id"]))
+        entries[image_id].append((name, annotation))
         if image_id not in names:
             found.problems.append((path, f"{name}: no image {image_id} in the file"))
-        elif label is None:
-            found.problems.append((path, f"{name}: no category {category} in the file"))
-        else:
-            entries[image_id].append((name, (label, annotation, sizes[image_id])))
     for image_id, picture in pictures.items():
-        shapes = found.shapes(path, entries[image_id], _shapes)
         if picture:
-            size = sizes[image_id]
-            found.add(Annotation(picture[0], path, picture[1], size, shapes, small_on_top=True))
+            found.add(picture, entries[image_id], partial(_shapes, labels, picture.size))
 
 
 def _by_id(path: Path, what: str, items: list[tuple]) -> dict[str, str]:
@@ -96,19 +91,11 @@ def _by_id(path: Path, what: str, items: list[tuple]) -> dict[str, str]:
     return found
 
 
-def _size(image: Mapping) -> Size | None:
-    """(H, W) that the file gives for an image."""
-    if not image.get("height"):
-        return None
-    height, width = int(image["height"]), int(image["width"])
-    if min(height, width) < 1:
-        raise ValueError(f"image {image['id']} of {width}x{height} pixels")
-    return height, width
-
-
-def _shapes(entry: tuple[str, Mapping, Size | None]) -> Iterator[Shape]:
-    """The parts of (label, annotation, (H, W) of its image); ValueError if it has none to draw."""
-    label, annotation, size = entry
+def _shapes(labels: Mapping[str, str], size: Size, annotation: Mapping) -> Iterator[Shape]:
+    """The parts of an annotation, of an image of size; ValueError if it has none to draw."""
+    if (category := as_id(annotation["category_id"])) not in labels:
+        raise ValueError(f"no category {category} in the file")
+    label = labels[category]
     segmentation = annotation.get("segmentation")
     if not segmentation:
         raise ValueError("no segmentation, a box alone; export instance masks or polygons")

@@ -2,16 +2,18 @@
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from data.annotations.shapes import Annotation, Shape
+from data.annotations.shapes import Annotation
 from data.inventory import Inventory
 from data.splits import split_of
 from utils import InputError
+
+Size = tuple[int, int] | None  # (H, W), where a file gives it
 
 
 @dataclass
@@ -20,8 +22,8 @@ class AnnotationSet:
 
     layout: the format, and an example of a file. labels: in the order of their ids. unmatched:
     (file, what it lacks) of files without a partner. problems: (file, what is wrong with it). seen:
-    {what a note says of some: examples}. again: {file: its pictures that other files annotate in
-    another way, and these}. bare: pictures that no file annotates.
+    {what a note says of some: examples}. bare: pictures that no file annotates. small_on_top:
+    shapes have no order, see Annotation.
     """
 
     layout: str
@@ -32,40 +34,37 @@ class AnnotationSet:
     problems: list[tuple[Path, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seen: dict[str, list[object]] = field(default_factory=lambda: defaultdict(list))
-    again: dict[Path, list[tuple[Path, Path]]] = field(default_factory=lambda: defaultdict(list))
     bare: set[Path] = field(default_factory=set)
+    small_on_top: bool = False
 
-    @property
-    def annotations(self) -> Collection[Annotation]:
-        return self.by_picture.values()
+    def add(self, annotation: Annotation, entries: Iterable = (), parse: Callable = iter) -> None:
+        """Add a picture's annotation, unless it has one, with the shapes of its entries.
 
-    def add(self, annotation: Annotation) -> None:
-        """Add a picture's annotation, unless it has one."""
+        They are those that `parse` yields of (name, entry); what it cannot read is a problem.
+        """
+        for name, entry in entries:
+            try:
+                annotation.shapes.extend(parse(entry))
+            except Exception as error:  # of a foreign file's numbers and pictures
+                self.problems.append((annotation.file, f"{name}: {error}"))
         first = self.by_picture.setdefault(annotation.image, annotation)
         if first.content != annotation.content:
-            self.again[first.file].append((annotation.image, annotation.file))
+            problem = (
+                f"annotates {annotation.image.name}, which {annotation.file} annotates in another "
+                "way; remove it from one of them, or give a file that is not to count another "
+                "extension, such as .off"
+            )
+            self.problems.append((first.file, problem))
         elif first is not annotation:
             self.seen["pictures are annotated alike in two files"].append(annotation.image)
 
     def add_labels(self, labels: Iterable[str]) -> None:
         self.labels += [label for label in dict.fromkeys(labels) if label not in self.labels]
 
-    def shapes(
-        self, file: Path, entries: Iterable[tuple[str, object]], parse: Callable[..., Iterator]
-    ) -> list[Shape]:
-        """The shapes that `parse` yields of (name, entry); what it cannot read is a problem."""
-        found: list[Shape] = []
-        for name, entry in entries:
-            try:
-                found += list(parse(entry))
-            except Exception as error:  # of a foreign file's numbers and pictures
-                self.problems.append((file, f"{name}: {error}"))
-        return found
-
     def find(
-        self, file: Path, names: Sequence[str], *statements: Path, entry: str = ""
-    ) -> tuple[Path, str | None] | None:
-        """The picture of the first name that is one's, and its split; None, noted, without any.
+        self, file: Path, names: Iterable, *statements: Path, entry: str = "", size: Size = None
+    ) -> Annotation | None:
+        """An annotation of the picture of the first name that is one's; None, noted, without any.
 
         entry: of the file, for messages. statements: paths below the root, the file's by default,
         and names, that may state the split. Raises InputError where two state different ones.
@@ -76,9 +75,10 @@ class AnnotationSet:
         for name in names:
             try:
                 image = self._named(name, file.parent, split)
-                return image, self._split_of(image, statements)
             except ValueError as error:
                 problems.append(error)
+            else:
+                return Annotation(image, file, self._split_of(image, statements), size)
         self.unmatched.append((file, f"{entry}{problems[0] if problems else 'names no picture'}"))
         return None
 
@@ -101,10 +101,9 @@ class AnnotationSet:
         for k in range(2, len(parts) + 1):  # the more folders of the name agree, the better
             found = [p for p in found if p.parts[-k:-1] == parts[-k:-1]] or found
         found = [path for path in found if path.parent == near] or found
-        if split and len(found) > 1:
-            found = [
-                p for p in found if split_of(p.relative_to(self.inventory.root)) == split
-            ] or found
+        if split:
+            root = self.inventory.root
+            found = [p for p in found if split_of(p.relative_to(root)) == split] or found
         if not found:
             raise ValueError(f"its picture {name} is not below {self.inventory.root}")
         if len(found) > 1:
@@ -121,6 +120,21 @@ class AnnotationSet:
             shown = ", but ".join(f"{place} says {split}" for place, split in told.items())
             raise InputError(f"{image}: {shown}; rename one of them, so that no split is mixed")
         return next(iter(told.values()), None)
+
+
+@contextmanager
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Raise InputError that names a file where it is not as its kind should be."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"{path}: not {kind} (near {error})") from error
+
+
+def size_of(height: object, width: object) -> Size:
+    """(H, W) of the picture as a file says, or None where it does not."""
+    size = int(height or 0), int(width or 0)
+    return size if min(size) > 0 else None
 
 
 def composed(names: str) -> str:

@@ -1,44 +1,37 @@
 """Find out which annotation format a folder holds, read it, or say how to export another."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from xml.etree import ElementTree
 
 from data.annotations.coco import is_coco, read_coco
-from data.annotations.cvat import VOC_BOXES, is_cvat, load_cvat, read_cvat
+from data.annotations.cvat import is_cvat, read_cvat
 from data.annotations.dataset import AnnotationSet
 from data.annotations.label_studio import is_label_studio, read_label_studio
 from data.annotations.labelme import is_labelme, read_labelme
 from data.annotations.via import is_via, read_via
-from data.annotations.yolo import (
-    BOXES,
-    POLYGONS,
-    find_data_yaml,
-    find_names,
-    label_files,
-    read_yolo,
-)
+from data.annotations.yolo import BOXES, POLYGONS, find_names, find_yaml, label_files, read_yolo
 from data.inventory import Inventory
 from data.labels.class_files import CLASS_FILES
-from utils import InputError, first_of, progress
+from utils import InputError, progress
 
-FORMATS = {
-    ".json": (
-        ("COCO", is_coco, read_coco),
-        ("labelme", is_labelme, read_labelme),
-        ("Label Studio", is_label_studio, read_label_studio),
-        ("VGG VIA", is_via, read_via),
-    ),
-    ".xml": (("CVAT XML", is_cvat, read_cvat),),
-}
+FORMATS = (
+    ("COCO", is_coco, read_coco),
+    ("labelme", is_labelme, read_labelme),
+    ("Label Studio", is_label_studio, read_label_studio),
+    ("VGG VIA", is_via, read_via),
+    ("CVAT XML", is_cvat, read_cvat),
+)
 SHOWN = 3
 # Formats that are recognised but not read: how to export what is.
 ADVICE = {
     "VGG VIA 3": "export its annotations as COCO JSON, or annotate with VIA 2",
     "Supervisely": "export with 'Export as masks' or 'Export to COCO'",
-    VOC_BOXES: "boxes are no masks; export segmentation masks or COCO JSON",
-    "COCO panoptic": "use its PNG files as masks, or export instances as COCO JSON",
-    "COCO without segmentations": "export COCO JSON with instances",
+    "Pascal VOC boxes": "boxes are no masks; export segmentation masks or COCO JSON",
+    "CVAT XML with the tracks of a video": "export the task from CVAT as 'CVAT for images 1.1' "
+    "with its images",
+    "COCO without instances": "export COCO JSON with instances; a panoptic set's PNGs are masks",
     "Label Studio JSON": "export 'Brush labels to PNG' beside it, or 'COCO with images'",
     BOXES: "export segmentation labels, whose lines are polygons",
     POLYGONS: "list the names of their classes in a classes.txt here, a line each",
@@ -54,17 +47,8 @@ def read_annotations(inventory: Inventory) -> AnnotationSet | None:
     found = _read_any(inventory)
     if found is None:
         return None
-    found.add_labels(sorted({s.label for a in found.annotations for s in a.shapes}))
+    found.add_labels(sorted({s.label for a in found.by_picture.values() for s in a.shapes}))
     found.notes += [f"{len(some)} {what}, first: {some[0]}" for what, some in found.seen.items()]
-    for file, doubles in found.again.items():
-        others = first_of(list(dict.fromkeys(str(other) for _, other in doubles)))
-        images = dict.fromkeys(image for image, _ in doubles)
-        problem = (
-            f"annotates {len(images)} pictures that {others} annotate too, first: "
-            f"{next(iter(images))}; remove them from all files but one, or give the files that "
-            "are not to count another extension, such as .off"
-        )
-        found.problems.append((file, problem))
     known = set(inventory.pictures)
     reasons = [*found.problems, *(lost for lost in found.unmatched if lost[0] not in known)]
     if reasons and not found.labels:
@@ -74,23 +58,21 @@ def read_annotations(inventory: Inventory) -> AnnotationSet | None:
 
 
 def _read_any(inventory: Inventory) -> AnnotationSet | None:
-    if described := find_data_yaml(inventory):
+    if described := find_yaml(inventory):
         return read_yolo(inventory, *described)
-    kinds: dict[Path, str | None] = {}
-    for suffix, formats in FORMATS.items():
-        contents = _load(inventory.texts, suffix)
-        for name, is_of_format, read in formats:
-            if files := {
-                path: content for path, content in contents.items() if is_of_format(content)
-            }:
-                layout = f"{name} ({next(iter(files)).relative_to(inventory.root)})"
-                found = AnnotationSet(layout, inventory)
-                read(found, files)
-                if found != AnnotationSet(layout, inventory):  # there is something in them
-                    return found
-        kinds |= {path: _kind_of(content) for path, content in contents.items()}
+    texts = [p for p in inventory.texts if p.suffix.lower() in (".json", ".xml")]
+    paths = [path for path in texts if path.name not in CLASS_FILES]
+    contents = {path: _load(path) for path in progress(paths, "annotations", len(paths))}
+    for name, is_of_format, read in FORMATS:
+        if files := {path: content for path, content in contents.items() if is_of_format(content)}:
+            layout = f"{name} ({next(iter(files)).relative_to(inventory.root)})"
+            found = AnnotationSet(layout, inventory)
+            read(found, files)
+            if found.by_picture or found.unmatched or found.problems or found.notes or found.seen:
+                return found
     if described := find_names(inventory):
         return read_yolo(inventory, *described)
+    kinds = {path: _kind_of(content) for path, content in contents.items()}
     kinds |= label_files(inventory)
     for path, kind in kinds.items():
         if kind:
@@ -98,34 +80,34 @@ def _read_any(inventory: Inventory) -> AnnotationSet | None:
     return None
 
 
-def _load(texts: Sequence[Path], suffix: str) -> dict[Path, object]:
-    """{path: content} of the files of a suffix that are no class files."""
-    paths = [p for p in texts if p.suffix.lower() == suffix and p.name not in CLASS_FILES]
-    if suffix == ".xml":
-        return {path: load_cvat(path) for path in paths}
-    loaded = {}
-    for path in progress(paths, "annotations", len(paths)):
-        try:
-            loaded[path] = json.loads(path.read_bytes())
-            if isinstance(loaded[path], dict):
-                loaded[path].pop("imageData", None)  # labelme's copy of the picture
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not UTF-8 text; save it with the encoding UTF-8") from error
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"{path}: not a readable JSON file ({error})") from error
-    return loaded
+def _load(path: Path) -> object:
+    """What a JSON or XML file holds."""
+    try:
+        if path.suffix.lower() == ".xml":
+            return ElementTree.parse(path).getroot()
+        content = json.loads(path.read_bytes())
+        if isinstance(content, dict):
+            content.pop("imageData", None)  # labelme's copy of the picture
+        return content
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text; save it with the encoding UTF-8") from error
+    except (OSError, ValueError, LookupError, RecursionError, ElementTree.ParseError) as error:
+        kind = path.suffix[1:].upper()
+        raise InputError(f"{path}: not a readable {kind} file ({error})") from error
 
 
 def _kind_of(content: object) -> str | None:
     """The name in ADVICE of what a JSON or XML file holds."""
-    if content == VOC_BOXES:
-        return content
+    if isinstance(content, ElementTree.Element):
+        if content.tag == "annotations" and content.find("track") is not None:
+            return "CVAT XML with the tracks of a video"
+        return "Pascal VOC boxes" if content.tag == "annotation" else None
     if is_label_studio(content):
         return "Label Studio JSON"
     if not isinstance(content, Mapping):
         return None
     if isinstance(content.get("annotations"), list) and isinstance(content.get("images"), list):
-        return "COCO panoptic" if content.get("categories") else "COCO without segmentations"
+        return "COCO without instances"
     if {"project", "file", "view", "metadata"} <= content.keys():
         return "VGG VIA 3"
     if isinstance(content.get("objects"), list) and "size" in content:

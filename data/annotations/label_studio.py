@@ -5,13 +5,14 @@ Overlaps: regions are drawn by falling area, small ones on top. Background: what
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from data.annotations.dataset import AnnotationSet, composed
-from data.annotations.shapes import Annotation, Shape
+from data.annotations.dataset import AnnotationSet, composed, reading
+from data.annotations.shapes import Shape
 from data.images import upright_size
 from data.labels.class_entries import class_name
 from utils import InputError
@@ -27,47 +28,46 @@ def is_label_studio(content: object) -> bool:
 
 def read_label_studio(found: AnnotationSet, files: Mapping[Path, list]) -> None:
     """The pictures of the tasks that are done, if there are PNGs of regions."""
+    found.small_on_top = True
     regions: dict[str, list[Path]] = defaultdict(list)  # by task
     for region in found.inventory.pictures:
         if match := TASK.match(region.stem):
             regions[match[1]].append(region)
     for path, tasks in files.items() if regions else ():
-        try:
+        with reading(path, "Label Studio's list of tasks"):
             for task in tasks:
                 _read_task(found, path, task, regions[str(task["id"])])
-        except (LookupError, TypeError, AttributeError, ValueError) as error:
-            raise InputError(f"{path}: not Label Studio's list of tasks (near {error})") from error
 
 
 def _read_task(found: AnnotationSet, path: Path, task: Mapping, files: Sequence[Path]) -> None:
     """Add the picture of a task with its regions, one a file."""
     name = f"task {task['id']}"
-    if not (picture := found.find(path, list(_names(task)), entry=f"{name}: ")):
-        return
-    image, split = picture
-    if all(done.get("was_cancelled") for done in task["annotations"]):
-        what = "tasks are left out, as nobody has done them"
-        found.seen[what].append(f"{name} of {path} ({image.name})")
-        return
-    if image in found.by_picture:
-        found.seen["tasks are left out, as others have their pictures"].append(f"{name} of {path}")
-        return
-    labels = _labels(task)
-    found.labels = sorted({*found.labels, *labels})
-    if labels and not files:
-        found.problems.append((path, f"{name} has regions, but no PNG is named task-{task['id']}-"))
-    shapes = []
-    for file in files:
-        stem = composed(re.sub(r"-\d+$", "", file.stem))
-        fitting = [label for label in labels if stem.endswith(f"-{label}")]
-        if fitting:
-            shapes.append(Shape(max(fitting, key=len), path=file))
-        else:
-            found.problems.append((file, f"no label of {name} is in its name"))
     size = None
     with suppress(InputError):  # a damaged file is a problem when it is drawn
         size = upright_size(files[0]) if files else None
-    found.add(Annotation(image, path, split, size, shapes, small_on_top=True))
+    picture = found.find(path, _names(task), entry=f"{name}: ", size=size)
+    if not picture:
+        return
+    if all(done.get("was_cancelled") for done in task["annotations"]):
+        what = "tasks are left out, as nobody has done them"
+        found.seen[what].append(f"{name} of {path} ({picture.image.name})")
+        return
+    if picture.image in found.by_picture:
+        found.seen["tasks are left out, as others have their pictures"].append(f"{name} of {path}")
+        return
+    labels = _labels(task)
+    if labels and not files:
+        found.problems.append((path, f"{name} has regions, but no PNG is named task-{task['id']}-"))
+    found.add(picture, ((str(file), file) for file in files), partial(_shapes, labels))
+
+
+def _shapes(labels: Collection[str], file: Path) -> Iterator[Shape]:
+    """The region in a file, whose name ends with its label and a number."""
+    stem = composed(re.sub(r"-\d+$", "", file.stem))
+    fitting = [label for label in labels if stem.endswith(f"-{label}")]
+    if not fitting:
+        raise ValueError("no label of its task is in its name")
+    yield Shape(max(fitting, key=len), path=file)
 
 
 def _names(task: Mapping) -> Iterator[str]:

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from data.annotations.dataset import AnnotationSet
-from data.annotations.shapes import Annotation, Shape, ellipse, line, polygon
+from data.annotations.dataset import AnnotationSet, reading, size_of
+from data.annotations.shapes import Shape, ellipse, from_bitmap, line, polygon
 from data.labels.class_entries import class_name
 
 POINT_RADIUS = 5  # pixels
@@ -29,13 +29,12 @@ def read_labelme(found: AnnotationSet, files: Mapping[Path, dict]) -> None:
     for path, content in files.items():
         stored = PurePosixPath(str(content.get("imagePath") or path.stem).replace("\\", "/"))
         names = [path.stem, str(stored.with_name(path.stem)), str(stored)]
-        if not (picture := found.find(path, names, path.parent.relative_to(found.inventory.root))):
-            continue
-        entries = ((f"shape {k}", entry) for k, entry in enumerate(content["shapes"], 1))
-        size = (content.get("imageHeight"), content.get("imageWidth"))
-        known = size if all(isinstance(side, int) and side > 0 for side in size) else None
-        found.add(Annotation(picture[0], path, picture[1], known,
-                             found.shapes(path, entries, _shapes)))  # fmt: skip
+        folder = path.parent.relative_to(found.inventory.root)
+        with reading(path, "a file of labelme"):
+            size = size_of(content.get("imageHeight"), content.get("imageWidth"))
+        if picture := found.find(path, names, folder, size=size):
+            entries = ((f"shape {k}", entry) for k, entry in enumerate(content["shapes"], 1))
+            found.add(picture, entries, _shapes)
     without = [path for path in found.inventory.pictures if path not in found.by_picture]
     found.unmatched += [(path, "no annotation of this name") for path in without]
     found.bare.update(without)
@@ -59,6 +58,6 @@ def _shapes(entry: Mapping) -> Iterator[Shape]:
     elif kind == "mask":
         image = Image.open(io.BytesIO(base64.b64decode(entry["mask"])))
         corner = tuple(int(n) for n in points[0].round())
-        yield Shape(label, bitmap=np.array(image.convert("L")) > 0, corner=corner)
+        yield from_bitmap(label, image, corner)
     else:
         raise ValueError(f"shape_type {kind} is not known")

@@ -6,7 +6,7 @@ pixels of the border, as OpenCV's findContours gives them: the border belongs to
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -23,21 +23,19 @@ LINE_WIDTH = 10  # pixels, of lines that are drawn as regions
 class Shape:
     """A region with a label.
 
-    rings: polygons (n, 2) of x, y in pixels; what an odd number of them encloses is inside.
-    border: their points are pixels of the border. width: of the line along an open ring, in pixels;
-    0 fills. In place of rings: runs, lengths of runs of pixels outside and inside in turn, down the
-    columns of the picture, or with box (h, w) along the rows of that; bitmap (h, w) bool; or path,
-    a picture of the whole size, not 0 inside, which is read when it is drawn. The first pixel of
-    box and bitmap is at x, y = corner.
+    ring: a polygon (n, 2) of x, y in pixels. border: its points are pixels of the border. width: of
+    a line along it, which is open, in pixels; 0 fills. In place of a ring: runs, lengths of runs of
+    pixels outside and inside in turn, down the columns of the picture, or with box (h, w) along the
+    rows of that, whose first pixel is at x, y = corner; or path, a picture of the whole size, not 0
+    inside, which is read when it is drawn.
     """
 
     label: str
-    rings: tuple[np.ndarray, ...] = ()
+    ring: np.ndarray | None = None
     border: bool = False
     width: int = 0
     runs: np.ndarray | None = None
     box: tuple[int, int] | None = None
-    bitmap: np.ndarray | None = None
     corner: tuple[int, int] = (0, 0)
     path: Path | None = None
 
@@ -46,63 +44,53 @@ class Shape:
         """Pixels, roughly: the order in which shapes are drawn."""
         if self.runs is not None:
             return self.runs[1::2].sum()
-        if self.bitmap is not None:
-            return self.bitmap.sum()
-        return sum(cv2.contourArea(ring.astype(np.float32)) for ring in self.rings)
+        return cv2.contourArea(self.ring.astype(np.float32))
 
     @property
     def content(self) -> list:
         """What is alike in two shapes that are drawn alike."""
-        values = [*self.rings, *(getattr(self, f.name) for f in fields(self) if f.name != "rings")]
-        return [(v.shape, v.tobytes()) if isinstance(v, np.ndarray) else v for v in values]
+        values = (getattr(self, each.name) for each in fields(self))
+        return [value.tobytes() if isinstance(value, np.ndarray) else value for value in values]
 
     def load(self, size: tuple[int, int]) -> "Shape":
-        """The shape with the bitmap of its path; ValueError if that is not of size (H, W)."""
+        """The shape with the runs of its path; ValueError if that is not of size (H, W)."""
         if self.path is None:
             return self
         try:
             with Image.open(self.path) as image:
-                bitmap = np.array(image.convert("L")) > 0
+                shape = from_bitmap(self.label, image)
         except Exception as error:  # damaged files raise errors of many kinds
             raise ValueError(f"in {self.path}: not a readable picture ({error})") from error
-        if bitmap.shape != size:
-            (h, w), (height, width) = bitmap.shape, size
+        if shape.box != size:
+            (h, w), (height, width) = shape.box, size
             raise ValueError(f"in {self.path}: {w}x{h} pixels, the picture has {width}x{height}")
-        return replace(self, bitmap=bitmap)
+        return shape
 
     def draw(self, mask: np.ndarray, value: int) -> None:
         """Set the pixels of a mask (H, W) uint8 that are inside; ValueError if it lies beyond."""
-        if self.rings:
-            points = np.concatenate(self.rings)
-            if (points.max(axis=0) < 0).any() or (points.min(axis=0) >= mask.shape[::-1]).any():
-                (height, width), place = mask.shape, ", ".join(f"{n:g}" for n in points[0])
-                raise ValueError(f"at {place} is outside the picture of {width}x{height} pixels")
-        if self.box is not None:
-            bitmap = np.zeros(self.box, bool)
-            _set_runs(bitmap.T, self.runs, True)
-            self._draw_bitmap(mask, bitmap, value)
-        elif self.runs is not None:
-            _set_runs(mask, self.runs, value)
-        elif self.bitmap is not None:
-            self._draw_bitmap(mask, self.bitmap, value)
-        elif self.width or self.border:
-            limit = 4 * max(mask.shape)  # far beyond the picture; OpenCV draws 32-bit numbers
-            points = [r.round().clip(-limit, limit).astype(np.int32) for r in self.rings]
+        size, ring = mask.shape[::-1], self.ring
+        outside = f"is outside the picture of {size[0]}x{size[1]} pixels"
+        if self.runs is not None:
+            (x, y), (height, width) = self.corner, self.box or mask.shape
+            part = mask[max(0, y) : y + height, max(0, x) : x + width]
+            if part.shape != (height, width):
+                raise ValueError(f"at {x}, {y} of {width}x{height} pixels {outside}")
+            _set_runs(part.T if self.box else part, self.runs, value)
+            return
+        if (ring.max(axis=0) < 0).any() or (ring.min(axis=0) >= size).any():
+            raise ValueError(f"at {ring[0, 0]:g}, {ring[0, 1]:g} {outside}")
+        if self.width or self.border:
+            limit = 4 * max(size)  # far beyond the picture; OpenCV draws 32-bit numbers
+            points = [ring.round().clip(-limit, limit).astype(np.int32)]
             if self.width:
                 cv2.polylines(mask, points, False, value, self.width)
             else:
                 cv2.fillPoly(mask, points, value)
         else:
-            low = np.floor(points.min(axis=0)).clip(0, mask.shape[::-1]).astype(int)
-            high = np.ceil(points.max(axis=0)).clip(0, mask.shape[::-1]).astype(int)
-            box = mask[low[1] : high[1], low[0] : high[0]]
-            box[_fill(box.shape, [ring - low for ring in self.rings])] = value
-
-    def _draw_bitmap(self, mask: np.ndarray, bitmap: np.ndarray, value: int) -> None:
-        x, y = self.corner
-        cut = bitmap[max(0, -y) :, max(0, -x) :]
-        part = mask[max(0, y) :, max(0, x) :][: cut.shape[0], : cut.shape[1]]
-        part[cut[: part.shape[0], : part.shape[1]]] = value
+            low = np.floor(ring.min(axis=0)).clip(0, size).astype(int)
+            high = np.ceil(ring.max(axis=0)).clip(0, size).astype(int)
+            part = mask[low[1] : high[1], low[0] : high[0]]
+            part[_fill(part.shape, ring - low)] = value
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,9 +104,9 @@ class Annotation:
 
     image: Path
     file: Path
-    split: str | None
-    size: tuple[int, int] | None
-    shapes: Sequence[Shape]
+    split: str | None = None
+    size: tuple[int, int] | None = None
+    shapes: list[Shape] = field(default_factory=list)
     small_on_top: bool = False
     values: Mapping[str, int] = field(default_factory=dict)
 
@@ -149,13 +137,21 @@ class Annotation:
         return mask
 
 
+def from_bitmap(label: str, image: Image.Image, corner: tuple[int, int] = (0, 0)) -> Shape:
+    """The pixels of a picture that are not 0; corner: x, y of its first pixel."""
+    bitmap = np.array(image.convert("L")) > 0
+    changes = np.flatnonzero(np.diff(bitmap.ravel(), prepend=False))
+    runs = np.diff(changes, prepend=0, append=bitmap.size)
+    return Shape(label, runs=runs, box=bitmap.shape, corner=corner)
+
+
 def polygon(label: str, points: object, border: bool | None = None) -> Shape:
     """A filled ring of [x, y] pairs; raises ValueError unless it has three finite points.
 
     border: whether the points are border pixels; by default, if all are whole numbers.
     """
     ring = ring_of(points)
-    return Shape(label, (ring,), bool((ring == ring.round()).all()) if border is None else border)
+    return Shape(label, ring, bool((ring == ring.round()).all()) if border is None else border)
 
 
 def ring_of(points: object) -> np.ndarray:
@@ -173,8 +169,7 @@ def ring_of(points: object) -> np.ndarray:
 
 def line(label: str, points: Sequence) -> Shape:
     """A line of LINE_WIDTH along [x, y] pairs."""
-    ring = ring_of([*points, points[-1]])  # three points at least
-    return Shape(label, (ring,), width=LINE_WIDTH)
+    return Shape(label, ring_of([*points, points[-1]]), width=LINE_WIDTH)  # three points at least
 
 
 def ellipse(
@@ -183,56 +178,53 @@ def ellipse(
     """An ellipse as a polygon of 64 points; angle: of its first radius, in radians clockwise."""
     turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     offsets = np.stack([np.cos(turn), np.sin(turn)], axis=1) * np.asarray(radii, np.float64)
-    return polygon(label, np.asarray(centre, np.float64) + offsets @ _rotation(angle), border=False)
+    return _turned(label, np.asarray(centre, np.float64), offsets, angle)
 
 
 def rectangle(label: str, corners: Sequence[float], angle: float = 0.0) -> Shape:
     """A rectangle x1, y1, x2, y2 on the pixel grid; angle: in radians, clockwise."""
-    low, high = np.reshape(np.asarray(corners, np.float64), (2, 2))
-    ring = np.array([low, [high[0], low[1]], high, [low[0], high[1]]])
-    centre = (low + high) / 2
-    return polygon(label, centre + (ring - centre) @ _rotation(angle), border=False)
+    x1, y1, x2, y2 = np.asarray(corners, np.float64)
+    centre = np.array([x1 + x2, y1 + y2]) / 2
+    return _turned(
+        label, centre, np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]) - centre, angle
+    )
 
 
-def _rotation(angle: float) -> np.ndarray:
-    """What turns rows of x, y clockwise, as y points down."""
-    return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+def _turned(label: str, centre: np.ndarray, offsets: np.ndarray, angle: float) -> Shape:
+    """A polygon of points at offsets (n, 2) from a centre, turned clockwise, as y points down."""
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return polygon(label, centre + offsets @ turn, border=False)
 
 
-def _fill(size: tuple[int, int], rings: Sequence[np.ndarray]) -> np.ndarray:
-    """(H, W) bool: the pixels whose centre lies inside an odd number of rings.
+def _fill(size: tuple[int, int], ring: np.ndarray) -> np.ndarray:
+    """(H, W) bool: the pixels whose centre lies inside a ring.
 
     Each edge flips all pixels to the right of where it crosses a row of centres.
     """
     height, width = size
-    mask = np.zeros(size, bool)
-    for ring in rings:
-        start, end = ring, np.roll(ring, -1, axis=0)
-        low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
-        first = np.ceil(low - 0.5).clip(0, height).astype(np.int64)  # row y has its centre at y+0.5
-        last = np.ceil(high - 0.5).clip(0, height).astype(np.int64)
-        counts = last - first
-        edge = np.repeat(np.arange(len(ring)), counts)
-        rows = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts) + first[edge]
-        slope = (end[edge, 0] - start[edge, 0]) / (end[edge, 1] - start[edge, 1])
-        x = start[edge, 0] + (rows + 0.5 - start[edge, 1]) * slope
-        columns = np.ceil(x - 0.5).clip(0, width).astype(np.int64)
-        shown = columns < width
-        np.logical_xor.at(mask, (rows[shown], columns[shown]), True)
-    return np.logical_xor.accumulate(mask, axis=1)
+    mask = np.zeros((height, width + 1), bool)
+    start, end = ring, np.roll(ring, -1, axis=0)
+    sides = np.sort([start[:, 1], end[:, 1]], axis=0)
+    first, last = np.ceil(sides - 0.5).clip(0, height).astype(np.int64)  # row y's centre: y + 0.5
+    counts = last - first
+    edge = np.repeat(np.arange(len(ring)), counts)
+    rows = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts - first, counts)
+    slope = (end[edge, 0] - start[edge, 0]) / (end[edge, 1] - start[edge, 1])
+    x = start[edge, 0] + (rows + 0.5 - start[edge, 1]) * slope
+    columns = np.ceil(x - 0.5).clip(0, width).astype(np.int64)
+    np.logical_xor.at(mask, (rows, columns), True)
+    return np.logical_xor.accumulate(mask, axis=1)[:, :width]
 
 
 def _set_runs(mask: np.ndarray, runs: np.ndarray, value: int) -> None:
     """Set the pixels (H, W) of runs down the columns, outside and inside in turn, to a value."""
     if runs.sum() != mask.size:
         raise ValueError(f"whose runs cover {runs.sum()} pixels, the picture has {mask.size}")
-    height, ends = len(mask), runs.cumsum()
-    inside = 2 * np.flatnonzero(runs[1::2]) + 1
-    for start, end in zip(ends[inside - 1].tolist(), ends[inside].tolist(), strict=True):
-        (left, top), (right, bottom) = divmod(start, height), divmod(end, height)
-        if left == right:
-            mask[top:bottom, left] = value
-        else:
-            mask[top:, left] = value
-            mask[:, left + 1 : right] = value
-            mask[:bottom, right : right + 1] = value
+    height, runs = len(mask), runs.copy()
+    left = runs[0] // height  # whole columns before the shape, and those behind it, cost nothing
+    runs[0] -= left * height
+    if len(runs) % 2:
+        runs[-1] %= height
+    inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(-1, height).T
+    part = mask[:, left:][:, : inside.shape[1]]
+    part[inside] = value

@@ -13,8 +13,8 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from data.annotations.dataset import AnnotationSet
-from data.annotations.shapes import Annotation, Shape, ellipse, polygon, rectangle
+from data.annotations.dataset import AnnotationSet, reading
+from data.annotations.shapes import Shape, ellipse, polygon, rectangle
 from data.labels.class_entries import class_name
 from data.labels.class_files import find_class_file, read_classes
 from utils import InputError, first_of
@@ -38,7 +38,7 @@ def _pictures_in(content: Mapping) -> Mapping:
 
 def read_via(found: AnnotationSet, files: Mapping[Path, dict]) -> None:
     """The pictures of VIA's files. The names in a class file tell which attribute is the class."""
-    try:
+    with reading(next(iter(files)), "a file of VIA"):
         entries = [(path, e) for path in files for e in _pictures_in(files[path]).values()]
         attributes = [_values(region) for _, entry in entries for region in _regions(entry)]
         attribute = _class_attribute(found.inventory.root, next(iter(files)), attributes)
@@ -47,17 +47,14 @@ def read_via(found: AnnotationSet, files: Mapping[Path, dict]) -> None:
         for path, entry in entries:
             if not (picture := found.find(path, [unquote(str(entry["filename"]))])):
                 continue
-            image, regions = picture[0], enumerate(_regions(entry), 1)
+            image, regions = picture.image, enumerate(_regions(entry), 1)
             if not entry["regions"]:
                 found.seen["pictures have no region, so that all is background"].append(image)
-            named = ((f"{image.name}: region {number}", region) for number, region in regions)
             only = next(iter(labels)) if len(labels) == 1 and path not in filled else None
             if only and entry["regions"]:
                 found.seen[f"pictures are of files without a class, taken for {only}"].append(image)
-            shapes = found.shapes(path, named, partial(_shapes, found, image, attribute, only))
-            found.add(Annotation(image, path, picture[1], None, shapes))
-    except (TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{next(iter(files))}: not a file of VIA (near {error})") from error
+            named = ((f"{image.name}: region {number}", region) for number, region in regions)
+            found.add(picture, named, partial(_shapes, found, image, attribute, only))
 
 
 def _regions(entry: Mapping) -> list[Mapping]:

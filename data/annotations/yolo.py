@@ -13,31 +13,31 @@ from pathlib import Path
 import numpy as np
 
 from config import SPLIT_WORDS
-from data.annotations.dataset import AnnotationSet, as_id, composed
+from data.annotations.dataset import AnnotationSet, as_id, composed, reading
 from data.annotations.shapes import Annotation, Shape, polygon, ring_of
 from data.images import upright_size
 from data.inventory import Inventory
 from data.labels.class_entries import class_name
 from data.labels.class_files import find_class_file, load_content, load_data_yaml
 from data.splits import split_of
-from utils import InputError
+from utils import InputError, first_of
 
 SHOWN = 3  # label files that are looked at
 BOX = 5  # numbers in a line: a class, and a box
 POLYGONS, BOXES = "YOLO label files", "YOLO boxes"
 
 
-def find_data_yaml(inventory: Inventory) -> tuple[Path, Mapping] | None:
+def find_yaml(inventory: Inventory) -> tuple[Path, Mapping] | None:
     """The YAML file in the root that names classes and folders of YOLO, and what it holds."""
     here = (path for path in inventory.texts if path.parent == inventory.root)
     found = {path: content for path in here if (content := load_data_yaml(path))}
-    usual = [path for path in found if path.stem == "data"]
-    if len(found) > 1 and not usual:
+    usual = sorted(found, key=lambda path: path.stem != "data")
+    if len(found) > 1 and usual[0].stem != "data":
         shown = " and ".join(path.name for path in found)
         raise InputError(
             f"{inventory.root}: {shown} both name classes and folders; remove all but one"
         )
-    return next(((path, found[path]) for path in [*usual, *found]), None)
+    return (usual[0], found[usual[0]]) if found else None
 
 
 def find_names(inventory: Inventory) -> tuple[Path, Mapping] | None:
@@ -64,7 +64,7 @@ def label_files(inventory: Inventory) -> dict[Path, str]:
 def read_yolo(inventory: Inventory, path: Path, content: Mapping) -> AnnotationSet:
     """The pictures of a data.yaml, at path."""
     root = inventory.root
-    found = AnnotationSet(f"YOLO ({path.relative_to(root)})", inventory)
+    found = AnnotationSet(f"YOLO ({path.relative_to(root)})", inventory, small_on_top=True)
     names = _names(path, content["names"])
     found.add_labels(names.values())
     known = {composed(str(text)): text for text in inventory.texts}
@@ -74,17 +74,15 @@ def read_yolo(inventory: Inventory, path: Path, content: Mapping) -> AnnotationS
         labels = next((known[place] for place in places if place in known), None)
         if labels is None:
             without.append(image)
-        size, lines = upright_size(image), _lines(labels) if labels else ()
-        shapes = found.shapes(labels, lines, partial(_shapes, names, size))
-        found.add(Annotation(image, labels or path, split, size, shapes, small_on_top=True))
+        annotation = Annotation(image, labels or path, split, upright_size(image))
+        lines = _lines(labels) if labels else ()
+        found.add(annotation, lines, partial(_shapes, names, annotation.size))
     found.bare.update(without)
-    if not found.annotations:
-        raise InputError(f"{path}: no pictures in the folders that it names; correct its paths")
-    if len(without) == len(found.annotations):
-        raise InputError(
-            f"{path}: no picture has a label file; that of {without[0]} would be "
-            f"{_label_places(root, without[0])[0]}"
-        )
+    if len(without) == len(found.by_picture):
+        example = "; correct its paths"
+        if without:
+            example = f"; that of {without[0]} would be {_label_places(root, without[0])[0]}"
+        raise InputError(f"{path}: no picture has a label file{example}")
     if without:
         what = "pictures have no label file, which means background in YOLO's format"
         found.seen[what].extend(without)
@@ -139,13 +137,9 @@ def _split_pictures(found: AnnotationSet, path: Path, content: Mapping) -> dict[
 def _names(path: Path, names: object) -> dict[str, str]:
     """{class id: name} of a list, or of numbers and names."""
     items = dict(enumerate(names)) if isinstance(names, list) else names
-    try:
+    with reading(path, "a list of names, or numbers and names"):
         numbers = sorted((int(as_id(number)), name) for number, name in items.items())
         return {str(number): class_name(name) for number, name in numbers}
-    except (AttributeError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{path}: names: {error}; expected a list, or numbers and names"
-        ) from error
 
 
 def place_below(root: Path, entry: str, base: str = "") -> Path | None:
@@ -189,11 +183,8 @@ def in_place_of_images(root: Path, folder: Path, name: str) -> Path | None:
 
 def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
     """(name, words) of each line that is not empty."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as text ({error})") from error
-    for number, line in enumerate(lines, 1):
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    for number, line in enumerate(text.splitlines(), 1):
         if words := line.split():
             yield f"line {number}", words
 
@@ -206,10 +197,9 @@ def _shapes(
         raise ValueError("a box (5 numbers), not a polygon; export segmentation labels")
     class_id = as_id(words[0])
     if class_id not in names:
-        known = list(names)[:: max(1, len(names) - 1)]
         raise ValueError(
-            f"class {class_id} is not in data.yaml, whose {len(names)} classes have the numbers "
-            f"{' to '.join(known)}; where labels count from 1, write names: {{1: a, 2: b}} there"
+            f"class {class_id} is not in data.yaml, which has {first_of(list(names))}; where "
+            "labels count from 1, write names: {1: a, 2: b} there"
         )
     points = ring_of(np.array(words[1:], np.float64)) * size[::-1]
     yield polygon(names[class_id], points, border=False)

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import yaml
 
-from config import IGNORE_INDEX, SPLIT_WORDS
+from config import SPLIT_WORDS
 from data.labels.class_entries import FOLDER_KEYS, IGNORE_LABEL, ClassFile, parse_classes
-from data.labels.classes import CITYSCAPES_LABEL_IDS, PRESETS, VOC_PALETTE, Colour
+from data.labels.classes import PRESET_FOLDER, PRESETS, VOC_PALETTE, Colour
 from utils import InputError
 
 NUMBERED = re.compile(r"(\d+)[\s:,;=]+(?=\S)")  # as in "0 road", or "0: road"
 RGB = r"\(?(?P<r>\d+)[\s,;]+(?P<g>\d+)[\s,;]+(?P<b>\d+)\)?"
-COLOURED = (  # as in "road 128 64 128", or "128 64 128 road"
-    re.compile(rf"(?P<name>.*?\S)[\s:,;=]+{RGB}"),
+COLOURED = (  # "road 128 64 128", CVAT's "road:128,64,128:parts:actions", and "128 64 128 road"
+    re.compile(rf"(?P<name>.*?\S)[\s:,;=]+{RGB}(?::.*)?"),
     re.compile(rf"{RGB}[\s:,;=]+(?P<name>\S.*)"),
 )
 UNREADABLE = (
@@ -70,12 +70,11 @@ def load_mapping(path: Path) -> Mapping:
 
 def read_classes(source: str | Path) -> ClassFile:
     """The classes of a preset's name or of a file; input/README.md lists the keys."""
-    if str(source) in PRESETS:
-        return replace(_preset(str(source)), is_preset=True)
-    path = Path(source)
+    is_preset = str(source) in PRESETS
+    path = PRESET_FOLDER / f"{source}.json" if is_preset else Path(source)
     content = load_content(path)
     try:
-        return parse_classes(content)
+        return replace(parse_classes(content), is_preset=is_preset)
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -87,20 +86,16 @@ def class_file_text(names: Sequence[str], palette: Sequence[Colour], **more: lis
 
 
 def read_folders(path: Path) -> tuple[Path | None, ...]:
-    """The folders that a class file names, in the order of FOLDER_KEYS; None where it does not."""
-    content = load_content(path)
-    if not isinstance(content, Mapping):
-        return (None,) * len(FOLDER_KEYS)
-    return tuple(
-        next((_resolve(path, str(content[key])) for key in keys if content.get(key)), None)
-        for keys in FOLDER_KEYS
-    )
+    """The folders that a class file names, in the order of FOLDER_KEYS; None where it does not.
 
-
-def _resolve(path: Path, folder: str) -> Path:
-    """A folder named in a file: relative to the file, else to the working directory."""
-    below = path.parent / folder
-    return below if below.is_dir() else Path(folder)
+    They are relative to the file, else to the working directory.
+    """
+    content, found = load_mapping(path), []
+    for keys in FOLDER_KEYS:
+        named = next((str(content[key]) for key in keys if content.get(key)), None)
+        below = path.parent / (named or "")
+        found.append(named and (below if below.is_dir() else Path(named)))
+    return tuple(found)
 
 
 def load_content(path: Path) -> object:
@@ -124,45 +119,23 @@ def load_content(path: Path) -> object:
         raise InputError(f"{path}: not a readable class file ({reason})") from error
 
 
-def _preset(name: str) -> ClassFile:
-    classes = PRESETS[name]
-    if name == "ade20k":  # two of its classes share a colour, and its masks hold numbers
-        values = {0: IGNORE_INDEX} | {k + 1: k for k in range(classes.num_classes)}
-        return ClassFile(classes, values=values)
-    if name == "cityscapes_label_ids":
-        return ClassFile(classes, CITYSCAPES_LABEL_IDS, others=IGNORE_INDEX)
-    colours = {colour: k for k, colour in enumerate(classes.palette)}
-    if name == "voc2012":
-        colours[224, 224, 192] = IGNORE_INDEX  # the border around every object
-    if name == "cityscapes":
-        colours[0, 0, 0] = IGNORE_INDEX
-    return ClassFile(classes, colours=colours)
-
-
 def _parse_text(text: str) -> dict:
-    """One name per line, or CVAT's `name:r,g,b::`, as the YAML keys that say the same.
-
-    Names may stand between numbers from 0 and colours. Lines that begin with # are comments.
-    """
+    """One name per line, perhaps between a number from 0 and a colour, as YAML keys."""
     lines = [line.strip() for line in text.splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
+    lines = [line for line in lines if line and not line.startswith("#")]  # a comment
     if lines and lines[0] == IGNORE_LABEL:  # labelme counts it as -1
         lines = lines[1:]
-    if not any(line.count(":") >= 3 for line in lines):
-        numbers = [match[1] for line in lines if (match := NUMBERED.match(line))]
-        if numbers == [*map(str, range(len(lines)))]:
-            lines = [NUMBERED.sub("", line, count=1) for line in lines]
-        for form in COLOURED:
-            if all(rows := [form.fullmatch(line) for line in lines]):
-                colours = [[int(n) for n in row.group("r", "g", "b")] for row in rows]
-                return {"names": [row["name"] for row in rows], "LABEL_COLORS_LIST": colours}
-        return {"names": lines}
-    cells = [[*line.split(":"), ""] for line in lines]
-    colours = [
-        [int(channel) for channel in colour.split(",")] if colour else VOC_PALETTE[k]
-        for k, (_, colour, *_) in enumerate(cells)
-    ]
-    return {"names": [name for name, *_ in cells], "LABEL_COLORS_LIST": colours}
+    numbers = [match[1] for line in lines if (match := NUMBERED.match(line))]
+    if numbers == [*map(str, range(len(lines)))]:
+        lines = [NUMBERED.sub("", line, count=1) for line in lines]
+    for form in COLOURED:
+        if all(rows := [form.fullmatch(line) for line in lines]):
+            colours = [[int(n) for n in row.group("r", "g", "b")] for row in rows]
+            return {"names": [row["name"] for row in rows], "LABEL_COLORS_LIST": colours}
+    if any(":::" in line for line in lines):  # CVAT's without colours, which are then VOC's
+        names = [line.partition(":::")[0] for line in lines]
+        return {"names": names, "LABEL_COLORS_LIST": VOC_PALETTE[: len(names)]}
+    return {"names": lines}
 
 
 def rows_of(text: str) -> list[list[str]]:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from config import IGNORE_INDEX
-from data.labels.classes import Colour, count_pixels
+from data.labels.classes import Colour, count_pixels, default_classes
 from utils import InputError, first_of
 
 UNKNOWN = -1
@@ -74,8 +74,8 @@ class MaskEncoding:
         codes, is_colour = self._codes(mask, palette)
         if is_colour:
             ids = self._colour_table[codes]
-            unknown = ids == UNKNOWN
-            if self.nearest and unknown.any():
+            if self.nearest:
+                unknown = ids == UNKNOWN
                 found, places = np.unique(codes[unknown], return_inverse=True)
                 ids[unknown] = self.nearest_classes(rgb_of(found))[places]
             return ids
@@ -96,9 +96,8 @@ class MaskEncoding:
 
         palette: {index: colour} of the indices that occur.
         """
-        if not self.colours or len(set(palette.values())) < len(palette):
-            return False
-        if all(colour == (index,) * 3 for index, colour in palette.items()):
+        is_grey_ramp = all(colour == (index,) * 3 for index, colour in palette.items())
+        if not self.colours or is_grey_ramp or len(set(palette.values())) < len(palette):
             return False
         ids = {colour: self._value_table[index] for index, colour in palette.items()}
         return any(self.colours.get(colour, ids[colour]) != ids[colour] for colour in ids)
@@ -137,8 +136,7 @@ class MaskEncoding:
     def nearest_colour(self, code: int) -> tuple[Colour, str, int]:
         """The known colour nearest to a colour code, its class, and the greatest difference."""
         known = min(self.colours, key=lambda other: distance(other, colour_of(code)))
-        named = self.colours[known] < len(self.class_names)
-        name = self.class_names[self.colours[known]] if named else "ignored"
+        name = dict(enumerate(self.class_names)).get(self.colours[known], "ignored")
         return known, name, distance(known, colour_of(code))
 
     def problem(
@@ -182,8 +180,7 @@ def used_colours(mask: np.ndarray, palette: Mapping[int, Colour]) -> dict[int, C
 
 
 def colour_code(colour: Colour) -> int:
-    red, green, blue = (int(channel) for channel in colour)
-    return red | green << 8 | blue << 16
+    return int.from_bytes(bytes(colour), "little")
 
 
 def colour_of(code: int) -> Colour:
@@ -212,7 +209,7 @@ def count_values(codes: np.ndarray) -> dict[int, int]:
     codes = codes.ravel()
     # Masks are areas of one value, so there are far fewer runs than pixels.
     starts = np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]]))
-    lengths = np.diff(np.append(starts, codes.size))
+    lengths = np.diff(starts, append=codes.size)
     values, inverse = np.unique(codes[starts], return_inverse=True)
     counts = np.bincount(inverse, weights=lengths).astype(int)
     return dict(zip(values.tolist(), counts.tolist(), strict=True))
@@ -230,19 +227,9 @@ CUT = MaskEncoding(
 def levels_of(values: Collection[int]) -> MaskEncoding:
     """A class for each of these values, named after it; two of them are background, foreground."""
     ordered = sorted(values)
-    names = tuple(f"value_{value}" for value in ordered)
-    if len(ordered) == 2 and ordered[0] == 0:
-        names = "background", "foreground"
+    is_binary = len(ordered) == 2 and ordered[0] == 0
+    names = default_classes(2).names if is_binary else tuple(f"value_{v}" for v in ordered)
     return MaskEncoding("a few values", {v: k for k, v in enumerate(ordered)}, class_names=names)
-
-
-BINARY = MaskEncoding("0 and 255, background and foreground", {0: 0, IGNORE_INDEX: 1})
-
-
-def instance_encoding(values: set[int]) -> MaskEncoding:
-    """0 is background, every other number an object; 255 too, if larger numbers occur."""
-    named = {0: 0, IGNORE_INDEX: 1} if max(values, default=0) > IGNORE_INDEX else {0: 0}
-    return MaskEncoding("instance ids of one class", named, others=1)
 
 
 def guess_encoding(
@@ -255,7 +242,7 @@ def guess_encoding(
     Raises InputError where the values cannot all be class indices.
     """
     if values <= {0, IGNORE_INDEX} and IGNORE_INDEX in values and num_classes in (None, 2):
-        return BINARY
+        return MaskEncoding("0 and 255, background and foreground", {0: 0, IGNORE_INDEX: 1})
     labels = values - {IGNORE_INDEX}
     highest = max(labels, default=0)
     greys = {c[0]: class_id for c, class_id in colours.items() if len(set(c)) == 1}

@@ -84,18 +84,19 @@ def as_colours(ids):
     return table[ids]
 
 
+@pytest.mark.parametrize("name", ["2007_{}", "picture {}"])
 @pytest.mark.parametrize("as_mask", [as_palette, as_colours])
-def test_voc(tmp_path, in_tmp, as_mask):
-    """As published, with palette masks, and as some copies are, in RGB."""
+def test_voc(tmp_path, in_tmp, as_mask, name):
+    """As published, with palette masks, and as some copies are, in RGB, or renamed."""
     for i in range(5):
-        save_image(tmp_path / "JPEGImages" / f"2007_{i}.jpg", i)
-        save(tmp_path / "SegmentationClass" / f"2007_{i}.png", as_mask(voc_ids(i)))
-    save(tmp_path / VOC_LISTS / "train.txt", "2007_0\n2007_2\n2007_3\n")
-    save(tmp_path / VOC_LISTS / "val.txt", "2007_1\n")
+        save_image(tmp_path / "JPEGImages" / f"{name.format(i)}.jpg", i)
+        save(tmp_path / "SegmentationClass" / f"{name.format(i)}.png", as_mask(voc_ids(i)))
+    save(tmp_path / VOC_LISTS / "train.txt", "".join(name.format(i) + "\n" for i in (0, 2, 3)))
+    save(tmp_path / VOC_LISTS / "val.txt", name.format(1))
     found, data = targets(tmp_path)
     assert (data.splits.layout, data.classes) == ("VOC", VOC2012)
-    assert [pair.image.stem for pair in data.splits.valid] == ["2007_1"]
-    assert_ids(found, {f"2007_{i}.jpg": voc_ids(i) for i in range(4)})
+    assert [pair.image.stem for pair in data.splits.valid] == [name.format(1)]
+    assert_ids(found, {f"{name.format(i)}.jpg": voc_ids(i) for i in range(4)})
 
 
 def test_cvat_s_export(tmp_path, in_tmp):

@@ -12,6 +12,7 @@ from helpers.wild import draw, palette, save, scene
 from PIL import Image
 
 import check_data
+from data.labels.classes import VOC_PALETTE
 from data.layouts import find_splits
 from data.pairs import read_pair, read_target
 from data.survey import load_data
@@ -474,6 +475,13 @@ def test_palette_and_rgb_masks_of_one_set(root):
     for number in range(5):
         save(root / "masks" / f"{number}.png", palette(ids[number], *RGB.tolist()))
     assert pixels(read(root)) == total(ids, 2)
+
+
+def test_colours_in_voc_s_order_need_names_alone(root):
+    colours = np.uint8(VOC_PALETTE)
+    ids = draw(root, "images/{}.jpg", "masks/{}.png", lambda ids: colours[21 + ids])
+    save(root / "classes.txt", "".join(f"kind {k}\n" for k in range(24)))
+    assert pixels(read(root))[21:23] == total(ids)
 
 
 def test_presets_need_evidence_of_their_own(tmp_path, in_tmp):

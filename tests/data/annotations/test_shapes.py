@@ -3,8 +3,9 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from data.annotations.shapes import Shape, ellipse, polygon, ring_of
+from data.annotations.shapes import Shape, ellipse, from_bitmap, polygon, ring_of
 
 SIZE = (40, 50)
 
@@ -47,10 +48,15 @@ def test_runs_bitmaps_lines_and_circles():
     changes = np.flatnonzero(np.diff(flat))
     runs = np.diff(np.concatenate([[0], changes, [expected.size]]))
     assert np.array_equal(drawn(Shape("a", runs=runs)), expected)
-    bitmap = Shape("a", bitmap=np.ones((6, 8), bool), corner=(-3, 37))
-    assert np.argwhere(drawn(bitmap)).tolist() == [[y, x] for y in (37, 38, 39) for x in range(5)]
+    bitmap = Image.fromarray(np.uint8(255 * expected[10:20, 10:15]))
+    part = drawn(from_bitmap("a", bitmap, (40, 30)))
+    assert np.array_equal(part[30:, 40:45], expected[10:20, 10:15])
+    assert part.sum() == expected[10:20, 10:15].sum()
+    for corner in ((-1, 0), (46, 0), (0, 31)):
+        with pytest.raises(ValueError, match=r"of 5x10 pixels is outside the picture of 50x40"):
+            drawn(from_bitmap("a", bitmap, corner))
     assert drawn(ellipse("a", (20, 20), (10, 10))).sum() == pytest.approx(np.pi * 100, rel=0.01)
-    line = Shape("a", (ring_of([[5, 20], [45, 20], [45, 20]]),), width=10)
+    line = Shape("a", ring_of([[5, 20], [45, 20], [45, 20]]), width=10)
     assert drawn(line)[:, 25].sum() in (10, 11)
 
 

@@ -1,5 +1,7 @@
 """Every way in which a mask stores classes, decoded pixel by pixel."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,18 +9,22 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
+from data.encodings import choose_meaning
 from data.images import read_mask
-from data.labels.classes import VOC2012
+from data.labels.class_entries import ClassFile
+from data.labels.classes import VOC2012, default_classes
 from data.labels.masks import (
-    BINARY,
     MaskEncoding,
     count_values,
     guess_encoding,
     index_encoding,
-    instance_encoding,
 )
+from data.pairs import Pair
+from data.scans import Scan
 from utils import InputError
 
+OBJECTS = ClassFile(default_classes(2), instances=True)
+PAIR = Pair(Path("0.png"), Path("0_mask.png"))
 SHAPES = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)
 COLOURS = MaskEncoding(
     "class colours",
@@ -48,11 +54,10 @@ def test_instances_of_one_class_come_back(objects, tmp_path_factory):
     path = tmp_path_factory.mktemp("mask") / "mask.png"
     Image.fromarray(objects).save(path)
     stored = read_mask(path)[0]
-    encoding = instance_encoding(set(objects.ravel().tolist()) | {256})
-    assert np.array_equal(encoding.decode(stored), objects > 0)
-
-    mask = np.uint8([[0, 1, 254, 255]])
-    assert instance_encoding({0, 1, 254, 255}).decode(mask).tolist() == [[0, 1, 1, 255]]
+    for values, ignored in (({256}, 0), ({0, 1, 254, 255}, 255)):
+        _, encoding, _ = choose_meaning(OBJECTS, {PAIR: Scan(dict.fromkeys(values, 1))})
+        expected = np.where(objects == ignored, ignored, objects > 0)
+        assert np.array_equal(encoding.decode(stored), expected)
 
 
 @pytest.mark.parametrize("value", [-1, 2, 254, 65536, 2**31 - 1])
@@ -88,8 +93,9 @@ def test_two_values_far_apart_or_too_many_are_no_indices():
             guess_encoding(values, None, {})
     assert guess_encoding({0, 1, 2, 4, 255}, None, {}) == index_encoding(5)
     assert guess_encoding({0}, None, {}) == index_encoding(2)
-    assert guess_encoding({0, 255}, None, {}) == guess_encoding({0, 255}, 2, {}) == BINARY
-    assert BINARY.decode(np.uint8([[0, 255]])).tolist() == [[0, 1]]
+    binary = guess_encoding({0, 255}, None, {})
+    assert binary == guess_encoding({0, 255}, 2, {})
+    assert binary.decode(np.uint8([[0, 255]])).tolist() == [[0, 1]]
     assert guess_encoding({0, 255}, 3, {}) == index_encoding(3)  # 255 is ignored there
 
 
