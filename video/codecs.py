@@ -2,7 +2,6 @@
 
 import io
 import os
-import sys
 from fractions import Fraction
 from functools import lru_cache
 
@@ -11,21 +10,15 @@ import av
 from utils import InputError
 
 DEFAULT_CODEC = "libx264"
-FALLBACK_CODECS = ("libopenh264", "h264_videotoolbox", "h264_mf", "mpeg4")
 CRF_CODECS = ("libx264", "libx265", "libsvtav1")  # other codecs get a bit rate
 QUIET = {"libx265": {"x265-params": "log-level=error"}}  # options against an encoder's banner
 
 
-def usable_codec(name: str) -> str:
-    """`name`, or a fallback for the default codec with a line on stderr if FFmpeg lacks it."""
-    problem = encoder_problem(name)
-    if problem is None:
-        return name
-    fallback = next((n for n in FALLBACK_CODECS if encoder_problem(n) is None), None)
-    if name != DEFAULT_CODEC or fallback is None:
-        raise InputError(f"codec {name}: {problem}; use {DEFAULT_CODEC} or {fallback or 'mpeg4'}")
-    print(f"{DEFAULT_CODEC} is missing in this PyAV: writing {fallback} instead", file=sys.stderr)
-    return fallback
+def check_codec(name: str) -> None:
+    """Raise InputError unless FFmpeg can write frames into an MP4 with this encoder."""
+    if problem := encoder_problem(name):
+        other = "mpeg4" if name == DEFAULT_CODEC else DEFAULT_CODEC
+        raise InputError(f"codec {name}: {problem}; use {other}")
 
 
 @lru_cache

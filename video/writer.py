@@ -1,5 +1,6 @@
 """Write frames as an MP4 that browsers play, with the times and sound of their source."""
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,7 @@ import numpy as np
 
 from common.signals import delayed_signals
 from utils import InputError, temporary_path, without_secrets
-from video.codecs import CRF_CODECS, DEFAULT_CODEC, QUIET, usable_codec
-from video.mp4 import FilmFile, move_index_to_front, plays
+from video.codecs import CRF_CODECS, DEFAULT_CODEC, QUIET, check_codec
 from video.pictures import BT709, EXACT, usual_matrix
 from video.reader import VideoReader
 from video.sound import SoundTrack
@@ -21,8 +21,28 @@ from video.sound import SoundTrack
 SECONDS_PER_GROUP = 2  # between key frames; what a killed writer loses at most
 
 
+class FilmFile(io.FileIO):
+    """A file that drops what is written after its first error, or once `drops` is set.
+
+    Without that, closing a container on a full disk would overwrite the header of its fragments.
+    """
+
+    drops = False
+    error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        rest = memoryview(data)
+        try:
+            while rest and not self.drops:  # a nearly full disk takes a part
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.error, self.drops = error, True
+            raise
+        return len(data)
+
+
 class VideoWriter:
-    """Writes frames to an H.264 file (yuv420p, ready to stream) with the reader's sound.
+    """Writes frames to an H.264 file (yuv420p) with the reader's sound.
 
     The file gets its name when the with-block ends, after Ctrl-C or an InputError with the frames
     so far. After any other exception, or without a frame, no file is left and an older one of that
@@ -49,11 +69,10 @@ class VideoWriter:
         codec: str = DEFAULT_CODEC,
     ):
         self.path = Path(path)
-        self._reader, self._crf, self._codec = reader, crf, usable_codec(codec)
+        check_codec(codec)
+        self._reader, self._crf, self._codec = reader, crf, codec
         self._fps = reader.fps if fps is None else Fraction(fps).limit_denominator(1001)
         self._time_base = reader.time_base if reader else 1 / self._fps
-        ticks = self._time_base.denominator  # of the time at which the film begins
-        self._timescale = {"movie_timescale": str(ticks * max(1, 1000 // ticks))}
         self._container = self._stream = self._sound = self._last_tick = self._file = None
         self._end = None  # seconds; None while the file has no frame
         self._check_path()
@@ -75,9 +94,8 @@ class VideoWriter:
                 with suppress(av.FFmpegError, OSError):
                     if thing:
                         thing.close()
-            for path in (self._part, self._moved):
-                with suppress(OSError):
-                    path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._part.unlink(missing_ok=True)
 
     def write(
         self, image: np.ndarray, time: Fraction | None = None, duration: Fraction | None = None
@@ -107,7 +125,7 @@ class VideoWriter:
         with suppress(OSError):  # one of them does not exist
             if self._reader and self.path.samefile(self._reader.source):
                 raise InputError(f"{self.path} is the input itself; write to another name")
-        self._part, self._moved = temporary_path(self.path, ".mp4"), temporary_path(self.path)
+        self._part = temporary_path(self.path, ".mp4")
         with self._explained():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = FilmFile(self._part, "w+")  # fails now if the folder is not writable
@@ -142,7 +160,11 @@ class VideoWriter:
     def _open(self, height: int, width: int) -> None:
         # Fragments, so that a film that is cut off can be played; the end makes a usual MP4 of it.
         # delay_moov writes the header after the first packets, which say when the streams begin.
-        options = {"movflags": "+hybrid_fragmented+delay_moov"} | self._timescale
+        ticks = self._time_base.denominator  # of the time at which the film begins
+        options = {
+            "movflags": "+hybrid_fragmented+delay_moov",
+            "movie_timescale": str(ticks * max(1, 1000 // ticks)),
+        }
         self._file.seek(0)
         self._file.truncate()
         self._container = av.open(self._file, "w", format="mp4", container_options=options)
@@ -204,10 +226,6 @@ class VideoWriter:
             self._file.close()
             if self._file.error:  # FFmpeg does not pass all of them on
                 raise self._file.error
-        try:
-            move_index_to_front(self._part, self._moved, self._timescale)
-            os.replace(self._moved, self.path)
-        except (av.FFmpegError, OSError):  # no room for a copy: the index stays at the end
             os.replace(self._part, self.path)
 
     def _keep_fragments(self) -> str:
@@ -219,10 +237,17 @@ class VideoWriter:
             self._container.close()
         with suppress(OSError):
             self._file.close()
-            if plays(self._part):
+            if _plays(self._part):
                 os.replace(self._part, self.path)
                 return "; what was written so far is kept there"
         return ""
+
+
+def _plays(path: Path) -> bool:
+    """Whether a fragmented MP4 that its writer could not finish has pictures."""
+    with suppress(av.FFmpegError, IndexError), av.open(str(path)) as film:
+        return any(packet.size for packet in film.demux(video=0))
+    return False
 
 
 def origin_of(path: Path) -> str | None:
