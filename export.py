@@ -20,8 +20,8 @@ from common.flags import add_image_size, add_model_flags
 from common.parser import Parser, number
 from data.labels.classes import Classes, default_classes
 from data.transforms import Resize
-from inference.onnx_metadata import OUTPUTS as DESCRIBED
-from inference.onnx_metadata import describe
+from inference.onnx_model import OUTPUTS as DESCRIBED
+from inference.onnx_model import describe
 from inference.protocol import Protocol
 from model import HEADS, build_model
 from networks.openvino_runtime import quiet
