@@ -25,8 +25,14 @@ from inference.onnx_model import describe
 from inference.protocol import Protocol
 from model import HEADS, build_model
 from networks.openvino_runtime import quiet
-from networks.positions import has_dinov2_positions, traceable_positions
-from networks.tracing import ClassIds, Float16Weights, PictureModel, traced
+from networks.tracing import (
+    ClassIds,
+    Float16Weights,
+    PictureModel,
+    has_dinov2_positions,
+    traceable_positions,
+    traced,
+)
 from predictor import PredictorOptions, load_predictor
 from utils import InputError, remove_leftovers, temporary_path
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from networks.positions import traceable_positions
+from networks.tracing import traceable_positions
 from utils import InputError
 
 KEPT_SIZES = 4  # compiled models; each holds a copy of the weights
