@@ -13,12 +13,29 @@ import numpy as np
 
 from common.signals import delayed_signals
 from utils import InputError, temporary_path, without_secrets
-from video.codecs import CRF_CODECS, DEFAULT_CODEC, QUIET, check_codec
 from video.pictures import BT709, EXACT, usual_matrix
 from video.reader import VideoReader
 from video.sound import SoundTrack
 
 SECONDS_PER_GROUP = 2  # between key frames; what a killed writer loses at most
+DEFAULT_CODEC = "libx264"
+CRF_CODECS = ("libx264", "libx265", "libsvtav1")  # other codecs get a bit rate
+QUIET = {"libx265": {"x265-params": "log-level=error"}}  # options against an encoder's banner
+
+
+def check_codec(name: str) -> None:
+    """Raise InputError unless this is an encoder of yuv420p frames that MP4 can hold."""
+    with av.open(io.BytesIO(), "w", format="mp4") as film:
+        held = film.supported_codecs
+    try:
+        codec = av.Codec(name, "w")
+        formats = {pixels.name for pixels in codec.video_formats or ()}
+        fits = codec.canonical_name in held and "yuv420p" in formats
+    except ValueError:  # no such encoder
+        fits = False
+    if not fits:
+        other = "mpeg4" if name == DEFAULT_CODEC else DEFAULT_CODEC
+        raise InputError(f"codec {name}: no encoder of yuv420p into MP4 here; use {other}")
 
 
 class FilmFile(io.FileIO):
@@ -50,7 +67,7 @@ class VideoWriter:
     killed leaves a temporary file, which plays too; utils.remove_leftovers deletes it.
 
     Args:
-        path: ends in .mp4; must not be the reader's source.
+        path: of the MP4.
         reader: source of sound, fps, time base and pixel shape.
         fps: frames per second if there is no reader.
         crf: quality, 0 (lossless) to 51 (worst), for CRF_CODECS.
@@ -69,13 +86,17 @@ class VideoWriter:
         codec: str = DEFAULT_CODEC,
     ):
         self.path = Path(path)
+        os.environ.setdefault("SVT_LOG", "1")  # libsvtav1 has no option against its banner
         check_codec(codec)
         self._reader, self._crf, self._codec = reader, crf, codec
         self._fps = reader.fps if fps is None else Fraction(fps).limit_denominator(1001)
         self._time_base = reader.time_base if reader else 1 / self._fps
         self._container = self._stream = self._sound = self._last_tick = self._file = None
         self._end = None  # seconds; None while the file has no frame
-        self._check_path()
+        self._part = temporary_path(self.path, ".mp4")
+        with self._explained():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = FilmFile(self._part, "w+")  # fails now if the folder is not writable
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -114,21 +135,6 @@ class VideoWriter:
             self._end = time + duration
             if self._sound:
                 self._sound.write(until=self._end)
-
-    def _check_path(self) -> None:
-        if self.path.suffix.lower() != ".mp4":
-            raise InputError(
-                f"{self.path}: videos are written as MP4; give a name that ends in .mp4"
-            )
-        if os.path.isdir(self.path):
-            raise InputError(f"{self.path} is a folder; give the name of a video file")
-        with suppress(OSError):  # one of them does not exist
-            if self._reader and self.path.samefile(self._reader.source):
-                raise InputError(f"{self.path} is the input itself; write to another name")
-        self._part = temporary_path(self.path, ".mp4")
-        with self._explained():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = FilmFile(self._part, "w+")  # fails now if the folder is not writable
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

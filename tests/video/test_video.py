@@ -27,7 +27,6 @@ from helpers.videos import (
 )
 
 from utils import InputError
-from video import codecs
 from video import reader as reader_module
 from video import writer as writer_module
 from video.reader import VideoReader
@@ -399,24 +398,15 @@ def test_pictures_and_webcams_that_are_not_there(tmp_path):
 
 
 def test_places_that_cannot_be_written(tmp_path):
-    source = make_video(tmp_path / "in.mp4", grey_frames(3))
-    (tmp_path / "link.mp4").symlink_to(source)
-    with VideoReader(source) as reader:
-        for name in ("in.mp4", "link.mp4"):
-            with pytest.raises(InputError, match="is the input itself"):
-                VideoWriter(tmp_path / name, reader)
     writer = VideoWriter(tmp_path / "rate.mp4", fps=10, codec="mpeg1video")
     with pytest.raises(InputError, match="does not encode 64 x 48 pixels at 10 frames per second"):
         writer.write(grey_frames(1)[0])
     (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(InputError, match="cannot be written"):
+        VideoWriter(tmp_path / "file" / "out.mp4", fps=FPS)
     (tmp_path / "folder.mp4").mkdir()
-    for name, message in [
-        ("file/out.mp4", "cannot be written"),
-        ("folder.mp4", "is a folder"),
-        ("out.avi", "ends in .mp4"),
-    ]:
-        with pytest.raises(InputError, match=message):
-            VideoWriter(tmp_path / name, fps=FPS)
+    with pytest.raises(InputError, match=r"folder\.mp4 cannot be written"):
+        write(tmp_path / "folder.mp4", grey_frames(1))
 
 
 @pytest.mark.parametrize(("room", "kept"), [(0.01, 0), (0.5, 4), (0.97, 8)])
@@ -450,9 +440,9 @@ def test_a_killed_writer_leaves_a_file_that_plays(tmp_path, monkeypatch):
 
 
 def test_without_x264_another_codec_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(codecs, "encoder_problem", lambda name: "missing")
-    with pytest.raises(InputError, match="codec libx264: missing; use mpeg4"):
-        VideoWriter(tmp_path / "out.mp4", fps=FPS)
+    monkeypatch.setattr(writer_module, "DEFAULT_CODEC", "bogus")
+    with pytest.raises(InputError, match=r"codec bogus: no encoder .* here; use mpeg4"):
+        VideoWriter(tmp_path / "out.mp4", fps=FPS, codec="bogus")
 
 
 def test_films_of_an_encoder_with_a_coarse_clock(tmp_path):
@@ -481,7 +471,7 @@ def test_codecs_that_cannot_write_an_mp4(tmp_path, codec):
 
 @pytest.mark.parametrize("codec", ["libx265", "libsvtav1"])
 def test_encoders_print_no_banner(tmp_path, capfd, codec):
-    if codecs.encoder_problem(codec):
+    if codec not in av.codecs_available:
         pytest.skip(f"this FFmpeg has no {codec}")
     write(tmp_path / "out.mp4", grey_frames(3, 128, 128), codec=codec)
     assert capfd.readouterr().err == ""
