@@ -5,7 +5,6 @@ is applied to every chosen block, prefix tokens are left out.
 """
 
 import contextlib
-import difflib
 import io
 import sys
 from dataclasses import replace
@@ -90,7 +89,8 @@ def _published(model_name: str) -> Any:
     base, dot, tag = model_name.partition(".")
     if not timm.is_model(base):
         raise InputError(
-            f"timm {timm.__version__} has no model {base!r}; nearest names: {_nearest(base)}"
+            f"timm {timm.__version__} has no model {base!r}; `python model.py --list-backbones` "
+            "names some, timm.list_models() all"
         )
     known = timm.list_models(f"{base}.*", include_tags=True)
     if dot and model_name not in known:
@@ -99,14 +99,6 @@ def _published(model_name: str) -> Any:
             f"{', '.join(known) or 'none'}"
         )
     return timm.get_pretrained_cfg(model_name)
-
-
-def _nearest(base: str) -> str:
-    """The most similar names of vision transformers, or three examples."""
-    known = timm.list_models(module=["vision_transformer", "eva"])
-    examples = [example.partition(".")[0] for example in EXAMPLES[:4:2]]
-    close = difflib.get_close_matches(base, known, n=3, cutoff=0.75)
-    return ", ".join(TIMM + name for name in close or examples)
 
 
 def _create(model_name: str) -> nn.Module:
@@ -139,8 +131,7 @@ def _check_fits(model_name: str) -> None:
         problem = _problem(_create(model_name))
     if problem:
         raise InputError(
-            f"{TIMM}{model_name}: {problem}; take a vision transformer such as "
-            f"{_nearest(model_name.partition('.')[0])}"
+            f"{TIMM}{model_name}: {problem}; take a vision transformer such as {TIMM}{EXAMPLES[0]}"
         )
 
 

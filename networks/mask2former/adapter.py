@@ -227,11 +227,8 @@ class ViTAdapter(nn.Module):
         rows, cols = (n * self.patch_embed.patch_size for n in patch_shape)
         x = self.patch_embed(images[..., :rows, :cols])
         cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
-        return x + self._positions(patch_shape).to(x), cls
-
-    def _positions(self, patch_shape: Shape) -> Tensor:
-        """The stored square table, bicubic to patch_shape, float32 on the CPU: (1, N, D)."""
-        table = self.pos_embed[:, 1:].float().cpu()  # MPS has no bicubic kernel
+        # The stored square table, bicubic, in float32 on the CPU: MPS has no bicubic kernel.
+        table = self.pos_embed[:, 1:].float().cpu()
         side = math.isqrt(table.shape[1])
         grid = F.interpolate(to_map(table, (side, side)), size=patch_shape, mode="bicubic")
-        return to_tokens(grid)
+        return x + to_tokens(grid).to(x), cls
