@@ -98,14 +98,7 @@ def _settings(path: Path) -> tuple[Mask2FormerConfig, Protocol]:
         config, protocol, assumed = read_config(source, config, protocol)
         print(f"{NAME}: settings read from {source}")
     if assumed:
-        crop = f"{protocol.crop} pixels every {protocol.stride}" if protocol.crop else "none"
-        print(
-            f"{NAME}: not in a published config, defaults used: {', '.join(assumed)} "
-            f"(decoder heads {config.decoder_heads}, pixel decoder heads x points "
-            f"{config.pixel_heads} x {config.pixel_points}, adapter heads x points "
-            f"{config.deform_num_heads} x {config.n_points}, short side {protocol.resize.short}, "
-            f"windows {crop})"
-        )
+        print(f"{NAME}: not in a published config, defaults used: {', '.join(assumed)}")
     return config, protocol
 
 
