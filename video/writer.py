@@ -241,19 +241,14 @@ class VideoWriter:
         self._file.drops = True
         with suppress(av.FFmpegError, OSError):
             self._container.close()
-        with suppress(OSError):
+        with suppress(av.FFmpegError, IndexError, OSError):
             self._file.close()
-            if _plays(self._part):
+            with av.open(str(self._part)) as film:
+                plays = any(packet.size for packet in film.demux(video=0))
+            if plays:
                 os.replace(self._part, self.path)
                 return "; what was written so far is kept there"
         return ""
-
-
-def _plays(path: Path) -> bool:
-    """Whether a fragmented MP4 that its writer could not finish has pictures."""
-    with suppress(av.FFmpegError, IndexError), av.open(str(path)) as film:
-        return any(packet.size for packet in film.demux(video=0))
-    return False
 
 
 def origin_of(path: Path) -> str | None:
