@@ -108,8 +108,8 @@ class ConvFFN(nn.Module):
 
     def forward(self, x: Tensor, shapes: Shapes) -> Tensor:
         conv = self.dwconv["dwconv"]
-        levels = zip(split_levels(self.fc1(x), shapes), shapes, strict=True)
-        x = torch.cat([to_tokens(conv(to_map(level, shape))) for level, shape in levels], dim=1)
+        levels = split_levels(self.fc1(x), shapes)
+        x = torch.cat([to_tokens(conv(level)) for level in levels], dim=1)
         return self.fc2(F.gelu(x))
 
 
@@ -215,8 +215,7 @@ class ViTAdapter(nn.Module):
             tokens = interaction(tokens, self.blocks[first : last + 1], patch_shape, shapes)
             stages.append(to_map(tokens[0], patch_shape))
 
-        levels = zip(split_levels(tokens[2], shapes), shapes, strict=True)
-        c2, c3, c4 = (to_map(level, shape) for level, shape in levels)
+        c2, c3, c4 = split_levels(tokens[2], shapes)
         norms = (self.norm1, self.norm2, self.norm3, self.norm4)
         outputs = zip(norms, (c1 + self.up(c2), c2, c3, c4), stages, strict=True)
         return [norm(c + resize_map(stage, c.shape[-2:])) for norm, c, stage in outputs]
