@@ -71,10 +71,10 @@ def load_from_timm(name: str, num_blocks: int, weights: str, spread: bool) -> nn
         path = _from_hugging_face(name, cfg.hf_hub_id, cfg.hf_hub_filename or WEIGHTS_FILE)
     model = _create(model_name)
     blocks = blocks_to_read(name, len(model.blocks), num_blocks, spread)
-    file = None if weights == "none" else _converted(read_weights(path, model.state_dict()), model)
-    if file is None:
+    if weights == "none":
         init_random_weights(model)
     else:
+        file = _converted(read_weights(path, model.state_dict()), model)
         load_weights(model, replace(file, tensors=_of_backbone(file.tensors, model)))
         print_licence(name, cfg.license)
     model.n_blocks = len(model.blocks)
