@@ -67,7 +67,7 @@ class VideoWriter:
     killed leaves a temporary file, which plays too; utils.remove_leftovers deletes it.
 
     Args:
-        path: of the MP4.
+        path: of the film, with the ending .mp4.
         reader: source of sound, fps, time base and pixel shape.
         fps: frames per second if there is no reader.
         crf: quality, 0 (lossless) to 51 (worst), for CRF_CODECS.
