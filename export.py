@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,76 +18,65 @@ import config
 from common.exits import exits_cleanly
 from common.flags import add_image_size, add_model_flags
 from common.parser import Parser, number
-from data.labels.classes import Classes, default_classes
+from data.labels.classes import default_classes
 from data.transforms import Resize
-from inference.onnx_metadata import OUTPUTS as DESCRIBED
-from inference.onnx_metadata import describe
+from inference.onnx_model import OUTPUTS as DESCRIBED
+from inference.onnx_model import describe
 from inference.protocol import Protocol
 from model import HEADS, build_model
+from networks import tracing
 from networks.openvino_runtime import quiet
-from networks.positions import has_dinov2_positions, traceable_positions
-from networks.tracing import ClassIds, Float16Weights, PictureModel, traced
-from predictor import PredictorOptions, load_predictor
+from networks.tracing import PictureModel
+from predictor import Predictor, PredictorOptions, load_predictor
 from utils import InputError, remove_leftovers, temporary_path
 
 TOLERANCES = {"float32": 1e-3, "float16": 1e-2}  # by the weights' type, of the largest logit
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+CPU = torch.device("cpu")
 MAX_ONNX_BYTES = 2**31 - 2**20  # what one file can hold
 
 Run = Callable[[Tensor], Tensor]  # pictures (B, 3, H, W) -> logits (B, K, H, W)
 
 
-@dataclass(frozen=True)
-class Exportable:
-    """A SegmentationModel, how pictures are shown to it, and its classes."""
-
-    model: nn.Module
-    protocol: Protocol
-    classes: Classes
-
-    def resized(self, image_size: tuple[int, int]) -> "Exportable":
-        """A copy for inputs of image_size (H, W); InputError for windows that are no squares."""
-        protocol = self.protocol.overridden(image_size)
-        if protocol.crop and len(set(image_size)) > 1:
-            raise InputError("--imgsz: this model sees square windows; give one number")
-        if protocol.crop and protocol.crop != image_size[0]:
-            protocol = protocol.with_windows(image_size[0])
-        return replace(self, protocol=protocol)
+def resized(chosen: Predictor, image_size: tuple[int, int]) -> Predictor:
+    """A copy for inputs of image_size (H, W); InputError for windows that are no squares."""
+    protocol = chosen.protocol.overridden(image_size)
+    if protocol.crop and len(set(image_size)) > 1:
+        raise InputError("--imgsz: this model sees square windows; give one number")
+    if protocol.crop and protocol.crop != image_size[0]:
+        protocol = protocol.with_windows(image_size[0])
+    return replace(chosen, protocol=protocol)
 
 
-@dataclass(frozen=True)
-class ExportOptions:
-    """image_size: (H, W) of the input, None for that of the model's protocol.
-
-    dynamic: any batch, height and width; otherwise one picture of the input's size.
-    output: "logits", or "labels" for their argmax.
-    weights_dtype: "float32" or "float16", in which matrices and kernels are stored.
-    """
-
-    image_size: tuple[int, int] | None = None
-    dynamic: bool = False
-    weights_dtype: str = "float32"
-    output: str = "logits"
-
-
-def export_model(path: Path, chosen: Exportable, options: ExportOptions) -> str:
+def export_model(
+    path: Path,
+    chosen: Predictor,
+    *,
+    dynamic: bool = False,
+    weights_dtype: str = "float32",
+    output: str = "logits",
+) -> str:
     """Write a PictureModel to path, .onnx or .pt2, and say how near it comes to torch.
+
+    dynamic: any batch, height and width; otherwise one picture of the protocol's size.
+    weights_dtype: "float32" or "float16", in which matrices and kernels are stored.
+    output: "logits", or "labels" for their argmax.
 
     Raises InputError where a package is missing, or the file does not give torch's numbers.
     """
     write = _writer(path)
     if not hasattr(chosen.model, "extract"):
         raise InputError(f"only a ViT with one of the heads {', '.join(HEADS)} can be exported")
-    if options.dynamic and not has_dinov2_positions(chosen.model.backbone):
+    if dynamic and not tracing.has_dinov2_positions(chosen.model.backbone):
         raise InputError("--dynamic works with DINOv2's backbones only; export a file per size")
-    if options.image_size:
-        chosen = chosen.resized(options.image_size)
     remove_leftovers(path.parent, path.name)
     temporary = temporary_path(path, path.suffix.lower())
-    tolerance = TOLERANCES[options.weights_dtype]
+    tolerance = TOLERANCES[weights_dtype]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        difference = _write_and_compare(temporary, write, chosen, options)
+        difference = _write_and_compare(
+            temporary, write, chosen, dynamic, dtype=weights_dtype, output=output
+        )
         if not difference <= tolerance:  # NaN too
             raise InputError(
                 f"{path} is not kept: its logits differ from torch's by {difference:.1e} of the "
@@ -102,29 +91,29 @@ def export_model(path: Path, chosen: Exportable, options: ExportOptions) -> str:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
     height, width = chosen.protocol.input_size
-    size = "any size and batch" if options.dynamic else f"{width} x {height} pixels"
+    size = "any size and batch" if dynamic else f"{width} x {height} pixels"
     return (
-        f"{path}: {size}, {options.weights_dtype} weights, {num_bytes / 1e6:.1f} MB, logits "
+        f"{path}: {size}, {weights_dtype} weights, {num_bytes / 1e6:.1f} MB, logits "
         f"within {difference:.0e} of the largest that torch gives"
     )
 
 
 @torch.no_grad()
 def _write_and_compare(
-    path: Path, write: Callable, chosen: Exportable, options: ExportOptions
+    path: Path, write: Callable, chosen: Predictor, dynamic: bool, *, dtype: str, output: str
 ) -> float:
     """The largest difference of the file's logits from torch's, as a share of the largest."""
     model, protocol = chosen.model.eval(), chosen.protocol
     size = protocol.input_size
-    only_size = None if options.dynamic else size
+    only_size = None if dynamic else size
     pictures = PictureModel(model, only_size, protocol.stretch).eval()
-    notes = describe(protocol, chosen.classes, options.dynamic, options.output)
-    with quiet(), traceable_positions(model.backbone, only_size):
-        stored = Float16Weights(pictures) if options.weights_dtype == "float16" else pictures
-        stored = ClassIds(stored) if options.output == "labels" else stored
-        patch = model.input_format.patch_size if options.dynamic else None
-        run = write(path, traced(stored, size, patch), notes)
-    return _largest_difference(pictures, run, _test_shapes(model, size, options.dynamic))
+    notes = describe(protocol, chosen.classes, dynamic, output)
+    with quiet(), tracing.traceable_positions(model.backbone, only_size):
+        stored = tracing.Float16Weights(pictures) if dtype == "float16" else pictures
+        stored = tracing.ClassIds(stored) if output == "labels" else stored
+        patch = model.input_format.patch_size if dynamic else None
+        run = write(path, tracing.traced(stored, size, patch), notes)
+    return _largest_difference(pictures, run, _test_shapes(model, size, dynamic))
 
 
 def _writer(path: Path) -> Callable[..., Run]:
@@ -225,21 +214,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.model:
         named = ("--backbone", "--head", "--num-classes")
         parser.refuse_given(args, named, "is what --model was trained with: leave it out")
-        used = load_predictor(
-            args.model,
-            torch.device("cpu"),
-            PredictorOptions(weights=args.weights, hub_repo=args.hub_repo),
-        )
-        chosen = Exportable(used.model, used.protocol, used.classes)
+        options = PredictorOptions(weights=args.weights, hub_repo=args.hub_repo)
+        chosen = load_predictor(args.model, CPU, options)
     else:
         spec = config.ModelConfig(
             args.backbone, args.head, args.num_classes, args.weights or "none", args.hub_repo
         )
         model = build_model(spec)
-        resize = Resize((640, 640), input_format=model.input_format)
-        chosen = Exportable(model, Protocol(resize), default_classes(args.num_classes))
-    options = ExportOptions(args.imgsz, args.dynamic, args.weights_dtype, args.output)
-    print(export_model(args.to, chosen, options))
+        protocol = Protocol(Resize((640, 640), input_format=model.input_format))
+        chosen = Predictor(model, default_classes(args.num_classes), protocol, CPU)
+    if args.imgsz:
+        chosen = resized(chosen, args.imgsz)
+    said = export_model(
+        args.to, chosen, dynamic=args.dynamic, weights_dtype=args.weights_dtype, output=args.output
+    )
+    print(said)
 
 
 if __name__ == "__main__":

@@ -168,17 +168,15 @@ class SegmentationModel(nn.Module):
         auto_after: images of a size that "auto" lets torch run first, so that a short job need not
             wait for the compiler.
         """
-        device, is_optional = self.device, name == "auto"
-        if is_optional:
+        device, after = self.device, auto_after if name == "auto" else None
+        if name == "auto":
             usable = device.type == "cpu" and dtype in openvino_runtime.PRECISIONS
             name = "openvino" if usable and openvino_runtime.pays() else "torch"
         if name == "torch":
             return False
         if device.type != "cpu":
             raise InputError("--runtime openvino runs on a CPU; pass --device cpu")
-        self._runtime = openvino_runtime.OpenVinoBackbone(
-            self.backbone, dtype, is_optional, auto_after if is_optional else 0
-        )
+        self._runtime = openvino_runtime.OpenVinoBackbone(self.backbone, dtype, after)
         return True
 
     @property

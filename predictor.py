@@ -4,9 +4,8 @@ import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -151,16 +150,6 @@ class Predictor:
         return Prediction(labels, confidence, probabilities)
 
 
-class Loaded(NamedTuple):
-    """A model as it was loaded. paper_miou: percent, as published with it."""
-
-    model: nn.Module
-    classes: Classes
-    protocol: Protocol
-    paper_miou: float | None = None
-    value_range: ValueRange | None = None
-
-
 def _check(images: Sequence[np.ndarray], keep: Collection[str]) -> None:
     """Raise InputError unless these are pictures and kinds of result that predict knows."""
     if unknown := sorted(keep - set(KEPT)):
@@ -185,14 +174,15 @@ def load_predictor(
     dtype = select_dtype(options.dtype, device)
     if Path(model).suffix.lower() in EXPORTED:
         module = load_onnx(Path(model), device, options)
-        loaded = Loaded(module, module.classes, module.protocol)
+        loaded = Predictor(module, module.classes, module.protocol, device)
     elif is_m2f(str(model)):
         check_m2f_options(model, options)
-        loaded = Loaded(*load_m2f(str(model), device, dtype))
+        module, classes, protocol, miou = load_m2f(str(model), device, dtype)
+        loaded = Predictor(module, classes, protocol, device, paper_miou=miou)
     elif official := find_head(str(model)):
-        loaded = _load_official(*official, options)
+        loaded = _load_official(*official, device, options)
     else:
-        loaded = _load_checkpoint(Path(model), options)
+        loaded = _load_checkpoint(Path(model), device, options)
     module = loaded.model
     protocol = loaded.protocol.overridden(
         options.image_size, options.mode, options.ratios, options.flip
@@ -207,15 +197,12 @@ def load_predictor(
     if options.compile:
         check_compiler(device)
         module.backbone.compile()
-    return Predictor(
-        module.to(device, dtype).eval().requires_grad_(False),
-        loaded.classes,
-        protocol,
-        device,
+    return replace(
+        loaded,
+        model=module.to(device, dtype).eval().requires_grad_(False),
+        protocol=protocol,
         batch_size=options.batch_size,
         min_confidence=options.min_confidence,
-        paper_miou=loaded.paper_miou,
-        value_range=loaded.value_range,
         refine=options.refine,
     )
 
@@ -230,7 +217,9 @@ def _check_options(options: PredictorOptions) -> None:
         raise InputError("--compile does nothing with --runtime openvino: leave out one of them")
 
 
-def _load_official(head: OfficialHead, path: Path | None, options: PredictorOptions) -> Loaded:
+def _load_official(
+    head: OfficialHead, path: Path | None, device: torch.device, options: PredictorOptions
+) -> Predictor:
     state_dict = load_head_weights(head, path)
     spec = config.ModelConfig(
         head.backbone, head.kind, head.classes.num_classes, options.weights or "pretrained",
@@ -238,10 +227,10 @@ def _load_official(head: OfficialHead, path: Path | None, options: PredictorOpti
     )  # fmt: skip
     model = build_model(spec)
     model.head.load_state_dict(state_dict, strict=True)
-    return Loaded(model, head.classes, head.protocol, head.paper_miou)
+    return Predictor(model, head.classes, head.protocol, device, paper_miou=head.paper_miou)
 
 
-def _load_checkpoint(path: Path, options: PredictorOptions) -> Loaded:
+def _load_checkpoint(path: Path, device: torch.device, options: PredictorOptions) -> Predictor:
     checkpoint = Checkpoint.load(path)
     palette = tuple(tuple(colour) for colour in checkpoint.palette)
     classes = Classes(tuple(checkpoint.classes), palette)
@@ -252,7 +241,7 @@ def _load_checkpoint(path: Path, options: PredictorOptions) -> Loaded:
         protocol = Protocol(own_size).with_windows(min(resize.image_size))
     limits = ValueRange(*checkpoint.value_range) if checkpoint.value_range else None
     model = _restore(checkpoint, path, options)
-    return Loaded(model, classes, protocol, value_range=limits)
+    return Predictor(model, classes, protocol, device, value_range=limits)
 
 
 def _restore(checkpoint: Checkpoint, path: Path, options: PredictorOptions) -> SegmentationModel:

@@ -1,25 +1,54 @@
-"""An exported ONNX file in place of a checkpoint, run by ONNX Runtime.
+"""An exported ONNX file in place of a checkpoint: its metadata, and ONNX Runtime, which runs it.
 
 ONNX Runtime is an optional dependency: `pip install onnxruntime`. The file is not trusted: its
 metadata, inputs and outputs are checked, and ONNX Runtime reads no tensors from other folders.
 """
 
+import json
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
+from types import NoneType
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from config import PredictorOptions
-from inference.onnx_metadata import HOW_TO_EXPORT, read_description
+from common.checkpoints import CHECKPOINT_FORMAT, description_problems, short
+from config import MAX_IMAGE_SIDE, InputFormat, PredictorOptions
+from data.labels.classes import Classes
+from data.transforms import Resize, mean_colour
+from inference.protocol import NO_LIMIT, OwnSize, Protocol, ShortSide
 from utils import InputError
 
 EXPORTED = (".onnx", ".pt2")  # what export.py writes
 MAPS, LABELS = ("tensor(float)", 4), ("tensor(uint8)", 3)  # type and number of axes
 SURE = 100.0  # logit of the class that a file names without saying how sure it is
 CONFINED = (1, 24)  # the version of ONNX Runtime since which tensors lie in the file's folder
+HOW_TO_EXPORT = "python export.py --model CHECKPOINT --to FILE.onnx"
+# Metadata that is read back: names, and their types once decoded from JSON.
+FIELDS = {
+    "classes": (list,),
+    "palette": (list,),
+    "mean": (list,),
+    "std": (list,),
+    "patch_size": (int,),
+    "image_size": (dict,),  # height and width of the input, or of its windows
+    "short_side": (int, NoneType),  # of ShortSide, for windows; None for OwnSize
+    "long_side": (int, NoneType),
+    "stride": (int, NoneType),  # of windows
+    "ratios": (list,),
+    "flip": (bool,),
+}
+OUTPUTS = {
+    "logits": "logits, float32, (batch, classes, height, width)",
+    "labels": "labels, class ids, uint8, (batch, height, width)",
+}
+MAX_RATIOS, MAX_RATIO = 16, 10
+MIN_STRIDE = 8  # of windows: their side divided by this
 
 
 class OnnxModel(nn.Module):
@@ -141,3 +170,90 @@ def _open_session(path: Path, device: torch.device):
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
+
+
+# -- metadata --------------------------------------------------------------------------------------
+
+
+def describe(protocol: Protocol, classes: Classes, any_size: bool, output: str) -> dict[str, str]:
+    """The metadata of an exported file: what a program must do with a picture.
+
+    The first five are texts, all others JSON.
+    """
+    resize, expects = protocol.resize, protocol.resize.input_format
+    height, width = protocol.input_size
+    texts = {
+        "format": CHECKPOINT_FORMAT,
+        "input": "RGB, 0 to 255, float32, (batch, 3, height, width), upright by its EXIF "
+        "orientation",
+        "output": OUTPUTS[output],
+        "normalisation": "in the file: (input / 255 - mean) / std",
+        "resize": "windows" if protocol.crop else "pad" if resize.keep_ratio else "stretch",
+    }
+    values = {
+        "classes": classes.names,
+        "palette": classes.palette,
+        "mean": expects.mean,
+        "std": expects.std,
+        "patch_size": expects.patch_size,
+        "padding_colour": mean_colour(expects),
+        "image_size": {"height": height, "width": width},
+        "any_size": any_size,
+        "short_side": getattr(resize, "short", None),
+        "long_side": getattr(resize, "long", None),
+        "stride": protocol.stride,
+        "ratios": protocol.ratios,
+        "flip": protocol.flip,
+    }
+    return texts | {name: json.dumps(value) for name, value in values.items()}
+
+
+def read_description(path: Path, metadata: Mapping[str, str]) -> tuple[Classes, Protocol]:
+    """The classes and protocol that `describe` wrote; InputError for all other metadata."""
+    if metadata.get("format") != CHECKPOINT_FORMAT:
+        raise InputError(
+            f"{path}: no classes and protocol in its metadata, which export.py writes; make it "
+            f"with {HOW_TO_EXPORT}"
+        )
+    try:
+        notes: dict[str, Any] = {name: json.loads(metadata[name]) for name in FIELDS}
+    except (KeyError, ValueError, RecursionError) as error:
+        reason = f"lacks {error}" if isinstance(error, KeyError) else "is no JSON"
+        raise InputError(f"{path}: its metadata {reason}; export it again") from error
+    for name, kinds in FIELDS.items():
+        if type(notes[name]) not in kinds:
+            raise InputError(f"{path}: its metadata {name} is {short(notes[name])}; export again")
+    notes["image_size"] = [notes["image_size"].get(side) for side in ("height", "width")]
+    notes["resize"] = metadata.get("resize")
+    for problem in chain(description_problems(notes), _protocol_problems(notes)):
+        raise InputError(f"{path}: {problem}; export it again")
+    palette = tuple(tuple(colour) for colour in notes["palette"])
+    return Classes(tuple(notes["classes"]), palette), _protocol(notes)
+
+
+def _protocol_problems(notes: dict) -> Iterator[str]:
+    """Problems of how pictures are shown, in metadata without other problems."""
+    (height, width), ratios, resize = (notes[name] for name in ("image_size", "ratios", "resize"))
+    are_ratios = all(type(ratio) in (int, float) and 0 < ratio <= MAX_RATIO for ratio in ratios)
+    if not 1 <= len(ratios) <= MAX_RATIOS or not are_ratios:
+        yield f"its ratios {short(ratios)} are not 1 to {MAX_RATIOS} plausible numbers"
+    if resize not in ("stretch", "pad", "windows"):
+        yield f"its resize {short(resize)} is not stretch, pad or windows"
+    if resize == "windows":
+        stride, short_side, long_side = (notes[n] for n in ("stride", "short_side", "long_side"))
+        if height != width or stride is None or not height / MIN_STRIDE <= stride <= height:
+            yield f"its windows {width} x {height} every {short(stride)} pixels are not plausible"
+        limits = (short_side, MAX_IMAGE_SIDE), (long_side, NO_LIMIT)
+        if short_side is not None and not all(n and 1 <= n <= limit for n, limit in limits):
+            yield f"its sides {short(short_side)} and {short(long_side)} are not plausible"
+
+
+def _protocol(notes: dict) -> Protocol:
+    expects = InputFormat(notes["patch_size"], tuple(notes["mean"]), tuple(notes["std"]))
+    size, ratios, crop = tuple(notes["image_size"]), tuple(notes["ratios"]), None
+    resize: Resize | ShortSide | OwnSize = Resize(size, notes["resize"] == "pad", expects)
+    if notes["resize"] == "windows":
+        crop, sides = size[0], (notes["short_side"], notes["long_side"])
+        own_size = OwnSize(input_format=expects)
+        resize = own_size if sides[0] is None else ShortSide(*sides, input_format=expects)
+    return Protocol(resize, crop, notes["stride"], ratios, notes["flip"])

@@ -73,11 +73,7 @@ def _batch_statistics(features: Tensor, bn: nn.BatchNorm2d) -> tuple[Tensor, Ten
         return global_sum(torch.stack(sums).sum(0))
 
     mean = sum_over_pictures(lambda picture: picture) / count
-
-    def squared_distance(picture: Tensor) -> Tensor:
-        return (picture - mean[:, None]).square()
-
-    variance = sum_over_pictures(squared_distance) / count
+    variance = sum_over_pictures(lambda picture: (picture - mean[:, None]).square()) / count
     with torch.no_grad():
         bn.running_mean.lerp_(mean, bn.momentum)
         bn.running_var.lerp_(variance * count / (count - 1).clamp(min=1), bn.momentum)

@@ -75,8 +75,7 @@ def load_from_hub(
 def _load_entry(hub_repo: str, name: str, pretrained: bool) -> nn.Module:
     """Call the entry; whatever goes wrong becomes an InputError."""
     local = Path(hub_repo).is_dir()
-    is_address = re.fullmatch(r"[\w-]+/[\w.-]+(:[\w./-]+)?", hub_repo)
-    if not local and (Path(hub_repo).is_file() or not is_address):
+    if not local and not re.fullmatch(r"[\w-]+/[\w.-]+(:[\w./-]+)?", hub_repo):
         raise InputError(f"--hub-repo {hub_repo}: no such folder, and not a GitHub owner/name:ref")
     # xFormers changes nothing here but refuses to run on a CPU; the official code asks this.
     os.environ.setdefault("XFORMERS_DISABLED", "1")
@@ -102,12 +101,10 @@ def _failure(error: Exception, hub_repo: str, name: str, pretrained: bool) -> st
             "its modules other names than those of this repository (docs/backbones.md)"
         )
     if (isinstance(error, OSError) and not is_missing) or "no internet" in str(error):
-        has_own = known and known.hub_repo in (config.THIS_REPO, config.DINOV2_REPO)
-        code = ". for this repository's own code" if has_own else "DIR, a clone of the code"
         return (
             f"cannot fetch {hub_repo}{'' if known else ' (no folder here)'} or its weights "
-            f"({error}); without a network pass --hub-repo {code}, and --weights FILE for the "
-            "weights (docs/offline.md)"
+            f"({error}); without a network pass --hub-repo DIR, a clone of the code (. for "
+            "DINOv2's), and --weights FILE for the weights (docs/offline.md)"
         )
     if "Cannot find callable" in str(error):
         return f"--hub-repo {hub_repo} does not offer the backbone {name}"
@@ -154,15 +151,11 @@ def _complete(backbone: nn.Module, name: str, weights: str) -> None:
     complete = {"patch_size": patch_size, "n_blocks": n_blocks, "mean": mean, "std": std}
     for attribute, value in complete.items():
         found = getattr(backbone, attribute, None)
-        if type(found) is type(value) and found == value:
-            continue
         try:
-            setattr(backbone, attribute, value)
+            if type(found) is not type(value) or found != value:
+                setattr(backbone, attribute, value)
         except (AttributeError, TypeError) as error:  # a property, or a buffer
-            raise InputError(
-                f"{name}: the model's {attribute} cannot be set to {value} ({error}); make it a "
-                "plain attribute"
-            ) from error
+            raise InputError(f"{name}: {attribute} must be a plain attribute ({error})") from error
     # DINOv3 draws other coordinates in training mode, an augmentation of its pretraining.
     rope = getattr(backbone, "rope_embed", None)
     for augmentation in ("shift_coords", "jitter_coords", "rescale_coords"):

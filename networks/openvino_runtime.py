@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from networks.positions import traceable_positions
+from networks.tracing import traceable_positions
 from utils import InputError
 
 KEPT_SIZES = 4  # compiled models; each holds a copy of the weights
@@ -52,8 +52,9 @@ class OpenVinoBackbone:
     Args:
         backbone: frozen, on the CPU, in float32. Its forward gives a tuple of L maps (B, D, h, w).
         dtype: float32, or bfloat16 for faster and coarser arithmetic.
-        is_optional: go on in torch, and say so, in place of raising an error when called.
-        after: images of a size that torch computes before a model is compiled for that size.
+        after: images of a size that torch computes before a model is compiled for that
+            size; where that fails, torch goes on, and a line says so. None: from the first on, or
+            an error.
 
     Attributes:
         compile_seconds: spent on compiling and comparing.
@@ -63,11 +64,7 @@ class OpenVinoBackbone:
     """
 
     def __init__(
-        self,
-        backbone: nn.Module,
-        dtype: torch.dtype = torch.float32,
-        is_optional: bool = False,
-        after: int = 0,
+        self, backbone: nn.Module, dtype: torch.dtype = torch.float32, after: int | None = None
     ):
         if not is_installed():
             raise InputError("--runtime openvino needs OpenVINO: pip install openvino")
@@ -76,8 +73,8 @@ class OpenVinoBackbone:
         self.backbone = backbone
         self.dtype = dtype
         self.compile_seconds = 0.0
-        self._is_optional = is_optional
-        self._after: float = after
+        self._is_optional = after is not None
+        self._after: float = after or 0
         self._seen: Counter[tuple[int, int]] = Counter()
         self._compiled = lru_cache(KEPT_SIZES)(self._compile)
 

@@ -5,7 +5,6 @@ is applied to every chosen block, prefix tokens are left out.
 """
 
 import contextlib
-import difflib
 import io
 import sys
 from dataclasses import replace
@@ -47,7 +46,7 @@ EXAMPLES = (
     "vit_pe_spatial_base_patch16_512.fb",
 )
 WEIGHTS_FILE = "model.safetensors"  # in each of timm's repositories on the Hugging Face hub
-CLASSIFIERS = {"head", "head_dist"}  # in files, not in models without classes
+NOT_BACKBONE = {"head", "head_dist", "fc_norm", "attn_pool"}  # parts of files only
 
 
 def load_from_timm(name: str, num_blocks: int, weights: str, spread: bool) -> nn.Module:
@@ -66,25 +65,22 @@ def load_from_timm(name: str, num_blocks: int, weights: str, spread: bool) -> nn
             f"{weights} was trained on satellite images, with another mean and std; take "
             f"{name.partition('.')[0]}.{SAT493M}"
         )
-    unused = _check_fits(model_name)
+    _check_fits(model_name)
     path = weights
     if weights == "pretrained":
         path = _from_hugging_face(name, cfg.hf_hub_id, cfg.hf_hub_filename or WEIGHTS_FILE)
     model = _create(model_name)
     blocks = blocks_to_read(name, len(model.blocks), num_blocks, spread)
-    file = None if weights == "none" else _converted(read_weights(path, model.state_dict()), model)
-    has_norm = _use_final_norm(model)
-    for child in unused:
-        setattr(model, child, nn.Identity())
-    if file is None:
+    if weights == "none":
         init_random_weights(model)
     else:
-        load_weights(model, replace(file, tensors=_of_backbone(file.tensors, model, unused)))
+        file = _converted(read_weights(path, model.state_dict()), model)
+        load_weights(model, replace(file, tensors=_of_backbone(file.tensors, model)))
         print_licence(name, cfg.license)
     model.n_blocks = len(model.blocks)
     model.patch_size = _strides(model)[0]
     model.mean, model.std = (tuple(map(float, numbers)) for numbers in (cfg.mean, cfg.std))
-    model.forward = partial(_feature_maps, model, has_norm, blocks)
+    model.forward = partial(_feature_maps, model, blocks)
     return model
 
 
@@ -93,7 +89,8 @@ def _published(model_name: str) -> Any:
     base, dot, tag = model_name.partition(".")
     if not timm.is_model(base):
         raise InputError(
-            f"timm {timm.__version__} has no model {base!r}; nearest names: {_nearest(base)}"
+            f"timm {timm.__version__} has no model {base!r}; `python model.py --list-backbones` "
+            "names some, timm.list_models() all"
         )
     known = timm.list_models(f"{base}.*", include_tags=True)
     if dot and model_name not in known:
@@ -104,18 +101,16 @@ def _published(model_name: str) -> Any:
     return timm.get_pretrained_cfg(model_name)
 
 
-def _nearest(base: str) -> str:
-    """The most similar names of vision transformers, or three examples."""
-    known = timm.list_models(module=["vision_transformer", "eva"])
-    examples = [example.partition(".")[0] for example in EXAMPLES[:4:2]]
-    close = difflib.get_close_matches(base, known, n=3, cutoff=0.75)
-    return ", ".join(TIMM + name for name in close or examples)
-
-
 def _create(model_name: str) -> nn.Module:
-    """The model without a classifier, for images of any size, with timm's initial weights."""
+    """The model without classifier and pooling, for images of any size, with initial weights.
+
+    Without pooling, the final norm is `norm`, where forward_intermediates applies it.
+    """
+    pooling = "token" if "_distilled" in model_name else ""  # two tokens are read
     try:
-        return timm.create_model(model_name, num_classes=0, dynamic_img_size=True)
+        return timm.create_model(
+            model_name, num_classes=0, dynamic_img_size=True, global_pool=pooling
+        )
     except TypeError:  # no such argument: sizes are always dynamic, or always fixed
         return timm.create_model(model_name, num_classes=0)
 
@@ -126,22 +121,18 @@ def _strides(model: nn.Module) -> list[int]:
     return sorted({entry["reduction"] for entry in info})
 
 
-@torch.inference_mode(False)  # with gradients, whatever the caller has switched off
-def _check_fits(model_name: str) -> set[str]:
-    """The children that no feature map depends on, such as a pooling layer.
+@torch.no_grad()
+def _check_fits(model_name: str) -> None:
+    """Raise InputError unless all blocks give maps (B, embed_dim, H/p, W/p) of images of any size.
 
-    Raises InputError unless all blocks give maps (B, embed_dim, H/p, W/p) of images of any size.
     Runs on the meta device, without weights and without computing anything.
     """
     with torch.device("meta"):
-        model = _create(model_name)
-    if problem := _problem(model):
+        problem = _problem(_create(model_name))
+    if problem:
         raise InputError(
-            f"{TIMM}{model_name}: {problem}; take a vision transformer such as "
-            f"{_nearest(model_name.partition('.')[0])}"
+            f"{TIMM}{model_name}: {problem}; take a vision transformer such as {TIMM}{EXAMPLES[0]}"
         )
-    used = {name.partition(".")[0] for name, p in model.named_parameters() if p.grad is not None}
-    return {name for name, child in model.named_children() if len(list(child.parameters()))} - used
 
 
 def _problem(model: nn.Module) -> str | None:
@@ -153,37 +144,21 @@ def _problem(model: nn.Module) -> str | None:
     if not strides or not is_transformer:
         return f"{kind} is not a vision transformer"
     rows, columns = 5, 3  # a shape that no model was trained at
-    images = torch.zeros(1, 3, rows * strides[0], columns * strides[0], device="meta")
+    images = torch.zeros(1, 3, rows * strides[0], columns * strides[0])
     try:
-        maps = _feature_maps(model, _use_final_norm(model), len(blocks), images)
+        maps = _feature_maps(model, len(blocks), images)
     except Exception as error:  # each family refuses in its own way
         return f"{kind} does not take images of every size ({' '.join(str(error).split())[:100]})"
     if {feature_map.shape for feature_map in maps} != {(1, model.embed_dim, rows, columns)}:
         return f"{kind} gives feature maps of several widths or strides"
-    torch.cat(maps).sum().backward()
     return None
 
 
-def _use_final_norm(model: nn.Module) -> bool:
-    """Put the trained final norm where forward_intermediates applies it; False if there is none.
-
-    Models that average their tokens keep that norm in `fc_norm`, and an Identity in `norm`.
-    """
-    if _is_norm(model, "norm"):
-        return True
-    if not _is_norm(model, "fc_norm"):
-        return False
-    model.norm, model.fc_norm = model.fc_norm, nn.Identity()
-    return True
+def _has_final_norm(model: nn.Module) -> bool:
+    return not isinstance(getattr(model, "norm", None), nn.Identity | None)
 
 
-def _is_norm(model: nn.Module, name: str) -> bool:
-    return not isinstance(getattr(model, name, None), nn.Identity | None)
-
-
-def _feature_maps(
-    model: nn.Module, has_norm: bool, blocks: list[int], images: Tensor
-) -> tuple[Tensor, ...]:
+def _feature_maps(model: nn.Module, blocks: int | list[int], images: Tensor) -> tuple[Tensor, ...]:
     """The maps (B, D, H/p, W/p) after these blocks of images (B, 3, H, W), in block order.
 
     Where the model has no final norm, each token is brought to mean 0 and variance 1.
@@ -191,7 +166,7 @@ def _feature_maps(
     maps = model.forward_intermediates(
         images, indices=blocks, norm=True, output_fmt="NCHW", intermediates_only=True
     )
-    if not has_norm:
+    if not _has_final_norm(model):
         maps = [F.layer_norm(m.movedim(1, -1), m.shape[1:2]).movedim(-1, 1) for m in maps]
     return tuple(maps)
 
@@ -244,15 +219,14 @@ def _converted(file: FileOfWeights, model: nn.Module) -> FileOfWeights:
     return replace(file, tensors=converted)
 
 
-def _of_backbone(state: dict[str, Tensor], model: nn.Module, unused: set[str]) -> dict[str, Tensor]:
-    """Without the tensors of classifier and pooling, and the final norm under its new name."""
-    if "norm.weight" not in state and _is_norm(model, "norm"):
+def _of_backbone(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Without the tensors of classifier and pooling; a norm behind the pooling is the final one."""
+    if "norm.weight" not in state and _has_final_norm(model):
         state = {
             f"norm.{name[8:]}" if name.startswith("fc_norm.") else name: value
             for name, value in state.items()
         }
-    left_out = unused | CLASSIFIERS | {"fc_norm"}
-    return {name: value for name, value in state.items() if name.partition(".")[0] not in left_out}
+    return {k: value for k, value in state.items() if k.partition(".")[0] not in NOT_BACKBONE}
 
 
 # -- the list --------------------------------------------------------------------------------------
@@ -266,8 +240,7 @@ def describe_examples() -> list[tuple[str, int, int, int, str]]:
             cfg = _published(model_name)
             with torch.device("meta"):
                 model = _create(model_name)
-            weights = model.named_parameters()
-            count = sum(p.numel() for name, p in weights if not name.startswith("attn_pool."))
+            count = sum(parameter.numel() for parameter in model.parameters())
             rows.append(
                 (TIMM + model_name, count, _strides(model)[0], model.embed_dim, cfg.license)
             )

@@ -149,8 +149,7 @@ def _read(path: Path) -> dict:
 def _named_tensors(content: Mapping) -> dict[str, Tensor]:
     """All tensors of nested dicts, by their keys joined with dots; other values are left out.
 
-    So are tensors without plain numbers, which might be larger than the file, and names that no
-    library gives.
+    So are names that no library gives.
     """
     found: dict[str, Tensor] = {}
     seen: set[int] = set()  # a hostile file may hold one dict many times
@@ -163,16 +162,11 @@ def _named_tensors(content: Mapping) -> dict[str, Tensor]:
                 continue
             if isinstance(value, Mapping) and id(value) not in seen and len(seen) < 100:
                 visit(value, f"{name}.")
-            elif isinstance(value, Tensor) and _has_plain_numbers(value):
+            elif isinstance(value, Tensor):
                 found[name] = value
 
     visit(content, "")
     return found
-
-
-def _has_plain_numbers(value: Tensor) -> bool:
-    is_plain = value.layout == torch.strided and not value.is_meta
-    return is_plain and value.nbytes <= value.untyped_storage().nbytes()
 
 
 def _renamed(name: str, rules: Rules, known: Collection[str] = ()) -> str:

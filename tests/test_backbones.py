@@ -140,7 +140,7 @@ def test_a_fine_tuned_foreign_backbone_comes_back(lab, data_dir, in_tmp):
         (
             "mean, std = (0.5, 0.5, 0.5), (",
             "mean = property(lambda _: [0]*3)  # ",
-            "mean cannot be",
+            "mean must be a plain",
         ),
         ("tuple(maps)", "tuple(m + torch.randn_like(m) for m in maps)", "gets different features"),
         ("tuple(maps)", "tuple(m * float('nan') for m in maps)", "features that are not finite"),

@@ -15,11 +15,13 @@ import export
 from config import DINOV2_INPUT
 from data.labels.classes import default_classes
 from data.transforms import Resize, to_tensor
-from export import Exportable, ExportOptions, export_model
+from export import export_model, resized
 from inference.protocol import Protocol, ShortSide
 from model import HEADS, SegmentationModel
+from networks import tracing
 from networks.tracing import PictureModel
 from networks.vit import DinoVisionTransformer
+from predictor import Predictor
 from utils import InputError
 
 
@@ -36,7 +38,7 @@ def small_model(stretch=False, head="ms", **options):
     decide(head)
     built = SegmentationModel(small_vit(**options), head).eval()
     protocol = Protocol(Resize((60, 90), keep_ratio=True), stretch=stretch)
-    return Exportable(built, protocol, default_classes(3))
+    return Predictor(built, default_classes(3), protocol, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("head", ["ms", "spread", "mask"])
@@ -71,7 +73,7 @@ ANY_SHAPES = ((1, 28, 42), (2, 140, 84), (3, 35, 47), (4, 33, 59))
 
 def test_pt2_of_any_size_and_batch(tmp_path):
     chosen, path = small_model(head="sharp"), tmp_path / "sub" / "model.pt2"
-    said = export_model(path, chosen, ExportOptions(dynamic=True, weights_dtype="float16"))
+    said = export_model(path, chosen, dynamic=True, weights_dtype="float16")
     assert "any size and batch, float16 weights" in said
     extra = {"classes": ""}
     program = torch.export.load(path, extra_files=extra)
@@ -91,8 +93,9 @@ def test_pt2_of_any_size_and_batch(tmp_path):
 def test_onnx_gives_torchs_logits_and_names_the_classes(tmp_path, dynamic, head, dtype):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    chosen, path = small_model(head=head, interpolate_antialias=dynamic), tmp_path / "model.onnx"
-    said = export_model(path, chosen, ExportOptions(dynamic=dynamic, weights_dtype=dtype))
+    as_registers = {"interpolate_antialias": True, "interpolate_offset": 0.0} if dynamic else {}
+    chosen, path = small_model(head=head, **as_registers), tmp_path / "model.onnx"
+    said = export_model(path, chosen, dynamic=dynamic, weights_dtype=dtype)
     assert ("any size and batch" if dynamic else "90 x 60") in said
     session = onnxruntime.InferenceSession(str(path))
     notes = session.get_modelmeta().custom_metadata_map
@@ -114,22 +117,22 @@ def test_a_file_that_differs_is_not_kept(tmp_path, monkeypatch):
         return lambda images: wrapped(images) * 1.01
 
     (tmp_path / "model.pt2").write_bytes(b"older")
-    monkeypatch.setattr(export, "traced", lambda wrapped, *_: wrapped)
+    monkeypatch.setattr(tracing, "traced", lambda wrapped, *_: wrapped)
     monkeypatch.setattr(export, "_write_pt2", write)
     with pytest.raises(InputError, match=r"model\.pt2 is not kept: .* 1\.0e-02 of the largest"):
-        export_model(tmp_path / "model.pt2", small_model(), ExportOptions())
+        export_model(tmp_path / "model.pt2", small_model())
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"older"]
 
 
 def test_imgsz_is_the_size_of_the_input_or_of_its_windows():
     chosen = small_model()
-    assert chosen.resized((30, 40)).protocol.input_size == (30, 40)
+    assert resized(chosen, (30, 40)).protocol.input_size == (30, 40)
     windows = replace(chosen, protocol=Protocol(ShortSide(512), 512, 341, stretch=True))
-    assert windows.resized((512, 512)) == windows
-    larger = windows.resized((640, 640)).protocol
+    assert resized(windows, (512, 512)) == windows
+    larger = resized(windows, (640, 640)).protocol
     assert (larger.resize.short, larger.crop, larger.stride) == (640, 640, 427)
     with pytest.raises(InputError, match="square windows"):
-        windows.resized((640, 480))
+        resized(windows, (640, 480))
 
 
 def test_what_cannot_be_exported_is_one_line(in_tmp, capsys, monkeypatch):
@@ -139,7 +142,7 @@ def test_what_cannot_be_exported_is_one_line(in_tmp, capsys, monkeypatch):
     message = fails(capsys, export.main, *argv, "--to", "x.onnx")
     assert "needs onnxscript: pip install onnxscript" in message
     (in_tmp / "file").write_text("")
-    monkeypatch.setattr(export, "traced", lambda *_: None)
+    monkeypatch.setattr(tracing, "traced", lambda *_: None)
     monkeypatch.setattr(export, "_write_pt2", lambda path, *_: path.write_bytes(b""))
     assert "cannot write" in fails(capsys, export.main, *argv, "--to", "file/x.pt2")
     assert [p.name for p in in_tmp.iterdir()] == ["file"]

@@ -108,8 +108,8 @@ class ConvFFN(nn.Module):
 
     def forward(self, x: Tensor, shapes: Shapes) -> Tensor:
         conv = self.dwconv["dwconv"]
-        levels = zip(split_levels(self.fc1(x), shapes), shapes, strict=True)
-        x = torch.cat([to_tokens(conv(to_map(level, shape))) for level, shape in levels], dim=1)
+        levels = split_levels(self.fc1(x), shapes)
+        x = torch.cat([to_tokens(conv(level)) for level in levels], dim=1)
         return self.fc2(F.gelu(x))
 
 
@@ -215,8 +215,7 @@ class ViTAdapter(nn.Module):
             tokens = interaction(tokens, self.blocks[first : last + 1], patch_shape, shapes)
             stages.append(to_map(tokens[0], patch_shape))
 
-        levels = zip(split_levels(tokens[2], shapes), shapes, strict=True)
-        c2, c3, c4 = (to_map(level, shape) for level, shape in levels)
+        c2, c3, c4 = split_levels(tokens[2], shapes)
         norms = (self.norm1, self.norm2, self.norm3, self.norm4)
         outputs = zip(norms, (c1 + self.up(c2), c2, c3, c4), stages, strict=True)
         return [norm(c + resize_map(stage, c.shape[-2:])) for norm, c, stage in outputs]
@@ -227,11 +226,8 @@ class ViTAdapter(nn.Module):
         rows, cols = (n * self.patch_embed.patch_size for n in patch_shape)
         x = self.patch_embed(images[..., :rows, :cols])
         cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(x), -1, -1)
-        return x + self._positions(patch_shape).to(x), cls
-
-    def _positions(self, patch_shape: Shape) -> Tensor:
-        """The stored square table, bicubic to patch_shape, float32 on the CPU: (1, N, D)."""
-        table = self.pos_embed[:, 1:].float().cpu()  # MPS has no bicubic kernel
+        # The stored square table, bicubic, in float32 on the CPU: MPS has no bicubic kernel.
+        table = self.pos_embed[:, 1:].float().cpu()
         side = math.isqrt(table.shape[1])
         grid = F.interpolate(to_map(table, (side, side)), size=patch_shape, mode="bicubic")
-        return to_tokens(grid)
+        return x + to_tokens(grid).to(x), cls

@@ -25,9 +25,10 @@ def to_tokens(feature_map: Tensor) -> Tensor:
     return feature_map.flatten(2).transpose(1, 2)
 
 
-def split_levels(tokens: Tensor, shapes: Shapes) -> tuple[Tensor, ...]:
-    """(B, sum of H * W, D) -> one (B, H * W, D) per shape."""
-    return tokens.split([height * width for height, width in shapes], dim=1)
+def split_levels(tokens: Tensor, shapes: Shapes) -> list[Tensor]:
+    """(B, sum of H * W, D) -> one map (B, D, H, W) per shape."""
+    levels = tokens.split([height * width for height, width in shapes], dim=1)
+    return [to_map(level, shape) for level, shape in zip(levels, shapes, strict=True)]
 
 
 def resize_map(feature_map: Tensor, shape: Sequence[int]) -> Tensor:
@@ -96,7 +97,7 @@ class MSDeformAttn(nn.Module):
         # Level by level: the samples of all levels at once would set the peak of memory.
         sampled = sum(
             self._sample(
-                to_map(projected[level], (height, width)),
+                projected[level],
                 centres + offsets[:, :, :, level] / offsets.new_tensor([width, height]),
                 weights[:, :, :, level],
             )

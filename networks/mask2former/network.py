@@ -21,7 +21,6 @@ from networks.mask2former.deformable import (
     resize_map,
     sine_positions,
     split_levels,
-    to_map,
     to_tokens,
 )
 
@@ -113,8 +112,7 @@ class PixelDecoder(nn.Module):
         )
         for layer in self.encoder["layers"]:
             x = layer(x, positions, shapes)
-        levels = zip(split_levels(x, shapes), shapes, strict=True)
-        return [to_map(level, shape) for level, shape in levels]
+        return split_levels(x, shapes)
 
 
 class DecoderLayer(nn.Module):

@@ -1,13 +1,13 @@
 """The config published with Mask2Former, read as data: what it says, and what it must not do."""
 
+import ast
 from dataclasses import replace
 
 import pytest
 from helpers.small_mask2former import CONFIG, TINY, written
 
-from inference.mask2former_config import read_assignments, read_config
 from inference.protocol import Protocol, ShortSide
-from inference.published_mask2former import PROTOCOL
+from inference.published_mask2former import PROTOCOL, _assignments, read_config
 from utils import InputError
 
 
@@ -46,24 +46,18 @@ h = b
 class i:
     open('owned', 'w')
 """
-    names = read_assignments(written(tmp_path, hostile))
+    names = _assignments(ast.parse(hostile))
     assert not (in_tmp / "owned").exists()
     assert names["a"] is names["f"] is names["g"] is None
     assert names["h"] == {"c": None, "d": [1, -2.5, [3, "x"]]}
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (("num_points=4", "num_points='4'"), "pixel_points is '4', expected a whole number"),
-    (("(48, 48)", "(48, 40)"), "every .48, 40., expected squares"),
-    (("(48, 48)", "(480, 480)"), "windows are .64, 64. every .480, 480."),
-    (("flip=False", "img_ratios='all'"), "img_ratios are .*expected numbers"),
-    (("model = dict(", "<html>"), "not a config of MMSegmentation .SyntaxError"),
-    (("# A comment.", "\0"), "not a config of MMSegmentation"),
-    (("# A comment.", "x = " + "[" * 5000), "not a config of MMSegmentation"),
+@pytest.mark.parametrize("change", [
+    ("img_scale=(400, 96), ", ""), ("img_scale=(400, 96)", "img_scale=('a', 96)"),
+    ("model = dict(", "<html>"), ("# A comment.", "\0"),
 ])  # fmt: skip
-def test_a_config_that_cannot_be_is_refused_in_one_line(tmp_path, change, message):
+def test_another_file_is_refused_in_one_line(tmp_path, change):
     assert change[0] in CONFIG
-    with pytest.raises(InputError, match=message) as error:
+    with pytest.raises(InputError, match=r"_config\.py: not the config of") as error:
         read_config(written(tmp_path, CONFIG.replace(*change)), TINY, PROTOCOL)
     assert "\n" not in str(error.value)
-    assert "_config.py" in str(error.value)

@@ -19,7 +19,7 @@ from data.images import read_mask
 from data.labels.classes import VOC2012, default_classes
 from data.transforms import Resize
 from inference import onnx_model
-from inference.onnx_metadata import describe, read_description
+from inference.onnx_model import describe, read_description
 from inference.protocol import OwnSize, Protocol, ShortSide
 from predictor import load_predictor
 from utils import InputError

@@ -114,8 +114,7 @@ def test_every_layout_loads_whole(weights, layout, capsys):
     assert (classes.num_classes, protocol, miou) == (150, PROTOCOL, 60.2)
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 1
-    assert "not in a published config, defaults used: all settings (decoder heads 4," in said[0]
-    assert "windows 512 pixels every 341" in said[0]
+    assert "not in a published config, defaults used: all settings" in said[0]
 
 
 def test_wrong_files_are_refused_in_one_line(weights, in_tmp):
