@@ -1,6 +1,5 @@
 """Write frames as an MP4 that browsers play, with the times and sound of their source."""
 
-import io
 import os
 import sys
 from collections.abc import Iterator
@@ -13,53 +12,17 @@ import numpy as np
 
 from common.signals import delayed_signals
 from utils import InputError, temporary_path, without_secrets
+from video.codecs import CRF_CODECS, DEFAULT_CODEC, QUIET, usable_codec
+from video.mp4 import FilmFile, move_index_to_front, plays
 from video.pictures import BT709, EXACT, usual_matrix
 from video.reader import VideoReader
 from video.sound import SoundTrack
 
 SECONDS_PER_GROUP = 2  # between key frames; what a killed writer loses at most
-DEFAULT_CODEC = "libx264"
-CRF_CODECS = ("libx264", "libx265", "libsvtav1")  # other codecs get a bit rate
-QUIET = {"libx265": {"x265-params": "log-level=error"}}  # options against an encoder's banner
-
-
-def check_codec(name: str) -> None:
-    """Raise InputError unless this is an encoder of yuv420p frames that MP4 can hold."""
-    with av.open(io.BytesIO(), "w", format="mp4") as film:
-        held = film.supported_codecs
-    try:
-        codec = av.Codec(name, "w")
-        formats = {pixels.name for pixels in codec.video_formats or ()}
-        fits = codec.canonical_name in held and "yuv420p" in formats
-    except ValueError:  # no such encoder
-        fits = False
-    if not fits:
-        other = "mpeg4" if name == DEFAULT_CODEC else DEFAULT_CODEC
-        raise InputError(f"codec {name}: no encoder of yuv420p into MP4 here; use {other}")
-
-
-class FilmFile(io.FileIO):
-    """A file that drops what is written after its first error, or once `drops` is set.
-
-    Without that, closing a container on a full disk would overwrite the header of its fragments.
-    """
-
-    drops = False
-    error: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        rest = memoryview(data)
-        try:
-            while rest and not self.drops:  # a nearly full disk takes a part
-                rest = rest[super().write(rest) :]
-        except OSError as error:
-            self.error, self.drops = error, True
-            raise
-        return len(data)
 
 
 class VideoWriter:
-    """Writes frames to an H.264 file (yuv420p) with the reader's sound.
+    """Writes frames to an H.264 file (yuv420p, ready to stream) with the reader's sound.
 
     The file gets its name when the with-block ends, after Ctrl-C or an InputError with the frames
     so far. After any other exception, or without a frame, no file is left and an older one of that
@@ -67,7 +30,7 @@ class VideoWriter:
     killed leaves a temporary file, which plays too; utils.remove_leftovers deletes it.
 
     Args:
-        path: of the film, with the ending .mp4.
+        path: ends in .mp4; must not be the reader's source.
         reader: source of sound, fps, time base and pixel shape.
         fps: frames per second if there is no reader.
         crf: quality, 0 (lossless) to 51 (worst), for CRF_CODECS.
@@ -86,17 +49,14 @@ class VideoWriter:
         codec: str = DEFAULT_CODEC,
     ):
         self.path = Path(path)
-        os.environ.setdefault("SVT_LOG", "1")  # libsvtav1 has no option against its banner
-        check_codec(codec)
-        self._reader, self._crf, self._codec = reader, crf, codec
+        self._reader, self._crf, self._codec = reader, crf, usable_codec(codec)
         self._fps = reader.fps if fps is None else Fraction(fps).limit_denominator(1001)
         self._time_base = reader.time_base if reader else 1 / self._fps
+        ticks = self._time_base.denominator  # of the time at which the film begins
+        self._timescale = {"movie_timescale": str(ticks * max(1, 1000 // ticks))}
         self._container = self._stream = self._sound = self._last_tick = self._file = None
         self._end = None  # seconds; None while the file has no frame
-        self._part = temporary_path(self.path, ".mp4")
-        with self._explained():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = FilmFile(self._part, "w+")  # fails now if the folder is not writable
+        self._check_path()
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -115,8 +75,9 @@ class VideoWriter:
                 with suppress(av.FFmpegError, OSError):
                     if thing:
                         thing.close()
-            with suppress(OSError):
-                self._part.unlink(missing_ok=True)
+            for path in (self._part, self._moved):
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
 
     def write(
         self, image: np.ndarray, time: Fraction | None = None, duration: Fraction | None = None
@@ -135,6 +96,21 @@ class VideoWriter:
             self._end = time + duration
             if self._sound:
                 self._sound.write(until=self._end)
+
+    def _check_path(self) -> None:
+        if self.path.suffix.lower() != ".mp4":
+            raise InputError(
+                f"{self.path}: videos are written as MP4; give a name that ends in .mp4"
+            )
+        if os.path.isdir(self.path):
+            raise InputError(f"{self.path} is a folder; give the name of a video file")
+        with suppress(OSError):  # one of them does not exist
+            if self._reader and self.path.samefile(self._reader.source):
+                raise InputError(f"{self.path} is the input itself; write to another name")
+        self._part, self._moved = temporary_path(self.path, ".mp4"), temporary_path(self.path)
+        with self._explained():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = FilmFile(self._part, "w+")  # fails now if the folder is not writable
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -166,11 +142,7 @@ class VideoWriter:
     def _open(self, height: int, width: int) -> None:
         # Fragments, so that a film that is cut off can be played; the end makes a usual MP4 of it.
         # delay_moov writes the header after the first packets, which say when the streams begin.
-        ticks = self._time_base.denominator  # of the time at which the film begins
-        options = {
-            "movflags": "+hybrid_fragmented+delay_moov",
-            "movie_timescale": str(ticks * max(1, 1000 // ticks)),
-        }
+        options = {"movflags": "+hybrid_fragmented+delay_moov"} | self._timescale
         self._file.seek(0)
         self._file.truncate()
         self._container = av.open(self._file, "w", format="mp4", container_options=options)
@@ -232,6 +204,10 @@ class VideoWriter:
             self._file.close()
             if self._file.error:  # FFmpeg does not pass all of them on
                 raise self._file.error
+        try:
+            move_index_to_front(self._part, self._moved, self._timescale)
+            os.replace(self._moved, self.path)
+        except (av.FFmpegError, OSError):  # no room for a copy: the index stays at the end
             os.replace(self._part, self.path)
 
     def _keep_fragments(self) -> str:
@@ -241,11 +217,9 @@ class VideoWriter:
         self._file.drops = True
         with suppress(av.FFmpegError, OSError):
             self._container.close()
-        with suppress(av.FFmpegError, IndexError, OSError):
+        with suppress(OSError):
             self._file.close()
-            with av.open(str(self._part)) as film:
-                plays = any(packet.size for packet in film.demux(video=0))
-            if plays:
+            if plays(self._part):
                 os.replace(self._part, self.path)
                 return "; what was written so far is kept there"
         return ""
