@@ -109,6 +109,7 @@ def read_config(
     try:
         values = _assignments(ast.parse(path.read_text(encoding="utf-8")))
         found = {name: _lookup(values, place) for name, place in SETTINGS.items()}
+        found = {k: v if isinstance(v, int | float | list) else None for k, v in found.items()}
         config = replace(config, **{name: v for name, v in found.items() if v is not None})
         found |= {"windows": _windows(values), "scales": _scales(values)}
     except (OSError, SyntaxError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -163,7 +164,7 @@ def _windows(values: dict[str, object]) -> dict[str, object]:
     match _lookup(values, "model.test_cfg"):
         case {"mode": "whole"}:
             return {"crop": None, "stride": None}
-        case {"mode": "slide", "crop_size": [crop, _], "stride": [stride, _]}:
+        case {"mode": "slide", "crop_size": [int(crop), _], "stride": [int(stride), _]}:
             return {"crop": crop, "stride": stride}
     return {}
 
