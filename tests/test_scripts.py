@@ -68,7 +68,7 @@ def test_resuming_with_other_data_is_refused_before_features_are_computed(
     argv = ["--data", data_dir, *TINY, "--cache-features", "1", "--epochs", "1"]
     train.main(list(map(str, argv)))
     computed = AssertionError("features are computed")
-    monkeypatch.setattr(train, "with_features", Mock(side_effect=computed))
+    monkeypatch.setattr(train, "cached_loaders", Mock(side_effect=computed))
     mask = data_dir / "valid_masks/0.png"
     os.utime(mask, (1, mask.stat().st_mtime - 3600))
     words = "last.pth was made with another valid_masks/0.png: its size or time of"

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Iterator, Sized
 from itertools import islice
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from common.checkpoints import Checkpoint, check_weights
 from common.distributed import from_main, is_main, largest
 from common.job_record import JobRecord
-from common.random_states import random_states, set_random_states
 from common.signals import Stopped, StopSignals
 from engine import EpochTotals
 from model import SegmentationModel
@@ -80,7 +80,11 @@ class Checkpointer:
             "history": self.run.history,
             "optimizer": self.optimizer.state_dict(),
             "totals": self.totals.state_dict(),
-            "random_states": random_states(),
+            # Nothing else draws from a generator that is not made from seed, epoch and picture.
+            "random_states": {
+                "torch": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state_all(),
+            },
         }
         self.run.save("last.pth", trained, state)
         self._saved = time.monotonic()
@@ -100,7 +104,10 @@ class Checkpointer:
             self.run.history[:] = last.training["history"]
             self.optimizer.load_state_dict(last.training["optimizer"])
             self.totals.load_state_dict(last.training["totals"], is_main())
-            set_random_states(last.training["random_states"])
+            states = last.training["random_states"]
+            torch.set_rng_state(states["torch"])
+            if len(states["cuda"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all(states["cuda"])
         except Exception as error:  # a damaged file fails in many ways
             raise _no_state(path, error) from error
         print(f"continuing after {self._place()} of {path}")
@@ -132,8 +139,6 @@ def _load_last(run: RunFolder, path: Path, epochs: int) -> Checkpoint:
         history = last.training["history"]
         if [row["epoch"] for row in history] != list(range(1, last.epoch + 1)):
             raise ValueError("its history is not that of its epochs")
-        if missing := [name for name in ("lr", "valid_loss") for row in history if name not in row]:
-            raise ValueError(f"its history has no {missing[0]}")
     except (TypeError, ValueError, LookupError) as error:
         raise _no_state(path, error) from error
     if found:

@@ -3,11 +3,9 @@
 View v holds the features of the pictures as epoch v + 1 of training on images would see them.
 """
 
-import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
@@ -17,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from common.distributed import from_main, gathered, is_main, largest, rank, world_size
+from common.distributed import from_main, gathered, largest, rank, world_size
 from common.job_record import JobRecord
 from common.memory import out_of_memory
 from common.signals import Stopped, StopSignals
@@ -35,25 +33,6 @@ FORMAT_VERSION = 2  # of the files' format; part of the key
 TIMED = 20  # pictures from which on the time that they take is told beforehand
 FOLDER = OUTPUTS / "features"
 
-# Images (B, 3, H, W) and a type -> features (B, C, h, w) of that type on the CPU.
-Extract = Callable[[Tensor, torch.dtype], Tensor]
-
-
-def with_features(
-    model: SegmentationModel,
-    loaders: tuple[DataLoader, DataLoader],
-    views: int,
-    settings: dict,
-) -> tuple[DataLoader, DataLoader]:
-    """The loaders for training and validation, with features of the frozen backbone for images.
-
-    views: of the training pictures; 0: only the features of validation, the same in each epoch.
-    settings: what decides the features besides pictures, their size and the weights.
-    """
-    if views:
-        return cached_loaders(model, loaders, views, settings)
-    return loaders[0], cached_valid_loader(model, loaders[1])
-
 
 def cached_loaders(
     model: SegmentationModel,
@@ -66,6 +45,8 @@ def cached_loaders(
 
     Training features (B, C, h, w) are float16, those for validation float32. Features that are not
     in root yet are computed first. Raises InputError where neither disk nor memory has room.
+
+    settings: what decides the features besides pictures, their size and the weights.
     """
     record = _record(model, loaders, settings)
     folder = root / record.key
@@ -84,13 +65,13 @@ def cached_loaders(
         stores = [MemoryStore(store.specs, range(store.count)) for store in stores]
     else:
         missing = [records[rank() :: world_size()] for records in missing]
-        _open_folder(folder, record, stores)
+        from_main(lambda: _open_folder(folder, record, stores))
     todo = [
         CachedView(loaders[0], store, epoch, records)
         for epoch, (store, records) in enumerate(zip(stores[:-1], missing[:-1], strict=True), 1)
     ]
     todo.append(CachedView(loaders[1], stores[-1], records=missing[-1]))
-    _compute(todo, partial(_extract, model.eval()))
+    _compute(todo, model)
     return cached_loader(loaders[0], stores[:-1]), cached_loader(loaders[1], stores[-1:])
 
 
@@ -106,7 +87,7 @@ def cached_valid_loader(model: SegmentationModel, valid_loader: DataLoader) -> D
     own, previewed = own_indices(count), range(min(PREVIEWED, count))
     records = [*own, *(record for record in previewed if record not in own)]
     store = MemoryStore([spec], records)
-    _compute([CachedView(valid_loader, store, records=records)], partial(_extract, model.eval()))
+    _compute([CachedView(valid_loader, store, records=records)], model)
     return cached_loader(valid_loader, [store])
 
 
@@ -155,29 +136,15 @@ def _record(
 
 
 def _open_folder(folder: Path, record: JobRecord, stores: Sequence[FileStore]) -> None:
-    """Create the files; raises InputError unless all processes see them."""
-
-    def prepare() -> Path:
-        for store in stores:
-            store.prepare()
-        write_atomically(folder / "about.json", record.to_json().encode())
-        probe = folder / f".seen-{secrets.token_hex(4)}"
-        write_atomically(probe, b"")
-        return probe
-
-    probe = from_main(prepare)
-    seen = gathered(probe.exists())
-    if is_main():
-        probe.unlink(missing_ok=True)
-    if not all(seen):
-        raise InputError(
-            f"{folder}: not seen by all processes; put {OUTPUTS}/ on a file system that all "
-            "machines share, or leave out --cache-features"
-        )
+    """Create the files, and tell by their time that the features are used."""
+    for store in stores:
+        store.prepare()
+    write_atomically(folder / "about.json", record.to_json().encode())
 
 
-def _compute(views: Sequence[CachedView], extract: Extract) -> None:
+def _compute(views: Sequence[CachedView], model: SegmentationModel) -> None:
     """Compute and store what is missing; when this returns, every process has."""
+    model.eval()
     total = sum(len(view.records) for view in views)
     batches = [(view, records) for view in views for records in view.batches()]
     loaded = chain.from_iterable(view.images() for view in views)
@@ -196,9 +163,9 @@ def _compute(views: Sequence[CachedView], extract: Extract) -> None:
             for (view, records), (images, targets) in islice(todo, 1):
                 dtype = view.store.specs[0].dtype
                 if bar.n == 0 and total >= TIMED:
-                    seconds = _seconds_per_picture(extract, images[:1], dtype)
+                    seconds = _seconds_per_picture(model, images[:1], dtype)
                     bar.write(f"features: at most about {seconds * total / 60:.1f} minutes")
-                tensors = [extract(images, dtype), targets][: len(view.store.specs)]
+                tensors = [_extract(model, images, dtype), targets][: len(view.store.specs)]
                 written.result()  # at most one batch waits to be written
                 written = writer.submit(view.store.write, records, tensors)
                 bar.update(len(records))
@@ -206,11 +173,11 @@ def _compute(views: Sequence[CachedView], extract: Extract) -> None:
     gathered(True)  # waits for the last process
 
 
-def _seconds_per_picture(extract: Extract, image: Tensor, dtype: torch.dtype) -> float:
+def _seconds_per_picture(model: SegmentationModel, image: Tensor, dtype: torch.dtype) -> float:
     """image: (1, 3, H, W). In batches, a picture takes no longer than this."""
-    extract(image, dtype)  # the first call includes the warm-up
+    _extract(model, image, dtype)  # the first call includes the warm-up
     started = time.perf_counter()
-    extract(image, dtype)
+    _extract(model, image, dtype)
     return time.perf_counter() - started
 
 
@@ -226,6 +193,7 @@ def _stopped_at(views: Sequence[CachedView], done: int, total: int) -> str:
 
 @torch.no_grad()
 def _extract(model: SegmentationModel, images: Tensor, dtype: torch.dtype) -> Tensor:
+    """Features (B, C, h, w) of images (B, 3, H, W), on the CPU."""
     features = model.extract(images.to(model.device, non_blocking=True)).to(dtype)
     if dtype == torch.float16 and not features.isfinite().all():
         raise InputError("these features do not fit into float16; leave out --cache-features")

@@ -54,13 +54,7 @@ def stay_in_memory(stores: Sequence[FileStore], missing: Sequence[list[int]], fo
     else:
         found = f"{views} view{'s' if views > 1 else ''}"
         print(f"features: {found} of {stores[0].count} pictures found in {folder}")
-    others = [other for other in root.glob("*") if other != folder]
-    delete_unused(others)
-    if used := sum(map(allocated_bytes, others)):
-        print(
-            f"features: {used / 1e9:.1f} GB of other settings in {root}, deleted once no run has "
-            f"used them for {UNUSED_DAYS} days; safe to delete now"
-        )
+    delete_unused([other for other in root.glob("*") if other != folder])
     return disk > disk_room
 
 
@@ -92,14 +86,3 @@ def free_memory() -> int:
         return free
     # The page cache counts as used, but is given up when memory is needed.
     return min(free, max(0, limit - used + int(statistics.get("inactive_file", 0))))
-
-
-def allocated_bytes(folder: Path) -> int:
-    """Disk space of all files below the folder; holes of sparse files take none."""
-    total = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # another run has just deleted or renamed it
-            stat = path.stat()
-            size = stat.st_blocks * 512 if hasattr(stat, "st_blocks") else stat.st_size
-            total += size if path.is_file() else 0
-    return total
