@@ -127,7 +127,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "score": score}
-    environment.globals |= {"states": STATES, "zip": zip}
+    environment.globals["states"] = STATES
     for name in ("page.css", "page.js"):
         text = (TEMPLATES / name).read_text(encoding="utf-8")
         environment.globals[name.replace(".", "_")] = Markup(text)  # ours: nothing to escape

@@ -18,9 +18,7 @@ from results.pages.layers import url
 from results.pages.worst import WorstPictures
 from results.scores import COLUMNS, means_of
 
-SHOWN_SCORES = 10  # in the table of epochs; the IoU of each class is not among them
 MATRIX_CLASSES = 24  # shown of a confusion matrix: those that are confused most
-MISTAKES = 12  # listed
 CHARTS = {"miou": "mIoU", "loss": "Loss", "pixel_acc": "Pixel accuracy"}
 LINKED_FILES = (
     "results.csv", "confusion.csv", "history.csv", "run.json", "best_model_iou.pth",
@@ -78,7 +76,6 @@ class RunPage(Page):
             "run.html", state, self._statement, self._facts, files,
             headlines=_headlines(self._history, scores, self._watch),
             charts=_charts(self._history),
-            history=_table(self._history),
             classes=entries[:-1],
             scores=scores and {name: scores[name].tolist() for name in COLUMNS},
             matrix=scores and confusion(self._classes.names, scores["matrix"].matrix.numpy()),
@@ -134,17 +131,6 @@ def _headlines(
     return headlines
 
 
-def _table(history: Sequence[Row]) -> dict[str, list[str]]:
-    """The first SHOWN_SCORES as texts by name; the IoU of each class stands in history.csv."""
-    names = [name for name in next(iter(history), {}) if not name.startswith("iou_")]
-    return {name: [four_digits(row[name]) for row in history] for name in names[:SHOWN_SCORES]}
-
-
-def four_digits(value: float | None) -> str:
-    """Four digits, or - where the value is missing."""
-    return "-" if value is None or math.isnan(value) else f"{value:.4g}"
-
-
 def _charts(history: Sequence[Row]) -> list[dict]:
     if not history:
         return []
@@ -161,20 +147,13 @@ def _charts(history: Sequence[Row]) -> list[dict]:
 
 
 def confusion(names: Sequence[str], counts: np.ndarray) -> dict:
-    """What the template takes of a confusion matrix.
+    """What the template takes of a confusion matrix: the classes that are confused most.
 
     counts: pixels (K, K), targets in rows and predictions in columns. Of what is returned, rows:
-    target, then (pixels, share of the target's pixels); mistakes: target, prediction, share and
-    pixels of the most frequent ones.
+    target, then (pixels, share of the target's pixels).
     """
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     wrong = counts * ~np.eye(len(names), dtype=bool)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:MISTAKES]
-    mistakes = [
-        (names[t], names[p], float(shares[t, p]), int(wrong[t, p]))
-        for t, p in zip(*np.unravel_index(order, wrong.shape), strict=True)
-        if wrong[t, p]
-    ]
     by_mistakes = np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")
     shown = np.sort(by_mistakes[:MATRIX_CLASSES])
     rows = [(names[t], [(int(counts[t, p]), float(shares[t, p])) for p in shown]) for t in shown]
@@ -182,5 +161,4 @@ def confusion(names: Sequence[str], counts: np.ndarray) -> dict:
         "names": [names[p] for p in shown],
         "rows": rows,
         "left_out": len(names) - len(shown),
-        "mistakes": mistakes,
     }

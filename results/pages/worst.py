@@ -1,6 +1,5 @@
 """The pictures that a model gets most wrong, kept while it is scored."""
 
-import heapq
 from collections import ChainMap
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,8 +41,8 @@ class WorstPictures:
         self._folder, self._classes = folder, classes
         self._count = min(max(len(pairs) // KEPT_OF, KEPT[0]), KEPT[-1])
         self._places = {pair: place for place, pair in enumerate(pairs)}
-        # (-IoU, -place in pairs, pair, labels, target, image), the best of the worst first.
-        self._heap: list[tuple] = []
+        # By IoU and place in pairs: pair, labels, target, image.
+        self._kept: dict[tuple[float, int], tuple] = {}
         self.pictures: list[dict] = []
 
     def add(
@@ -54,24 +53,22 @@ class WorstPictures:
         labels, target: class ids (H, W) uint8. image: RGB (H, W, 3) uint8; without it the picture
         is read again if it is among the worst.
         """
-        key = (-picture_iou(labels, target, self._classes.num_classes), -self._places[pair])
-        if len(self._heap) == self._count:
-            if key < self._heap[0]:
-                return
-            heapq.heappop(self._heap)
+        key = (picture_iou(labels, target, self._classes.num_classes), self._places[pair])
         small = None if image is None else fit(image, PREVIEW_SIDE)
-        heapq.heappush(self._heap, (*key, pair, labels, target, small))
+        self._kept[key] = (pair, labels, target, small)
+        if len(self._kept) > self._count:
+            del self._kept[max(self._kept)]
 
     def draw(self) -> None:
         """Draw the worst of all processes' pictures. All processes call it together."""
-        own = {(-goodness, -place): kept for goodness, place, *kept in self._heap}
-        worst = sorted(key for keys in distributed.gathered(list(own)) for key in keys)
-        worst = worst[: self._count]
+        worst = sorted(key for keys in distributed.gathered(list(self._kept)) for key in keys)
         drawn = {
-            key: self._draw(rank, key[0], *own[key]) for rank, key in enumerate(worst) if key in own
+            key: self._draw(rank, key[0], *self._kept[key])
+            for rank, key in enumerate(worst[: self._count])
+            if key in self._kept
         }
         drawn = ChainMap(*distributed.gathered(drawn))
-        self.pictures = [drawn[key] for key in worst]
+        self.pictures = [drawn[key] for key in sorted(drawn)]
 
     def _draw(
         self, rank: int, iou: float, pair: Pair, labels: np.ndarray, target: np.ndarray,

@@ -15,10 +15,6 @@ from results.pages.worst import picture_iou
 def test_a_matrix_as_counts_and_shares():
     matrix = confusion(CLASSES.names, final_scores()["matrix"].matrix.numpy())
     assert matrix["rows"][1][1] == [(25, 0.25), (75, 0.75), (0, 0.0)]
-    assert [(target, pixels) for target, _, _, pixels in matrix["mistakes"]] == [
-        (CLASSES.names[1], 25),
-        ("background", 10),
-    ]
 
 
 def test_a_large_matrix_shows_what_is_confused_most():
@@ -28,7 +24,6 @@ def test_a_large_matrix_shows_what_is_confused_most():
     assert len(matrix["rows"]) == 24
     assert {"c7", "c31"} <= set(matrix["names"])
     assert matrix["left_out"] == 16
-    assert matrix["mistakes"] == [("c7", "c31", pytest.approx(9 / 59), 9)]
 
 
 def test_iou_of_a_picture_is_that_of_its_own_matrix():
