@@ -94,7 +94,7 @@ class ResultsTable:
 
     def _difference_of(self, record: JobRecord) -> str | None:
         """How the record of an earlier run differs; None where it does not."""
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, TypeError):
             earlier = JobRecord.from_json(self.record_path.read_text(encoding="utf-8"))
             return record.difference(earlier)
         return "settings that results.json does not tell"

@@ -8,7 +8,6 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from helpers.basics import draw_pair, load_golden
 from helpers.models import decided_model
 from helpers.published import Hostile
@@ -31,7 +30,7 @@ from inference.windows import View, row_strips, run_windows
 from networks.mask2former.config import Mask2FormerConfig
 from networks.mask2former.network import Mask2Former
 from predictor import Predictor, PredictorOptions, list_models, load_predictor
-from utils import InputError, select_dtype
+from utils import InputError
 from video.reader import VideoReader
 
 CPU = torch.device("cpu")
@@ -203,17 +202,6 @@ def test_other_models_compute_in_sixteen_bits_too(dtype):
         for numbers in (torch.float32, dtype)
     )
     assert 0 < np.abs(exact - half).max() < 0.1
-
-
-def test_a_type_that_the_device_lacks_is_refused(monkeypatch):
-    monkeypatch.setattr("utils.cpu_computes_in", lambda dtype: True)
-    assert select_dtype("bfloat16", CPU) is torch.bfloat16
-
-    lacking = RuntimeError("\"slow_conv2d_cpu\" not implemented for 'Half'\nmore")
-    monkeypatch.setattr(F, "conv2d", Mock(side_effect=lacking))
-    with pytest.raises(InputError, match=r"float16 cannot run on cpu .*use float32") as error:
-        select_dtype("float16", CPU)
-    assert "\n" not in str(error.value)
 
 
 def test_float16_that_overflows_is_said(weights, monkeypatch):
