@@ -89,9 +89,6 @@ def report(bench: Bench, num_train: int, num_valid: int) -> dict[str, float]:
         "train step / (forward + head step)": seconds["train step"]
         / (seconds[LIMIT] + seconds["head step"]),
         "head step / usual head step": seconds["head step"] / seconds["head step, usual"],
-        "epoch without cache / cached epoch": epoch("train step", "evaluation") / cached,
-        "folder / forward": seconds["picture folder"] / seconds[LIMIT],
-        "video / forward": seconds["video"] / seconds[LIMIT],
         "hours of the usual recipe": recipe / 3600,
     }
     for name in ("forward", "features", "video"):

@@ -19,14 +19,12 @@ from torch.utils.data import DataLoader
 import config
 from benchmarks.usual_loop import PlainHead, plain_epoch, plain_head_step
 from data.augment import build_augment
-from data.images import read_image, write_image, write_mask
-from data.labels.classes import PERSON
+from data.images import read_image, write_image
 from data.layouts import find_splits
 from data.survey import SegmentationData, load_data
 from data.transforms import Resize
 from datasets import SegmentationDataset
-from demo.canvas import KINDS
-from demo.scenes import random_scene, render
+from demo.demo_files import draw_data
 from engine import EpochTotals, evaluate, train_one_epoch
 from losses import Criterion
 from model import HEADS, SegmentationModel
@@ -47,11 +45,7 @@ def sample_data(
     """
     if data_dir is None:
         data_dir = folder / "data"
-        for split, i in itertools.product(("train", "valid"), range(count)):
-            image, kinds = render(random_scene(i, 560, 420, (120, 280)))
-            write_image(data_dir / f"{split}_images" / f"{i:04d}.jpg", image)
-            mask = (kinds == KINDS.index("person")).astype("uint8")
-            write_mask(data_dir / f"{split}_masks" / f"{i:04d}.png", mask, PERSON.palette)
+        draw_data(data_dir, {"train": (count, 0), "valid": (count, 0)}, (560, 420))
     data = load_data(find_splits(data_dir))
     train, valid = data.splits.train, data.splits.valid
     splits = replace(data.splits, train=train[:count], valid=valid[:count])
