@@ -16,7 +16,7 @@ from common.exits import exits_cleanly
 from common.flags import add_inference_flags, predictor_options
 from common.job_record import JobRecord, record_files
 from common.lock import sole_writer
-from common.parser import Kinds, Parser, number
+from common.parser import Parser, number, some_of
 from common.pipeline import Stopwatch, overlapping
 from config import PredictorOptions
 from inference.windows import Prediction
@@ -43,7 +43,7 @@ def get_args_parser() -> Parser:
     add_inference_flags(parser, "inference_results_image", batch=1)
     parser.add_argument("--input", nargs="+", metavar="PATH",
         help="pictures: folders (sub-folders included), files or patterns like 'photos/*.jpg'")
-    parser.add_argument("--save", action=Kinds, kinds=(*PICTURE_ENDINGS, *FORMATS),
+    parser.add_argument("--save", type=some_of(*PICTURE_ENDINGS, *FORMATS),
         default=("overlay",), metavar="KINDS",
         help="of overlay (JPEG with legend), mask (palette PNG of class ids), side-by-side (JPEG), "
         "confidence (8-bit PNG, 255 is certain), probabilities (npz of float16), joined by commas; "

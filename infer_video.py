@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from common.exits import exits_cleanly
 from common.flags import add_inference_flags, predictor_options
-from common.parser import Kinds, Parser, number, positive_int
+from common.parser import Parser, number, positive_int, some_of
 from common.pipeline import Stopwatch, overlapping
 from common.signals import Stopped, StopSignals
 from config import VIDEO_KINDS
@@ -52,7 +52,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         help="against flicker: probabilities are S x their running mean + (1 - S) x the new "
         "frame's, restarted at scene cuts; 0 (off) to below 1")
     kept = parser.add_argument_group("results")
-    kept.add_argument("--save", action=Kinds, kinds=VIDEO_KINDS, default=("overlay",),
+    kept.add_argument("--save", type=some_of(*VIDEO_KINDS), default=("overlay",),
         metavar="KINDS",
         help="of overlay, mask (class colours), side-by-side (all MP4), csv (each class's share of "
         "each frame), joined by commas")
