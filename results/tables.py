@@ -48,14 +48,10 @@ def changed(path: Path) -> int:
 
 def earlier_names(folder: Path) -> dict[str, str]:
     """Names of the results of all earlier starts into a folder, by `picture_key`."""
-    names = {}
-    with suppress(OSError, ValueError, csv.Error):  # of a start that wrote no names.json
-        _, *rows = csv.reader((folder / RESULTS_CSV).open(newline="", encoding="utf-8"))
-        names = {picture_key(row[0]): row[1] for row in rows}
     with suppress(OSError, ValueError, TypeError, AttributeError):
         kept = json.loads((folder / NAMES).read_bytes())
-        names |= {key: name for key, name in kept.items() if isinstance(name, str)}
-    return names
+        return {key: name for key, name in kept.items() if isinstance(name, str)}
+    return {}
 
 
 def keep_names(folder: Path, names: Mapping[Path, Path], earlier: Mapping[str, str]) -> None:
@@ -160,8 +156,8 @@ class ResultsTable:
 class FrameTable:
     """A CSV file with one row per frame: number, time, class fractions, source.
 
-    It gets its name when the with-block ends, after Ctrl-C or an InputError with the whole rows so
-    far; after any other exception, or without a frame, none is left and an older one stays.
+    It gets its name when the with-block ends, after Ctrl-C or an InputError with the rows so far;
+    after any other exception, or without a frame, none is left and an older one stays.
     source: the same text in all rows.
     """
 
@@ -195,16 +191,13 @@ class FrameTable:
             self._file.write(csv_text([row]))
 
     def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        kept = kind is None or issubclass(kind, KeyboardInterrupt | InputError)
         try:
             with self._refusing() if kind is None else suppress(OSError):  # of a full disk
                 self._file.close()
-                if kind is None and not self._is_empty:
+            if kept and not self._is_empty:
+                with self._refusing():
                     os.replace(self._part, self.path)
-            if kind and not self._is_empty and issubclass(kind, KeyboardInterrupt | InputError):
-                with suppress(OSError):
-                    if length := self._part.read_bytes().rfind(b"\n") + 1:  # of the whole rows
-                        os.truncate(self._part, length)
-                        os.replace(self._part, self.path)
         finally:
             with suppress(OSError):
                 self._part.unlink(missing_ok=True)

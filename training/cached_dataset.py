@@ -1,7 +1,6 @@
 """A data set and loaders that read stored features in place of images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -50,42 +49,22 @@ class CachedDataset(Dataset):
         return torch.from_numpy(read_target(self.pictures.pair(sample), self.pictures.encoding))
 
 
-@dataclass(frozen=True)
-class CachedView:
-    """All pictures of a split as one epoch sees them, and the store of their features.
+def images_of(loader: DataLoader, epoch: int, records: Sequence[int]) -> DataLoader:
+    """Loads images (B, 3, H, W) and targets of some pictures as they are in an epoch, in batches.
 
-    loader: of images, as build_loaders makes it. store: whose specs are those of the features and,
-    where it is stored, the target. records: those that this process computes.
+    loader: of images, as build_loaders makes it. records: the pictures' numbers.
     """
-
-    loader: DataLoader
-    store: Store
-    epoch: int = 1
-    records: Sequence[int] = ()
-
-    def __len__(self) -> int:
-        return len(self.loader.dataset)
-
-    def batches(self) -> list[Sequence[int]]:
-        """The records that this process computes, in batches."""
-        size = self.loader.batch_size or self.loader.batch_sampler.batch_size // world_size()
-        return [self.records[i : i + size] for i in range(0, len(self.records), size)]
-
-    def images(self) -> DataLoader:
-        """Loads images (B, 3, H, W) and targets of each of the batches."""
-        loader = self.loader
-        return DataLoader(
-            loader.dataset,
-            batch_sampler=[
-                [sample_index(self.epoch, record, len(self)) for record in batch]
-                for batch in self.batches()
-            ],
-            num_workers=loader.num_workers if self.records else 0,
-            collate_fn=loader.collate_fn,
-            pin_memory=loader.pin_memory,
-            worker_init_fn=worker_init(),
-            generator=torch.Generator(),  # torch's own would depend on what is stored already
-        )
+    size = loader.batch_size or loader.batch_sampler.batch_size // world_size()
+    samples = [sample_index(epoch, record, len(loader.dataset)) for record in records]
+    return DataLoader(
+        loader.dataset,
+        batch_sampler=[samples[i : i + size] for i in range(0, len(samples), size)],
+        num_workers=loader.num_workers if samples else 0,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        worker_init_fn=worker_init(),
+        generator=torch.Generator(),  # torch's own would depend on what is stored already
+    )
 
 
 def cached_loader(loader: DataLoader, stores: Sequence[Store]) -> DataLoader:

@@ -20,10 +20,10 @@ from common.job_record import JobRecord
 from common.memory import out_of_memory
 from common.signals import Stopped, StopSignals
 from config import OUTPUTS
-from datasets import PREVIEWED, own_indices
+from datasets import PREVIEWED, epoch_and_picture, own_indices
 from model import SegmentationModel
 from networks.weights import fingerprint
-from training.cached_dataset import CachedView, cached_loader
+from training.cached_dataset import Store, cached_loader, images_of
 from training.feature_room import fits_unasked, stay_in_memory
 from training.feature_store import FileStore, MemoryStore, TensorSpec
 from training.run_info import record_job
@@ -67,11 +67,10 @@ def cached_loaders(
         missing = [records[rank() :: world_size()] for records in missing]
         from_main(lambda: _open_folder(folder, record, stores))
     todo = [
-        CachedView(loaders[0], store, epoch, records)
+        (store, images_of(loaders[0], epoch, records))
         for epoch, (store, records) in enumerate(zip(stores[:-1], missing[:-1], strict=True), 1)
     ]
-    todo.append(CachedView(loaders[1], stores[-1], records=missing[-1]))
-    _compute(todo, model)
+    _compute([*todo, (stores[-1], images_of(loaders[1], 1, missing[-1]))], model)
     return cached_loader(loaders[0], stores[:-1]), cached_loader(loaders[1], stores[-1:])
 
 
@@ -87,7 +86,7 @@ def cached_valid_loader(model: SegmentationModel, valid_loader: DataLoader) -> D
     own, previewed = own_indices(count), range(min(PREVIEWED, count))
     records = [*own, *(record for record in previewed if record not in own)]
     store = MemoryStore([spec], records)
-    _compute([CachedView(valid_loader, store, records=records)], model)
+    _compute([(store, images_of(valid_loader, 1, records))], model)
     return cached_loader(valid_loader, [store])
 
 
@@ -142,13 +141,16 @@ def _open_folder(folder: Path, record: JobRecord, stores: Sequence[FileStore]) -
     write_atomically(folder / "about.json", record.to_json().encode())
 
 
-def _compute(views: Sequence[CachedView], model: SegmentationModel) -> None:
-    """Compute and store what is missing; when this returns, every process has."""
+def _compute(views: Sequence[tuple[Store, DataLoader]], model: SegmentationModel) -> None:
+    """Store the features of each view's images; when this returns, every process has."""
     model.eval()
-    total = sum(len(view.records) for view in views)
-    batches = [(view, records) for view in views for records in view.batches()]
-    loaded = chain.from_iterable(view.images() for view in views)
-    todo = zip(batches, loaded, strict=True)
+    batches = [
+        (store, [epoch_and_picture(sample, len(loader.dataset))[1] for sample in samples])
+        for store, loader in views
+        for samples in loader.batch_sampler
+    ]
+    total = sum(len(records) for _, records in batches)
+    todo = zip(batches, chain.from_iterable(loader for _, loader in views), strict=True)
     with (
         ThreadPoolExecutor(1) as writer,
         progress((), "Features", total) as bar,
@@ -159,15 +161,15 @@ def _compute(views: Sequence[CachedView], model: SegmentationModel) -> None:
         for _ in range(largest(len(batches)) + 1):  # once more for a signal in the last batch
             if stop := largest(signals.number or 0):  # in all processes at once
                 written.result()
-                raise Stopped(_stopped_at(views, bar.n, total), stop)
-            for (view, records), (images, targets) in islice(todo, 1):
-                dtype = view.store.specs[0].dtype
+                raise Stopped(_stopped_at(views[0][0], bar.n, total), stop)
+            for (store, records), (images, targets) in islice(todo, 1):
+                dtype = store.specs[0].dtype
                 if bar.n == 0 and total >= TIMED:
                     seconds = _seconds_per_picture(model, images[:1], dtype)
                     bar.write(f"features: at most about {seconds * total / 60:.1f} minutes")
-                tensors = [_extract(model, images, dtype), targets][: len(view.store.specs)]
+                tensors = [_extract(model, images, dtype), targets][: len(store.specs)]
                 written.result()  # at most one batch waits to be written
-                written = writer.submit(view.store.write, records, tensors)
+                written = writer.submit(store.write, records, tensors)
                 bar.update(len(records))
         written.result()
     gathered(True)  # waits for the last process
@@ -181,9 +183,9 @@ def _seconds_per_picture(model: SegmentationModel, image: Tensor, dtype: torch.d
     return time.perf_counter() - started
 
 
-def _stopped_at(views: Sequence[CachedView], done: int, total: int) -> str:
+def _stopped_at(store: Store, done: int, total: int) -> str:
     saved = "all of these are saved"
-    if isinstance(views[0].store, MemoryStore):
+    if isinstance(store, MemoryStore):
         saved = "they were in memory and are lost"
     return (
         f"stopped after the features of {done} of {total} pictures, {saved}; continue with the "
