@@ -42,8 +42,7 @@ from predictor import load_predictor
 from results.history import Watch, watched
 from results.pages.run import RunPage, data_facts, training_facts
 from results.scores import check_same_classes, write_scores
-from training.checkpointer import Checkpointer, find_last
-from training.failures import explained
+from training.checkpointer import Checkpointer, explained, find_last
 from training.feature_cache import cached_loaders, cached_valid_loader
 from training.optimizers import OptimizerSettings, build_optimizer
 from training.run_folder import RunFolder, describe_model
@@ -207,7 +206,7 @@ def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.
     # From here on the processes hold the same weights: after resuming, which loads them.
     network = DistributedDataParallel(model) if world_size() > 1 else model
     with (
-        explained(run, args.batch, args.grad_accum),
+        explained(run),
         run_page(args, data, run, device, test_loader or valid_loader) as page,
     ):
         with saver:

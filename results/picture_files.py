@@ -116,23 +116,22 @@ def output_names(
 
     Sub-folders are kept. Pictures that differ only in their extension keep it in the name; pictures
     of one name from several sources are numbered. earlier: names of results by `picture_key`, which
-    their own pictures take again. Names of other files in the folder are never taken.
+    their own pictures keep. Names of other files in the folder are never taken.
     """
     stems = Counter(_folded(below.with_suffix("")) for below in pictures.values())
-    names, owners = {}, {name.casefold(): key for key, name in earlier.items()}
+    names, taken = {}, {name.casefold() for name in earlier.values()}
     for path, below in pictures.items():
-        key, bare = picture_key(path), below.with_suffix("")
-        plain, long = map(_named, (bare, below.with_name(below.name.replace(".", "_"))))
-        usual = long if stems[_folded(bare)] > 1 else plain
-        for form in (plain, long):
-            if re.fullmatch(re.escape(_folded(form)) + r"(_\d+)?", earlier.get(key, "").casefold()):
-                usual = form
+        if known := earlier.get(picture_key(path)):
+            names[path] = Path(known)
+            continue
+        bare, long = below.with_suffix(""), below.with_name(below.name.replace(".", "_"))
+        usual = _named(long if stems[_folded(bare)] > 1 else bare)
         numbered = (usual.with_name(f"{usual.name}_{number}") for number in count(2))
         for name in chain([usual], numbered):
-            owner = owners.get(_folded(name))
-            if owner == key or not (owner or _is_taken(folder / name)):
+            if _folded(name) not in taken and not _is_taken(folder / name):
                 break
-        names[path], owners[_folded(name)] = name, key
+        names[path] = name
+        taken.add(_folded(name))
     return names
 
 
