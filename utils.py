@@ -179,6 +179,15 @@ def output_folder(name: str) -> Path:
     return folder
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn errors of the disk in the with-block into an InputError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot write ({error.strerror})") from error
+
+
 def write_atomically(path: Path, content: bytes, durable: bool = False) -> None:
     """Write under a temporary name, then rename: a reader sees the old file or the whole new one.
 
@@ -186,19 +195,17 @@ def write_atomically(path: Path, content: bytes, durable: bool = False) -> None:
     """
     temporary = temporary_path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:  # Ctrl-C too
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(content)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(temporary, path)
+    finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
-        raise InputError(f"{path}: cannot write ({error.strerror})") from error
 
 
 def printable(path: Path | str) -> str:

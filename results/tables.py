@@ -5,8 +5,8 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from common.job_record import JobRecord
 from config import IGNORE_INDEX
 from data.labels.classes import Classes, count_pixels
 from inference.windows import Prediction
-from utils import InputError, printable, temporary_path, write_atomically
+from utils import InputError, printable, temporary_path, write_atomically, writing
 
 RESULTS_CSV, RECORD, NAMES = "results.csv", "results.json", "names.json"
 
@@ -132,11 +132,8 @@ class ResultsTable:
         numbers = [f"{value:.6f}" for value in (prediction.confidence.mean(), *fractions)]
         row = [printable(path), name.as_posix(), str(width), str(height), *numbers]
         self.rows[picture_key(path)] = row
-        try:  # appended in one piece: other processes append to the same file
-            with self.path.open("a", newline="", encoding="utf-8") as file:
-                file.write(csv_text([row]))
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot write ({error.strerror})") from error
+        with writing(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
+            file.write(csv_text([row]))  # in one piece: other processes append to the same file
 
     def finish(self, least_confident_first: bool) -> None:
         """Sort the rows of all processes by path, or by confidence and then path."""
@@ -165,17 +162,8 @@ class FrameTable:
         self.path, self._classes, self._source, self._is_empty = path, classes, source, True
         self._part = temporary_path(path)
 
-    @contextmanager
-    def _refusing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise InputError(
-                f"{self.path} cannot be written ({error.strerror}); make room there"
-            ) from error
-
     def __enter__(self) -> "FrameTable":
-        with self._refusing():
+        with writing(self.path):
             self._file = self._part.open("w", newline="", encoding="utf-8")
         self._write(["frame", "time_s", *self._classes.names, "ignored", "source"])
         return self
@@ -187,16 +175,16 @@ class FrameTable:
         self._is_empty = False
 
     def _write(self, row: Sequence) -> None:
-        with self._refusing():
+        with writing(self.path):
             self._file.write(csv_text([row]))
 
     def __exit__(self, kind: type[BaseException] | None, *_) -> None:
         kept = kind is None or issubclass(kind, KeyboardInterrupt | InputError)
         try:
-            with self._refusing() if kind is None else suppress(OSError):  # of a full disk
+            with writing(self.path) if kind is None else suppress(OSError):  # of a full disk
                 self._file.close()
             if kept and not self._is_empty:
-                with self._refusing():
+                with writing(self.path):
                     os.replace(self._part, self.path)
         finally:
             with suppress(OSError):

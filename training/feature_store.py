@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from utils import InputError
+from utils import InputError, writing
 
 DONE = b"\1"
 
@@ -53,17 +53,15 @@ class FileStore:
         """Create both files at their full length; as sparse files they take no space yet."""
         if self._is_whole():
             return
-        try:
+        with writing(self._data):
             self._data.parent.mkdir(parents=True, exist_ok=True)
             with open(self._done, "wb") as done, open(self._data, "ab") as data:
                 done.truncate(self.count)
                 data.truncate(self.count * self.record_bytes)
-        except OSError as error:
-            raise InputError(f"{self._data}: cannot write ({error.strerror})") from error
 
     def write(self, records: Sequence[int], tensors: Sequence[Tensor]) -> None:
         """tensors: (B, *shape) of each spec, on the CPU, for B records."""
-        try:
+        with writing(self._data):
             with open(self._data, "r+b") as data:
                 for record, *parts in zip(records, *tensors, strict=True):
                     data.seek(record * self.record_bytes)
@@ -75,8 +73,6 @@ class FileStore:
                 for record in records:
                     done.seek(record)
                     done.write(DONE)
-        except OSError as error:
-            raise InputError(f"{self._data}: cannot write ({error.strerror})") from error
 
     def read(self, records: Sequence[int], pin_memory: bool = False) -> list[Tensor]:
         """(B, *shape) of each spec. The file is not mapped: cutting a mapped file would crash."""

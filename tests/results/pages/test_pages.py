@@ -34,9 +34,8 @@ from results.pages import html
 from results.pages.dataset import DatasetPage
 from results.pages.gallery import class_entries, show_picture
 from results.pages.html import Page
-from results.pages.run import RunPage
+from results.pages.run import RunPage, WorstPictures
 from results.pages.video import FilmNumbers, VideoPage
-from results.pages.worst import WorstPictures
 from utils import InputError
 from video.reader import Frame
 

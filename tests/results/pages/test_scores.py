@@ -8,8 +8,7 @@ from helpers.page_folders import CLASSES, final_scores
 
 from metrics import ConfusionMatrix
 from results.pages.charts import line_chart, share_chart, size_chart
-from results.pages.run import confusion
-from results.pages.worst import picture_iou
+from results.pages.run import confusion, picture_iou
 
 
 def test_a_matrix_as_counts_and_shares():
