@@ -77,7 +77,7 @@ def script_seconds(script: str, source: Path, *flags: str) -> float:
 
 @dataclass
 class Workload:
-    """A model and data; each method does one job with all `pictures`."""
+    """A model and data; each method does one job with all `pictures`, or those of `batches`."""
 
     model: SegmentationModel
     loaders: tuple[DataLoader, DataLoader]
@@ -99,6 +99,7 @@ class Workload:
         size = (self.batch_size, *self.resize.image_size)
         self.targets = torch.randint(self.num_classes, size, dtype=torch.uint8).to(self.device)
         self.num_batches = -(-self.pictures // self.batch_size)
+        self.head_batches = [(self.features, self.targets)] * self.num_batches
 
     @torch.no_grad()
     def extract(self) -> Tensor:
@@ -126,10 +127,7 @@ class Workload:
 
         return forward, features
 
-    def train(self) -> None:
-        self._train(self.loaders[0])
-
-    def _train(self, batches: Iterable) -> None:
+    def train(self, batches: Iterable) -> None:
         totals = EpochTotals(self.num_classes)
         train_one_epoch(self.model, batches, self.criterion, self.optimizer, totals)
 
@@ -140,10 +138,10 @@ class Workload:
         model.amp = self.model.amp
         optimizer = build_optimizer(model, OptimizerSettings(), 1)
         criterion = Criterion(model.upsample)
-        batches = [(self.features, self.targets)] * self.num_batches
 
         def train() -> None:
-            train_one_epoch(model, batches, criterion, optimizer, EpochTotals(self.num_classes))
+            totals = EpochTotals(self.num_classes)
+            train_one_epoch(model, self.head_batches, criterion, optimizer, totals)
 
         return train
 
@@ -152,13 +150,10 @@ class Workload:
         batches = DataLoader(dataset, self.batch_size, sampler=range(self.pictures))
         plain_epoch(self.model, self.usual_head.train(), self.usual_optimizer, batches, self.device)
 
-    def step(self) -> None:
-        self._train([(self.features, self.targets)] * self.num_batches)
-
     def step_as_usual(self) -> None:
-        for _ in range(self.num_batches):
-            features, targets = self.features.float(), self.targets.long()
-            plain_head_step(self.usual_head.train(), self.usual_optimizer, features, targets)
+        for features, targets in self.head_batches:
+            parts = features.float(), targets.long()
+            plain_head_step(self.usual_head.train(), self.usual_optimizer, *parts)
 
     def compute_features(self) -> None:
         """Compute one view of the training pictures, and the validation pictures, anew."""
@@ -170,16 +165,7 @@ class Workload:
         with redirect_stdout(io.StringIO()):
             return cached_loaders(model, self.loaders, 1, {}, root)
 
-    def train_cached(self) -> None:
-        self._train(self.cached[0])
-
-    def evaluate(self) -> None:
-        self._evaluate(self.loaders[1])
-
-    def evaluate_cached(self) -> None:
-        self._evaluate(self.cached[1])
-
-    def _evaluate(self, batches: Iterable) -> None:
+    def evaluate(self, batches: Iterable) -> None:
         evaluate(self.model, batches, self.criterion, self.resize, self.num_classes)
 
     def evaluate_as_usual(self) -> None:

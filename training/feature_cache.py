@@ -227,15 +227,16 @@ class CachedDataset(Dataset):
         epoch = numbers[0][0] if numbers else 1
         store = self.stores[(epoch - 1) % len(self.stores)]
         features, *targets = store.read([picture for _, picture in numbers], self.pin_memory)
-        return features, targets[0] if targets else [self._target(sample) for sample in samples]
+        if targets:
+            return features, targets[0]
+        # Validation targets have the size of their masks (H', W'), so none is stored.
+        pairs = map(self.pictures.pair, samples)
+        encoding = self.pictures.encoding
+        return features, [torch.from_numpy(read_target(pair, encoding)) for pair in pairs]
 
     def __getitem__(self, sample: int) -> tuple[Tensor, Tensor]:
         features, targets = self.__getitems__([sample])
         return features[0], targets[0]
-
-    def _target(self, sample: int) -> Tensor:
-        """(H', W') uint8: validation targets have the size of their masks, so none is stored."""
-        return torch.from_numpy(read_target(self.pictures.pair(sample), self.pictures.encoding))
 
 
 def images_of(loader: DataLoader, epoch: int, records: Sequence[int]) -> DataLoader:
@@ -262,12 +263,8 @@ def cached_loader(loader: DataLoader, stores: Sequence[Store]) -> DataLoader:
     No workers: reading ahead in a thread saved no time, and processes would copy every batch.
     """
     cached = CachedDataset(loader.dataset, stores, loader.pin_memory)
-    options = {"collate_fn": _unchanged, "generator": loader.generator}
+    # __getitems__ returns whole batches.
+    options = {"collate_fn": lambda batch: batch, "generator": loader.generator}
     if loader.batch_size is None:  # the batch_sampler is an EpochBatches
         return DataLoader(cached, batch_sampler=loader.batch_sampler, **options)
     return DataLoader(cached, loader.batch_size, sampler=loader.sampler, **options)
-
-
-def _unchanged(batch: tuple) -> tuple:
-    """__getitems__ returns whole batches."""
-    return batch
