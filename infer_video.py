@@ -2,12 +2,13 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 
 from common.exits import exits_cleanly
 from common.flags import add_inference_flags, predictor_options
 from common.parser import Parser, number, positive_int, some_of
-from common.pipeline import Stopwatch, overlapping
+from common.pipeline import overlapping, speed
 from common.signals import Stopped, StopSignals
 from config import VIDEO_KINDS
 from inference.frames import Smoother, map_frames
@@ -84,18 +85,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     classes = predictor.classes
     folder = output_folder(args.out_dir)
 
-    stopwatch = Stopwatch("decode", "model", "drawing", "encode")
-    predict = stopwatch.timed("model", predictor.predict)
-    draw = stopwatch.timed("drawing", draw_frame)
+    started, predict = time.perf_counter(), predictor.predict
     smoother = Smoother(args.smooth, args.min_confidence) if args.smooth else None
     facts = {"model": args.model, "device": str(device), "codec": args.codec}
     with (
         StopSignals("closing the files", noted=2) as signals,
         VideoReader(args.input, args.start, args.duration) as reader,
         overlapping(
-            stopwatch.timed_items("decode", reader),
+            iter(reader),
             lambda frames: map_frames(frames, predict, args.batch, args.every, smoother),
-            lambda maps: ((m, draw(m, classes, args.save, args.alpha)) for m in maps),
+            lambda maps: ((m, draw_frame(m, classes, args.save, args.alpha)) for m in maps),
             ahead=args.batch,
             stop=lambda: signals.number is not None,
         ) as drawn_frames,
@@ -104,13 +103,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         progress(None, "Segmenting", reader.num_frames) as bar,
     ):
         for mapped, drawn in drawn_frames:
-            with stopwatch.working("encode"):
-                results.write(mapped, drawn)
-                page.add(results.paths, mapped)
+            results.write(mapped, drawn)
+            page.add(results.paths, mapped)
             bar.update()
         page.interrupted = signals.number is not None or bool(reader.lost)
     print(results.summary())
-    print(stopwatch.summary(results.num_frames, "frames", predictor.compile_seconds))
+    print(speed(results.num_frames, "frames", started, predictor.compile_seconds))
     if signals.number is not None:
         raise Stopped(f"stopped after {results.num_frames} frames, which are kept", signals.number)
     if reader.lost:
