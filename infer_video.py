@@ -10,11 +10,10 @@ from common.flags import add_inference_flags, predictor_options
 from common.parser import Parser, number, positive_int, some_of
 from common.pipeline import overlapping, speed
 from common.signals import Stopped, StopSignals
-from config import VIDEO_KINDS
 from inference.frames import Smoother, map_frames
 from predictor import list_models, load_predictor
 from results.pages.video import VideoPage
-from results.video_files import VideoResults, draw_frame
+from results.video_files import VIDEO_ENDINGS, VideoResults, draw_frame
 from utils import InputError, output_folder, progress, select_device
 from video.reader import VideoReader
 
@@ -53,7 +52,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         help="against flicker: probabilities are S x their running mean + (1 - S) x the new "
         "frame's, restarted at scene cuts; 0 (off) to below 1")
     kept = parser.add_argument_group("results")
-    kept.add_argument("--save", type=some_of(*VIDEO_KINDS), default=("overlay",),
+    kept.add_argument("--save", type=some_of(*VIDEO_ENDINGS), default=("overlay",),
         metavar="KINDS",
         help="of overlay, mask (class colours), side-by-side (all MP4), csv (each class's share of "
         "each frame), joined by commas")

@@ -70,12 +70,6 @@ def get_args_parser() -> argparse.ArgumentParser:
 # fmt: on
 
 
-def source_of_code(args: argparse.Namespace) -> str | None:
-    """--hub-repo, by default this repository: random weights need no download of code either."""
-    from_timm = args.backbone.startswith(config.TIMM)
-    return args.hub_repo or (None if from_timm else config.THIS_REPO)
-
-
 def report(bench: Bench, num_train: int, num_valid: int) -> dict[str, float]:
     """The ratios to watch, for a data set of num_train and num_valid pictures."""
     seconds = {name: job.median for name, job in bench.jobs.items()}
@@ -168,7 +162,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = select_device(args.device)
     folder = output_folder("benchmark")
     data, num_train, num_valid = sample_data(args.data, args.pictures, folder)
-    classes, hub_repo = data.classes, source_of_code(args)
+    classes, hub_repo = data.classes, args.hub_repo
+    if hub_repo is None and not args.backbone.startswith(config.TIMM):
+        hub_repo = config.THIS_REPO  # random weights need no download of code either
     spec = config.ModelConfig(args.backbone, args.head, classes.num_classes, args.weights, hub_repo)
     model = build_model(spec).to(device)
     resize = Resize(args.imgsz, input_format=model.input_format)

@@ -14,8 +14,8 @@ from utils import InputError
 
 CHECKPOINT_FORMAT = "dinov2-segmentation"
 CHECKPOINT_VERSION = 2
-# The fields that version 1 lacks, with its values.
-VERSION_1 = {"hub_repo": "", "patch_size": 14, "tiled": False}
+# The fields that earlier files lack, with their values.
+LATER = {"hub_repo": "", "patch_size": 14, "tiled": False, "value_range": [], "training": {}}
 MAX_PIXELS = 2**27  # of image_size; more would only fill the memory
 MAX_PATCH_SIZE = 1024  # pixels
 MIN_STD = 1e-3
@@ -70,14 +70,12 @@ class Checkpoint:
                 f"{path}: not a checkpoint of this project; make one with train.py, whose "
                 "--weights takes the file of a backbone"
             )
-        if content.get("version") == 1:
-            content = VERSION_1 | content
-        elif content.get("version") != CHECKPOINT_VERSION:
+        if content.get("version") not in (1, CHECKPOINT_VERSION):
             raise InputError(
                 f"{path}: format version {short(content.get('version'))}, this code reads 1 "
                 f"and {CHECKPOINT_VERSION}; train again or use the code that wrote it"
             )
-        content = {"value_range": [], "training": {}} | content
+        content = LATER | content
         for item in fields(cls):
             if not isinstance(content.get(item.name), item.type):
                 raise InputError(

@@ -37,10 +37,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
         file.truncate(0)
         with suppress(OSError):  # a full disk is told by what is written next
             os.write(file.fileno(), f"process {os.getpid()} on {platform.node()}".encode())
-        try:
-            yield
-        finally:
-            file.truncate(0)
+        yield
 
 
 def _lock(file: TextIO) -> bool:

@@ -7,7 +7,6 @@ import torch
 from helpers.models import tiny_spec
 
 import benchmarks.__main__ as benchmark
-import config
 from benchmarks import jobs
 from benchmarks.table import Bench, count_flops, matrix_rate
 from benchmarks.usual_loop import PlainHead, plain_epoch
@@ -123,15 +122,3 @@ def test_a_scripts_own_seconds_are_taken(in_tmp, monkeypatch):
     script.write_text("import sys; sys.exit('error: broken')")
     with pytest.raises(jobs.InputError, match="broken"):
         jobs.script_seconds("script.py", in_tmp)
-
-
-@pytest.mark.parametrize(
-    ("flags", "source"),
-    [
-        ([], config.THIS_REPO),
-        (["--hub-repo", "clone"], "clone"),
-        (["--backbone", "timm/vit_base_patch16_224.mae"], None),  # which takes no --hub-repo
-    ],
-)
-def test_the_code_of_a_backbone_comes_from_here_where_it_can(flags, source):
-    assert benchmark.source_of_code(benchmark.get_args_parser().parse_args(flags)) == source
