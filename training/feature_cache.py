@@ -24,8 +24,13 @@ from data.pairs import read_target
 from datasets import PREVIEWED, SegmentationDataset, epoch_and_picture, own_indices, sample_index
 from model import SegmentationModel
 from networks.weights import fingerprint
-from training.feature_room import fits_unasked, stay_in_memory
-from training.feature_store import FileStore, MemoryStore, TensorSpec
+from training.feature_store import (
+    FileStore,
+    MemoryStore,
+    TensorSpec,
+    fits_unasked,
+    stay_in_memory,
+)
 from training.run_info import record_job
 from utils import InputError, progress, write_atomically
 
