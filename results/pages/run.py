@@ -41,8 +41,8 @@ class RunPage(Page):
     """The page of a training run, or without a history that of a test.
 
     scored: the pairs that it is scored on; `add` these. statement: what was trained on what. facts:
-    settings by name, as short texts. history: a row per epoch, which grows with the run; one with
-    rows at the start is that of a resumed run. watch: what chooses best_model_iou.pth.
+    settings by name, as short texts. history: a row per epoch, which grows with the run. watch:
+    what chooses best_model_iou.pth.
     """
 
     def __init__(
@@ -55,7 +55,6 @@ class RunPage(Page):
         self._watch, self._classes = watch or Watch(), classes
         self._statement, self._facts = statement, facts
         self._history = [] if history is None else history
-        self._resumed = bool(history)
         self._worst = WorstPictures(folder, classes, scored)
         self._scores: Scores | None = None
 
@@ -76,7 +75,7 @@ class RunPage(Page):
         entries, scores = class_entries(self._classes), self._scores
         names = [f"epoch_{row['epoch']:03d}" for row in self._history]
         previews = [(name.replace("_", " "), f"valid_preds/{name}.jpg") for name in names]
-        files = [(name, url(name)) for name in LINKED_FILES if self.wrote(self.folder / name)]
+        files = [(name, url(name)) for name in LINKED_FILES if (self.folder / name).is_file()]
         return self.render(
             "run.html", state, self._statement, self._facts, files,
             headlines=_headlines(self._history, scores, self._watch),
@@ -87,9 +86,6 @@ class RunPage(Page):
             previews=[item for item in previews if (self.folder / item[1]).is_file()],
             worst=gallery(entries, MODES, 3, [("IoU", "number")], self._worst.pictures),
         )  # fmt: skip
-
-    def wrote(self, path: Path) -> bool:
-        return super().wrote(path) or (self._resumed and path.is_file())
 
 
 def data_facts(data: SegmentationData) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import re
 from pathlib import Path
 from urllib.parse import unquote
@@ -110,20 +109,6 @@ def test_a_page_is_written_anew_only_as_often_as_its_cost_allows(tmp_path, monke
             page.update()
     assert (few, len(states)) == (1, 1 + 20 + 1)
     assert page.path.read_text() == "complete"
-
-
-def test_files_of_an_earlier_run_are_not_shown(tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "last.pth").touch()
-    text = write(run_page(tmp_path / "run", []))
-    assert "epoch 003" not in text
-    assert 'href="last.pth"' in text
-    os.utime(tmp_path / "run" / "last.pth", (1e9, 1e9))
-    folder = tmp_path / "run"
-    assert 'href="last.pth"' not in write(RunPage(folder, CLASSES, [], "again", {}, []))
-    resumed = write(RunPage(folder, CLASSES, [], "again", {}, EPOCHS))
-    assert 'href="last.pth"' in resumed
-    assert "epoch 003" in resumed
 
 
 def test_final_scores_are_on_the_page(tmp_path):
