@@ -30,13 +30,6 @@ def seconds(text: str) -> float:
     return value
 
 
-def positive_seconds(text: str) -> float:
-    value = seconds(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError("a clip of 0 seconds has no frames")
-    return value
-
-
 # fmt: off
 def get_args_parser() -> argparse.ArgumentParser:
     parser = Parser("Segment a video.")
@@ -44,7 +37,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument("--input", help="a video file, a webcam's number or an rtsp/http address")
     clip = parser.add_argument_group("part of the video")
     clip.add_argument("--start", type=seconds, default=0.0, help="start, in seconds or h:m:s")
-    clip.add_argument("--duration", type=positive_seconds,
+    clip.add_argument("--duration", type=seconds,
         help="length, in seconds or h:m:s; default: to the end")
     clip.add_argument("--every", type=positive_int, default=1, metavar="N",
         help="segment every Nth frame and show its classes until the next")

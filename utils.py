@@ -171,10 +171,8 @@ def output_folder(name: str) -> Path:
         if path.anchor or ".." in path.parts:
             raise InputError(f"--out-dir {name}: give a name below {OUTPUTS}/")
     folder = OUTPUTS / name
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot make this folder ({error.strerror})") from error
     remove_leftovers(folder)
     return folder
 

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from common.checkpoints import short
-from utils import InputError
 
 ARCHIVE_NS = 2 * 10**9  # zip files store times of change in steps of 2 s
 
@@ -90,8 +89,5 @@ def record_files(paths: Iterable[Path]) -> tuple[str, dict[str, list[int]]]:
 
 def file_facts(path: Path) -> list[int]:
     """[size in bytes, time of change in ns]."""
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns]

@@ -190,7 +190,6 @@ def refused(capsys, main, *argv) -> str:
         (export, [], "required: --to"),
         (infer_video, ["--input", "a", "--start", "x"], "'x' is not a time; give 75.5 or 1:15.5"),
         (infer_video, ["--input", "a", "--start", "-1"], "argument --start"),
-        (infer_video, ["--input", "a", "--duration", "0"], "argument --duration"),
         (infer_video, ["--input", "a", "--every", "0"], "argument --every"),
         (infer_video, ["--input", "a", "--smooth", "1"], "argument --smooth"),
         (infer_video, ["--input", "a", "--crf", "52"], "argument --crf"),
