@@ -53,7 +53,7 @@ class Page:
         if not self.wanted and distributed.is_main():
             with suppress(OSError):
                 self.path.unlink()
-        self._write_anew()
+        self.update()
         return self
 
     def __exit__(self, _, error: BaseException | None, *__) -> None:
@@ -76,11 +76,8 @@ class Page:
     def update(self) -> None:
         """Write the page anew, unless that would take more than LARGEST_SHARE of the time."""
         if time.monotonic() - self._written > self._cost / LARGEST_SHARE:
-            self._write_anew()
-
-    def _write_anew(self) -> None:
-        with suppress(InputError):  # its end will say so
-            self._write(RUNNING)
+            with suppress(InputError):  # its end will say so
+                self._write(RUNNING)
 
     def render(
         self, template: str, state: str, statement: str, facts: Mapping[str, str],
