@@ -40,7 +40,7 @@ from model import HEADS, SegmentationModel, build_model
 from networks.weights import fingerprint
 from predictor import load_predictor
 from results.history import Watch, watched
-from results.pages.run import RunPage, data_facts, training_facts
+from results.pages.run import RunPage, data_facts
 from results.scores import check_same_classes, write_scores
 from training.checkpointer import Checkpointer, explained, find_last
 from training.feature_cache import cached_loaders, cached_valid_loader
@@ -233,13 +233,14 @@ def run_page(
     scored: DataLoader,
 ) -> RunPage:  # fmt: skip
     """The page of a run; writes the facts of this start into run.json."""
-    started = write_run_facts(run.folder, args.seed, device, bool(args.resume))
+    write_run_facts(run.folder, args.seed, device, bool(args.resume))
     backbone = f"{'fine-tuned' if args.fine_tune else 'frozen'} {args.backbone}"
+    scored_on = "test pairs" if data.splits.test else "validation pairs"
+    facts = data_facts(data) | {"scored on": scored_on}
     return RunPage(
         run.folder, data.classes, scored.dataset.pictures.pairs,
         f"{args.head} head on the {backbone}, trained on {data.source}",
-        training_facts(data, scored.dataset.resize.image_size, args.epochs, started),
-        run.history, run.watch, not args.no_page,
+        facts, run.history, run.watch, not args.no_page,
     )  # fmt: skip
 
 

@@ -19,11 +19,8 @@ from utils import command_line, write_atomically
 PACKAGES = ("torchvision", "albumentations", "opencv-python-headless", "numpy", "pillow")
 
 
-def write_run_facts(folder: Path, seed: int, device: torch.device, resumed: bool) -> dict:
-    """Write run.json: a list with an entry for each start; only a resumed run keeps the others.
-
-    Returns the entry of this start.
-    """
+def write_run_facts(folder: Path, seed: int, device: torch.device, resumed: bool) -> None:
+    """Write run.json: a list with an entry for each start; only a resumed run keeps the others."""
     facts = {
         "command": command_line(),
         "git_commit": _git_commit(),
@@ -38,7 +35,6 @@ def write_run_facts(folder: Path, seed: int, device: torch.device, resumed: bool
     }
     if is_main():
         _write(folder, [*(_entries(folder) if resumed else []), facts])
-    return facts
 
 
 def write_final_scores(folder: Path, class_names: Sequence[str], scores: dict, about: dict) -> None:

@@ -99,26 +99,6 @@ def data_facts(data: SegmentationData) -> dict[str, str]:
     }
 
 
-def training_facts(
-    data: SegmentationData, image_size: tuple[int, int], epochs: int, started: dict
-) -> dict[str, str]:
-    """What the page of a run says of it.
-
-    image_size: (height, width). epochs: at most. started: the entry of this start in run.json.
-    """
-    processes = f", {started['processes']} processes" if started["processes"] > 1 else ""
-    return {
-        "device": f"{started['device']}{processes}",
-        "seed": str(started["seed"]),
-        "torch": started["versions"]["torch"],
-        "commit": (started["git_commit"] or "unknown")[:9],
-        **data_facts(data),
-        "size": " x ".join(map(str, image_size[::-1])),
-        "epochs": f"up to {epochs}",
-        "scored on": "test pairs" if data.splits.test else "validation pairs",
-    }
-
-
 def _headlines(
     history: Sequence[Row], scores: Scores | None, watch: Watch
 ) -> list[tuple[str, str]]:

@@ -122,6 +122,7 @@ class VideoPage(Page):
             "plays": any(part in self._facts["codec"] for part in BROWSER_CODECS),
             "ratio": round(self._ratio, 4),
             "length": duration(numbers.times[-1]),
+            "model": self._facts["model"],
             "files": [(kind, url(path.name)) for kind, path in files.items()],
             "names": names,
             "colours": colours,
