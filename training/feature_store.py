@@ -121,14 +121,9 @@ class MemoryStore:
             stored[rows] = tensor
 
     def read(self, records: Sequence[int], pin_memory: bool = False) -> list[Tensor]:
-        """Records that lie side by side are returned as a view, which must not be changed."""
         rows = self._rows_of(records)
-        if len(rows) and torch.equal(rows, torch.arange(len(rows)) + rows[0]):
-            return [stored[rows[0] : rows[-1] + 1] for stored in self._tensors]
-        copies = [spec.empty(len(rows), pin_memory) for spec in self.specs]
-        for stored, copy in zip(self._tensors, copies, strict=True):
-            torch.index_select(stored, 0, rows, out=copy)
-        return copies
+        tensors = [stored[rows] for stored in self._tensors]
+        return [tensor.pin_memory() for tensor in tensors] if pin_memory else tensors
 
     def _rows_of(self, records: Sequence[int]) -> Tensor:
         return torch.tensor([self._rows[record] for record in records], dtype=torch.int64)
