@@ -13,7 +13,6 @@ LEFT, TOP, BOTTOM = 54, 10, 24  # margins, for the numbers at the axes
 DASH = 6  # half the length of a line of one point
 STEPS = (1, 2, 2.5, 5, 10)  # between two numbers at an axis, times a power of ten
 SIZE_LENGTH, SIZE_DOTS = 200, 500
-FILM_COLUMNS = 400  # of the drawing of shares over time, at most
 
 
 def line_chart(
@@ -84,23 +83,20 @@ def share_chart(times: Sequence[float], shares: np.ndarray, drawn: Sequence[bool
     """Shares over time as areas on top of each other, in a drawing of 1000 x 100 units.
 
     Args:
-        times: seconds at which frames begin, then the end; returned are those of the columns.
-        shares: (frames, classes) 0..1; returned are those of the columns.
+        times: seconds at which columns begin, then the end.
+        shares: (columns, classes) 0..1.
         drawn: by class; the others, such as a background, stay empty.
 
     Of what is returned, areas: (class id, points of an SVG polygon); top: the share at the upper
     edge.
     """
-    count = len(shares)
-    edges = np.unique(np.linspace(0, count, min(count, FILM_COLUMNS) + 1).astype(int))
-    means = np.add.reduceat(shares, edges[:-1]) / np.diff(edges)[:, None]
-    visible = means * np.asarray(drawn)
+    times = np.asarray(times)
+    visible = shares * np.asarray(drawn)
     top = math.ceil(20 * visible.sum(axis=1).max() - 1e-6) / 20 or 1.0  # in steps of 5 %
-    begins = np.asarray(times)[edges]
-    x = 1000 * np.repeat(begins / max(begins[-1], 1e-9), 2)[1:-1]
+    x = 1000 * np.repeat(times / max(times[-1], 1e-9), 2)[1:-1]
     heights = 100 * (1 - np.cumsum(visible, axis=1) / top)
-    areas, below = [], np.full(len(means), 100.0)
-    for k in range(means.shape[1]):
+    areas, below = [], np.full(len(shares), 100.0)
+    for k in range(shares.shape[1]):
         if visible[:, k].any():
             upper, lower = np.repeat(heights[:, k], 2), np.repeat(below, 2)
             outline = [*zip(x, upper, strict=True), *zip(x[::-1], lower[::-1], strict=True)]
@@ -109,8 +105,8 @@ def share_chart(times: Sequence[float], shares: np.ndarray, drawn: Sequence[bool
     return {
         "areas": areas,
         "top": top,
-        "times": begins.round(3).tolist(),
-        "shares": means.round(4).tolist(),
+        "times": times.round(3).tolist(),
+        "shares": shares.round(4).tolist(),
     }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from data.labels.classes import Classes
 from inference.frames import MappedFrame
-from results.pages.charts import FILM_COLUMNS, share_chart
+from results.pages.charts import share_chart
 from results.pages.gallery import class_entries
 from results.pages.html import Page, duration
 from results.pages.layers import url
@@ -16,6 +16,7 @@ from results.tables import class_fractions
 from results.video_files import VIDEO_ENDINGS
 
 BROWSER_CODECS = ("264", "av1", "vp9")  # parts of the names of their encoders
+COLUMNS = 600  # of the shares over time, at most; an even number
 CLASS_KEYS = ("name", "colour", "on")  # see class_entries
 FILM_KINDS = ("overlay", "side-by-side", "mask")  # the first that was written is shown
 
@@ -46,7 +47,7 @@ class FilmNumbers:
         self.most = new if not len(self.most) else np.maximum(self.most, new)
         self.seconds = seen if not len(self.seconds) else self.seconds + seen
         if self.in_last == self.frames or not self.shares:
-            if len(self.shares) == 2 * FILM_COLUMNS:
+            if len(self.shares) == COLUMNS:
                 self._merge_columns()
             self.times[-1:] = [start, end]
             self.shares.append(new)

@@ -57,7 +57,7 @@ def test_a_run_of_one_epoch_is_seen():
 def test_shares_over_time():
     fractions = np.repeat([[0.9, 0.1, 0.0], [0.6, 0.2, 0.2]], 500, axis=0)
     chart = share_chart(np.linspace(0, 100, 1001), fractions, [False, True, True])
-    assert len(chart["shares"]) == 400
+    assert len(chart["shares"]) == 1000
     assert [id for id, _ in chart["areas"]] == [1, 2]
     assert chart["top"] == pytest.approx(0.4)
     assert chart["times"][-1] == 100
