@@ -1,11 +1,13 @@
 """Find the pictures to segment and write the files of each result."""
 
 import io
+import json
 import os
 import re
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from errno import EDQUOT, EIO, ENOSPC, EROFS
 from glob import glob
 from itertools import chain, count
@@ -29,15 +31,7 @@ from data.numbers import ValueRange
 from inference.windows import Prediction
 from results.annotation_files import AnnotationFiles, annotation_files
 from results.overlays import contact_sheet, overlay
-from results.tables import (
-    NAMES,
-    RECORD,
-    RESULTS_CSV,
-    ResultsTable,
-    earlier_names,
-    keep_names,
-    picture_key,
-)
+from results.tables import NAMES, RECORD, RESULTS_CSV, ResultsTable, picture_key
 from utils import InputError, result_name, write_atomically
 from video.source import is_film
 
@@ -101,11 +95,16 @@ def _matches(pattern: Path) -> tuple[Path, list[Path]]:
 def names_of_results(
     pictures: Mapping[Path, Path], folder: Path, kinds: Collection[str]
 ) -> dict[Path, Path]:
-    """See output_names; they are kept in the folder for later starts."""
-    earlier = earlier_names(folder)
+    """See output_names; names.json keeps them for later starts into the folder."""
+    earlier = {}
+    with suppress(OSError, ValueError, TypeError, AttributeError):
+        kept = json.loads((folder / NAMES).read_bytes())
+        earlier = {key: name for key, name in kept.items() if isinstance(name, str)}
     names = output_names(pictures, folder, earlier)
     _check_no_input_is_lost(names, folder, kinds)
-    keep_names(folder, names, earlier)
+    kept = earlier | {picture_key(path): name.as_posix() for path, name in names.items()}
+    text = json.dumps(kept, indent=0, sort_keys=True, ensure_ascii=False)
+    write_atomically(folder / NAMES, text.encode())
     return names
 
 

@@ -2,10 +2,9 @@
 
 import csv
 import io
-import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,22 +43,6 @@ def changed(path: Path) -> int:
     with suppress(OSError):
         return path.stat().st_mtime_ns
     return 0
-
-
-def earlier_names(folder: Path) -> dict[str, str]:
-    """Names of the results of all earlier starts into a folder, by `picture_key`."""
-    with suppress(OSError, ValueError, TypeError, AttributeError):
-        kept = json.loads((folder / NAMES).read_bytes())
-        return {key: name for key, name in kept.items() if isinstance(name, str)}
-    return {}
-
-
-def keep_names(folder: Path, names: Mapping[Path, Path], earlier: Mapping[str, str]) -> None:
-    """Write the names of this start beside those of earlier ones."""
-    ours = {picture_key(path): name.as_posix() for path, name in names.items()}
-    if not ours.items() <= earlier.items() or not (folder / NAMES).exists():
-        text = json.dumps(dict(earlier) | ours, indent=0, sort_keys=True, ensure_ascii=False)
-        write_atomically(folder / NAMES, text.encode())
 
 
 class ResultsTable:
