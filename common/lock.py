@@ -37,7 +37,10 @@ def sole_writer(folder: Path) -> Iterator[None]:
         file.truncate(0)
         with suppress(OSError):  # a full disk is told by what is written next
             os.write(file.fileno(), f"process {os.getpid()} on {platform.node()}".encode())
-        yield
+        try:
+            yield
+        finally:
+            file.truncate(0)
 
 
 def _lock(file: TextIO) -> bool:

@@ -18,6 +18,7 @@ def test_the_second_writer_is_refused_until_the_first_is_killed(tmp_path):
     assert str(holder.pid) in (tmp_path / ".lock").read_text()  # it could not clean up
     with sole_writer(tmp_path):
         assert f"process {os.getpid()} on" in (tmp_path / ".lock").read_text()
+    assert (tmp_path / ".lock").read_text() == ""
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
