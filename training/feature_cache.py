@@ -6,6 +6,7 @@ View v holds the features of the pictures as epoch v + 1 of training on images w
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
@@ -127,11 +128,7 @@ def _record(
     train, valid = (loader.dataset for loader in loaders)
     more = {
         "version": FORMAT_VERSION,
-        "image_size": list(train.resize.image_size),
-        "keep_ratio": train.resize.keep_ratio,
-        "mean": list(train.resize.input_format.mean),
-        "std": list(train.resize.input_format.std),
-        "patch_size": train.resize.input_format.patch_size,
+        "resize": asdict(train.resize),
         "amp": str(model.amp or torch.float32).removeprefix("torch."),
         "albumentations": version("albumentations"),
         "opencv": cv2.__version__,
