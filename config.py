@@ -155,7 +155,6 @@ class PredictorOptions:
 
 # -- values of flags ------------------------------------------------------------------------------
 
-VIDEO_KINDS = ("overlay", "mask", "side-by-side", "csv")
 SCHEDULES = ("step", "cosine", "poly")
 DTYPES = ("float32", "bfloat16", "float16")
 RUNTIMES = ("torch", "openvino", "auto")

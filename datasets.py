@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from common.distributed import rank, world_size
-from common.pipeline import Stopwatch
 from common.signals import worker_init
 from data.augment import Augment
 from data.labels.masks import MaskEncoding
@@ -157,9 +156,12 @@ def timed_epoch(loader: DataLoader) -> Iterator:
     """The batches; then a line with the --workers that would keep up, if loading took long."""
     batches = iter(loader)
     yield from islice(batches, 1)  # for which the workers start
-    started, stopwatch = time.perf_counter(), Stopwatch("loading")
-    yield from stopwatch.timed_items("loading", batches)
-    waited, now = stopwatch.seconds["loading"], loader.num_workers
+    started = asked = time.perf_counter()
+    waited, now = 0.0, loader.num_workers
+    for batch in batches:
+        waited += time.perf_counter() - asked
+        yield batch
+        asked = time.perf_counter()
     share = waited / max(time.perf_counter() - started, 1e-9)
     workers = min(ceil(max(now, 1) / max(1 - share, 1e-9)), os.cpu_count() or 1)
     if waited > LONG_WAIT and share > MUCH and workers > now:

@@ -16,8 +16,8 @@ from common.exits import exits_cleanly
 from common.flags import add_inference_flags, predictor_options
 from common.job_record import JobRecord, record_files
 from common.lock import sole_writer
-from common.parser import Kinds, Parser, number
-from common.pipeline import Stopwatch, overlapping
+from common.parser import Parser, number, some_of
+from common.pipeline import overlapping, speed
 from config import PredictorOptions
 from inference.windows import Prediction
 from predictor import KEPT, Predictor, list_models, load_predictor
@@ -43,7 +43,7 @@ def get_args_parser() -> Parser:
     add_inference_flags(parser, "inference_results_image", batch=1)
     parser.add_argument("--input", nargs="+", metavar="PATH",
         help="pictures: folders (sub-folders included), files or patterns like 'photos/*.jpg'")
-    parser.add_argument("--save", action=Kinds, kinds=(*PICTURE_ENDINGS, *FORMATS),
+    parser.add_argument("--save", type=some_of(*PICTURE_ENDINGS, *FORMATS),
         default=("overlay",), metavar="KINDS",
         help="of overlay (JPEG with legend), mask (palette PNG of class ids), side-by-side (JPEG), "
         "confidence (8-bit PNG, 255 is certain), probabilities (npz of float16), joined by commas; "
@@ -69,23 +69,19 @@ def segment(
     predictor: Predictor,
     batch_size: int,
     keep: Collection[str],
-    stopwatch: Stopwatch,
     problems: dict[Path, str],
 ) -> Iterator[tuple[Path, np.ndarray, Prediction]]:
     """Yield (path, RGB picture, prediction); decoding, model and caller work at the same time.
 
     keep: see Predictor.predict. Why a picture cannot be read is added to problems.
     """
-    predict = stopwatch.timed("model", predictor.predict)
 
     def predictions(batches: Iterable[list[tuple[Path, np.ndarray]]]) -> Iterator[list]:
         for batch in batches:
-            results = predict([image for _, image in batch], keep)
+            results = predictor.predict([image for _, image in batch], keep)
             yield [(*item, result) for item, result in zip(batch, results, strict=True)]
 
-    batches = stopwatch.timed_items(
-        "decode", read_pictures(paths, batch_size, problems, predictor.value_range)
-    )
+    batches = read_pictures(paths, batch_size, problems, predictor.value_range)
     with overlapping(batches, predictions) as segmented:
         for batch in segmented:
             yield from batch
@@ -135,26 +131,25 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         problems: dict[Path, str] = {}
         print(f"model loaded in {time.perf_counter() - started:.1f} s")
-        stopwatch = Stopwatch("decode", "model", "drawing and saving")
+        started = time.perf_counter()
         keep = {"confidence", *args.save} & set(KEPT)
         facts = {"model": args.model, "device": str(device)}
         page = InferencePage(table, classes, names, problems, facts, not args.no_page)
-        segmented = segment(mine, predictor, args.batch, keep, stopwatch, problems)
+        segmented = segment(mine, predictor, args.batch, keep, problems)
         failures = []
         with page, closing(segmented):
             for path, image, prediction in progress(segmented, "Segmenting", len(mine)):
-                with stopwatch.working("drawing and saving"):
-                    target = folder / names[path]
-                    try:
-                        save_prediction(target, image, prediction, classes, args.save, args.alpha)
-                        annotations.add(path, names[path], prediction.labels)
-                        page.add(names[path], image, prediction)
-                    except (InputError, OSError) as error:
-                        if ends_the_run(error):
-                            raise
-                        problems[path] = str(error)
-                    else:
-                        table.add(path, names[path], prediction)
+                target = folder / names[path]
+                try:
+                    save_prediction(target, image, prediction, classes, args.save, args.alpha)
+                    annotations.add(path, names[path], prediction.labels)
+                    page.add(names[path], image, prediction)
+                except (InputError, OSError) as error:
+                    if ends_the_run(error):
+                        raise
+                    problems[path] = str(error)
+                else:
+                    table.add(path, names[path], prediction)
             table.finish(args.sort_by_confidence)
             problems |= ChainMap(*distributed.gathered(problems))
             annotations.finish(args.zip)
@@ -165,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{num_done} of {len(names)} pictures segmented, results in {folder}")
         if len(todo) < len(names):
             print(f"{len(names) - len(todo)} were there already")
-        print(stopwatch.summary(num_done, "pictures", predictor.compile_seconds))
+        print(speed(num_done, "pictures", started, predictor.compile_seconds))
     if failures:
         sys.exit("\n".join(f"error: {failure}" for failure in failures))
 

@@ -2,18 +2,18 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 
 from common.exits import exits_cleanly
 from common.flags import add_inference_flags, predictor_options
-from common.parser import Kinds, Parser, number, positive_int
-from common.pipeline import Stopwatch, overlapping
+from common.parser import Parser, number, positive_int, some_of
+from common.pipeline import overlapping, speed
 from common.signals import Stopped, StopSignals
-from config import VIDEO_KINDS
 from inference.frames import Smoother, map_frames
 from predictor import list_models, load_predictor
 from results.pages.video import VideoPage
-from results.video_files import VideoResults, draw_frame
+from results.video_files import VIDEO_ENDINGS, VideoResults, draw_frame
 from utils import InputError, output_folder, progress, select_device
 from video.reader import VideoReader
 
@@ -30,13 +30,6 @@ def seconds(text: str) -> float:
     return value
 
 
-def positive_seconds(text: str) -> float:
-    value = seconds(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError("a clip of 0 seconds has no frames")
-    return value
-
-
 # fmt: off
 def get_args_parser() -> argparse.ArgumentParser:
     parser = Parser("Segment a video.")
@@ -44,7 +37,7 @@ def get_args_parser() -> argparse.ArgumentParser:
     parser.add_argument("--input", help="a video file, a webcam's number or an rtsp/http address")
     clip = parser.add_argument_group("part of the video")
     clip.add_argument("--start", type=seconds, default=0.0, help="start, in seconds or h:m:s")
-    clip.add_argument("--duration", type=positive_seconds,
+    clip.add_argument("--duration", type=seconds,
         help="length, in seconds or h:m:s; default: to the end")
     clip.add_argument("--every", type=positive_int, default=1, metavar="N",
         help="segment every Nth frame and show its classes until the next")
@@ -52,7 +45,7 @@ def get_args_parser() -> argparse.ArgumentParser:
         help="against flicker: probabilities are S x their running mean + (1 - S) x the new "
         "frame's, restarted at scene cuts; 0 (off) to below 1")
     kept = parser.add_argument_group("results")
-    kept.add_argument("--save", action=Kinds, kinds=VIDEO_KINDS, default=("overlay",),
+    kept.add_argument("--save", type=some_of(*VIDEO_ENDINGS), default=("overlay",),
         metavar="KINDS",
         help="of overlay, mask (class colours), side-by-side (all MP4), csv (each class's share of "
         "each frame), joined by commas")
@@ -84,18 +77,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     classes = predictor.classes
     folder = output_folder(args.out_dir)
 
-    stopwatch = Stopwatch("decode", "model", "drawing", "encode")
-    predict = stopwatch.timed("model", predictor.predict)
-    draw = stopwatch.timed("drawing", draw_frame)
+    started, predict = time.perf_counter(), predictor.predict
     smoother = Smoother(args.smooth, args.min_confidence) if args.smooth else None
     facts = {"model": args.model, "device": str(device), "codec": args.codec}
     with (
         StopSignals("closing the files", noted=2) as signals,
         VideoReader(args.input, args.start, args.duration) as reader,
         overlapping(
-            stopwatch.timed_items("decode", reader),
+            iter(reader),
             lambda frames: map_frames(frames, predict, args.batch, args.every, smoother),
-            lambda maps: ((m, draw(m, classes, args.save, args.alpha)) for m in maps),
+            lambda maps: ((m, draw_frame(m, classes, args.save, args.alpha)) for m in maps),
             ahead=args.batch,
             stop=lambda: signals.number is not None,
         ) as drawn_frames,
@@ -104,13 +95,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         progress(None, "Segmenting", reader.num_frames) as bar,
     ):
         for mapped, drawn in drawn_frames:
-            with stopwatch.working("encode"):
-                results.write(mapped, drawn)
-                page.add(results.paths, mapped)
+            results.write(mapped, drawn)
+            page.add(results.paths, mapped)
             bar.update()
         page.interrupted = signals.number is not None or bool(reader.lost)
     print(results.summary())
-    print(stopwatch.summary(results.num_frames, "frames", predictor.compile_seconds))
+    print(speed(results.num_frames, "frames", started, predictor.compile_seconds))
     if signals.number is not None:
         raise Stopped(f"stopped after {results.num_frames} frames, which are kept", signals.number)
     if reader.lost:

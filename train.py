@@ -42,9 +42,8 @@ from predictor import load_predictor
 from results.history import Watch, watched
 from results.pages.run import RunPage, data_facts, training_facts
 from results.scores import check_same_classes, write_scores
-from training.checkpointer import Checkpointer, find_last
-from training.failures import explained
-from training.feature_cache import with_features
+from training.checkpointer import Checkpointer, explained, find_last
+from training.feature_cache import cached_loaders, cached_valid_loader
 from training.optimizers import OptimizerSettings, build_optimizer
 from training.run_folder import RunFolder, describe_model
 from training.run_info import record_job, write_final_scores, write_run_facts
@@ -193,19 +192,21 @@ def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.
     pixels = data.pixels("train") if args.class_weights == "auto" else None
     criterion = build_criterion(args.loss, model.upsample, pixels, device)
     optimizer = build_optimizer(model, optimizer_settings(args), len(train_loader))
-    totals = EpochTotals(data.classes.num_classes)
+    num_classes = data.classes.num_classes
+    totals = EpochTotals(num_classes)
     run = open_run(args, data, watch, model, train_loader.dataset, valid_loader.dataset)
     saver = Checkpointer(run, model, optimizer, totals, 60 * args.save_every)
     saver.start(find_last(run, args.resume, args.epochs))  # refuses before features are computed
-    if not args.fine_tune:
+    if args.cache_features:
         views = min(args.cache_features, args.epochs)  # a view is what one epoch sees
-        train_loader, valid_loader = with_features(
-            model, (train_loader, valid_loader), views, feature_settings(args)
-        )
+        loaders = train_loader, valid_loader
+        train_loader, valid_loader = cached_loaders(model, loaders, views, feature_settings(args))
+    elif not args.fine_tune:
+        valid_loader = cached_valid_loader(model, valid_loader)
     # From here on the processes hold the same weights: after resuming, which loads them.
     network = DistributedDataParallel(model) if world_size() > 1 else model
     with (
-        explained(run, args.batch, args.grad_accum),
+        explained(run),
         run_page(args, data, run, device, test_loader or valid_loader) as page,
     ):
         with saver:
@@ -216,9 +217,7 @@ def train_model(args: argparse.Namespace, data: SegmentationData, device: torch.
                 batches = progress(batches, "Training", len(train_loader))
                 train = train_one_epoch(network, batches, criterion, optimizer, totals, saver)
                 batches = saver.between(progress(valid_loader, "Validation"), valid_loader)
-                valid = evaluate(
-                    model, batches, criterion, resize, data.classes.num_classes, watch.boundary
-                )
+                valid = evaluate(model, batches, criterion, resize, num_classes, watch.boundary)
                 run.add_epoch(totals.lr, train, valid, model.trained())
                 run.write_preview(model, valid_loader.dataset)
                 page.update()

@@ -19,7 +19,6 @@ from typing import TypeVar
 import numpy as np
 import psutil
 import torch
-import torch.nn.functional as F
 from tqdm import tqdm
 
 from config import OUTPUTS
@@ -51,22 +50,10 @@ def select_device(name: str = "auto") -> torch.device:
 
 
 def select_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The floating-point type of that name, after a small computation on the device with it.
-
-    On a CPU without its arithmetic it is float32, and a line says so.
-    """
+    """The type of that name; on a CPU without its arithmetic float32, and a line says so."""
     dtype = getattr(torch, name)
     if device.type == "cpu" and not cpu_computes_in(dtype):
         return _float32_instead_of(name)
-    try:
-        x = torch.ones(1, 2, 8, 8, dtype=dtype, device=device)
-        x = F.layer_norm(F.conv2d(x, x, padding=4), (9,))
-        F.gelu(F.scaled_dot_product_attention(x, x, x) @ x.transpose(-1, -2)).softmax(-1).sum()
-    except (RuntimeError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"--dtype {name} cannot run on {device} ({reason}); use float32"
-        ) from error
     return dtype
 
 
@@ -184,12 +171,19 @@ def output_folder(name: str) -> Path:
         if path.anchor or ".." in path.parts:
             raise InputError(f"--out-dir {name}: give a name below {OUTPUTS}/")
     folder = OUTPUTS / name
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot make this folder ({error.strerror})") from error
     remove_leftovers(folder)
     return folder
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn errors of the disk in the with-block into an InputError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot write ({error.strerror})") from error
 
 
 def write_atomically(path: Path, content: bytes, durable: bool = False) -> None:
@@ -199,19 +193,17 @@ def write_atomically(path: Path, content: bytes, durable: bool = False) -> None:
     """
     temporary = temporary_path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:  # Ctrl-C too
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(content)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(temporary, path)
+    finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
-        raise InputError(f"{path}: cannot write ({error.strerror})") from error
 
 
 def printable(path: Path | str) -> str:

@@ -70,12 +70,6 @@ def get_args_parser() -> argparse.ArgumentParser:
 # fmt: on
 
 
-def source_of_code(args: argparse.Namespace) -> str | None:
-    """--hub-repo, by default this repository: random weights need no download of code either."""
-    from_timm = args.backbone.startswith(config.TIMM)
-    return args.hub_repo or (None if from_timm else config.THIS_REPO)
-
-
 def report(bench: Bench, num_train: int, num_valid: int) -> dict[str, float]:
     """The ratios to watch, for a data set of num_train and num_valid pictures."""
     seconds = {name: job.median for name, job in bench.jobs.items()}
@@ -89,9 +83,6 @@ def report(bench: Bench, num_train: int, num_valid: int) -> dict[str, float]:
         "train step / (forward + head step)": seconds["train step"]
         / (seconds[LIMIT] + seconds["head step"]),
         "head step / usual head step": seconds["head step"] / seconds["head step, usual"],
-        "epoch without cache / cached epoch": epoch("train step", "evaluation") / cached,
-        "folder / forward": seconds["picture folder"] / seconds[LIMIT],
-        "video / forward": seconds["video"] / seconds[LIMIT],
         "hours of the usual recipe": recipe / 3600,
     }
     for name in ("forward", "features", "video"):
@@ -122,16 +113,16 @@ def add_jobs(bench: Bench, workload: Workload, batch_size: int) -> None:
     repeated = workload.num_batches * batch_size
     bench.add(LIMIT, repeated, workload.forward)
     bench.add("train step, usual", count, workload.train_as_usual)
-    bench.add("train step", count, workload.train)
+    bench.add("train step", count, lambda: workload.train(workload.loaders[0]))
     bench.add("head step, usual", repeated, workload.step_as_usual)
-    bench.add("head step", repeated, workload.step)
+    bench.add("head step", repeated, lambda: workload.train(workload.head_batches))
     for head in ("sharp", "mask"):
         bench.add(f"head step, {head}", repeated, workload.steps_of(head))
     bench.add("features", count + num_valid, workload.compute_features)
-    bench.add("cached train step", count, workload.train_cached)
+    bench.add("cached train step", count, lambda: workload.train(workload.cached[0]))
     bench.add("evaluation, usual", num_valid, workload.evaluate_as_usual)
-    bench.add("evaluation", num_valid, workload.evaluate)
-    bench.add("cached evaluation", num_valid, workload.evaluate_cached)
+    bench.add("evaluation", num_valid, lambda: workload.evaluate(workload.loaders[1]))
+    bench.add("cached evaluation", num_valid, lambda: workload.evaluate(workload.cached[1]))
 
 
 def expected_minutes(bench: Bench, workload: Workload, rounds: int) -> float:
@@ -171,7 +162,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     device = select_device(args.device)
     folder = output_folder("benchmark")
     data, num_train, num_valid = sample_data(args.data, args.pictures, folder)
-    classes, hub_repo = data.classes, source_of_code(args)
+    classes, hub_repo = data.classes, args.hub_repo
+    if hub_repo is None and not args.backbone.startswith(config.TIMM):
+        hub_repo = config.THIS_REPO  # random weights need no download of code either
     spec = config.ModelConfig(args.backbone, args.head, classes.num_classes, args.weights, hub_repo)
     model = build_model(spec).to(device)
     resize = Resize(args.imgsz, input_format=model.input_format)
@@ -212,7 +205,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.json:
         settings = {name: str(value) for name, value in vars(args).items()}
         content = {"machine": machine(device), "settings": settings}
-        content |= {"jobs": bench.as_dict(), "figures": figures}
+        content["jobs"] = {
+            name: {"seconds per picture": job.seconds, "peak bytes": job.peak_bytes}
+            for name, job in bench.jobs.items()
+        }
+        content["figures"] = figures
         write_atomically(folder / "benchmark.json", json.dumps(content, indent=2).encode())
 
 

@@ -7,7 +7,6 @@ pictures are always the same. Runs whose scores stand in the table already are l
 
 import argparse
 import csv
-import io
 import os
 import random
 import subprocess
@@ -19,8 +18,6 @@ from itertools import product
 from pathlib import Path
 from statistics import fmean
 
-from matplotlib.figure import Figure
-
 import config
 from common.exits import exits_cleanly
 from common.flags import add_backbone_source, add_image_size
@@ -30,6 +27,7 @@ from data.layouts import find_splits
 from data.survey import SegmentationData, load_data
 from model import HEADS
 from results.data_report import write_masks
+from results.plots import new_axes, png
 from results.tables import csv_text
 from utils import InputError, output_folder, write_atomically
 
@@ -125,9 +123,8 @@ def score_run(args: argparse.Namespace, data: SegmentationData, key: dict[str, s
 
 def draw_plot(rows: Sequence[dict[str, str]], title: str) -> bytes:
     """PNG of the mIoU after the last epoch over the number of pictures: mean, least and most."""
-    axes = Figure(figsize=(7, 4.2), layout="tight").add_subplot(
-        xscale="log", xlabel="labelled pictures", ylabel="mIoU", title=title
-    )
+    labels = {"xlabel": "labelled pictures", "ylabel": "mIoU", "title": title}
+    axes = new_axes((7, 4.2), xscale="log", **labels)
     for head in dict.fromkeys(row["head"] for row in rows):
         found = defaultdict(list)
         for row in (row for row in rows if row["head"] == head):
@@ -141,9 +138,7 @@ def draw_plot(rows: Sequence[dict[str, str]], title: str) -> bytes:
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend()
-    content = io.BytesIO()
-    axes.figure.savefig(content, format="png", dpi=110)
-    return content.getvalue()
+    return png(axes)
 
 
 @exits_cleanly

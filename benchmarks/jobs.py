@@ -19,14 +19,12 @@ from torch.utils.data import DataLoader
 import config
 from benchmarks.usual_loop import PlainHead, plain_epoch, plain_head_step
 from data.augment import build_augment
-from data.images import read_image, write_image, write_mask
-from data.labels.classes import PERSON
+from data.images import read_image, write_image
 from data.layouts import find_splits
 from data.survey import SegmentationData, load_data
 from data.transforms import Resize
 from datasets import SegmentationDataset
-from demo.canvas import KINDS
-from demo.scenes import random_scene, render
+from demo.demo_files import draw_data
 from engine import EpochTotals, evaluate, train_one_epoch
 from losses import Criterion
 from model import HEADS, SegmentationModel
@@ -47,11 +45,7 @@ def sample_data(
     """
     if data_dir is None:
         data_dir = folder / "data"
-        for split, i in itertools.product(("train", "valid"), range(count)):
-            image, kinds = render(random_scene(i, 560, 420, (120, 280)))
-            write_image(data_dir / f"{split}_images" / f"{i:04d}.jpg", image)
-            mask = (kinds == KINDS.index("person")).astype("uint8")
-            write_mask(data_dir / f"{split}_masks" / f"{i:04d}.png", mask, PERSON.palette)
+        draw_data(data_dir, {"train": (count, 0), "valid": (count, 0)}, (560, 420))
     data = load_data(find_splits(data_dir))
     train, valid = data.splits.train, data.splits.valid
     splits = replace(data.splits, train=train[:count], valid=valid[:count])
@@ -83,7 +77,7 @@ def script_seconds(script: str, source: Path, *flags: str) -> float:
 
 @dataclass
 class Workload:
-    """A model and data; each method does one job with all `pictures`."""
+    """A model and data; each method does one job with all `pictures`, or those of `batches`."""
 
     model: SegmentationModel
     loaders: tuple[DataLoader, DataLoader]
@@ -105,6 +99,7 @@ class Workload:
         size = (self.batch_size, *self.resize.image_size)
         self.targets = torch.randint(self.num_classes, size, dtype=torch.uint8).to(self.device)
         self.num_batches = -(-self.pictures // self.batch_size)
+        self.head_batches = [(self.features, self.targets)] * self.num_batches
 
     @torch.no_grad()
     def extract(self) -> Tensor:
@@ -132,10 +127,7 @@ class Workload:
 
         return forward, features
 
-    def train(self) -> None:
-        self._train(self.loaders[0])
-
-    def _train(self, batches: Iterable) -> None:
+    def train(self, batches: Iterable) -> None:
         totals = EpochTotals(self.num_classes)
         train_one_epoch(self.model, batches, self.criterion, self.optimizer, totals)
 
@@ -146,10 +138,10 @@ class Workload:
         model.amp = self.model.amp
         optimizer = build_optimizer(model, OptimizerSettings(), 1)
         criterion = Criterion(model.upsample)
-        batches = [(self.features, self.targets)] * self.num_batches
 
         def train() -> None:
-            train_one_epoch(model, batches, criterion, optimizer, EpochTotals(self.num_classes))
+            totals = EpochTotals(self.num_classes)
+            train_one_epoch(model, self.head_batches, criterion, optimizer, totals)
 
         return train
 
@@ -158,13 +150,10 @@ class Workload:
         batches = DataLoader(dataset, self.batch_size, sampler=range(self.pictures))
         plain_epoch(self.model, self.usual_head.train(), self.usual_optimizer, batches, self.device)
 
-    def step(self) -> None:
-        self._train([(self.features, self.targets)] * self.num_batches)
-
     def step_as_usual(self) -> None:
-        for _ in range(self.num_batches):
-            features, targets = self.features.float(), self.targets.long()
-            plain_head_step(self.usual_head.train(), self.usual_optimizer, features, targets)
+        for features, targets in self.head_batches:
+            parts = features.float(), targets.long()
+            plain_head_step(self.usual_head.train(), self.usual_optimizer, *parts)
 
     def compute_features(self) -> None:
         """Compute one view of the training pictures, and the validation pictures, anew."""
@@ -176,16 +165,7 @@ class Workload:
         with redirect_stdout(io.StringIO()):
             return cached_loaders(model, self.loaders, 1, {}, root)
 
-    def train_cached(self) -> None:
-        self._train(self.cached[0])
-
-    def evaluate(self) -> None:
-        self._evaluate(self.loaders[1])
-
-    def evaluate_cached(self) -> None:
-        self._evaluate(self.cached[1])
-
-    def _evaluate(self, batches: Iterable) -> None:
+    def evaluate(self, batches: Iterable) -> None:
         evaluate(self.model, batches, self.criterion, self.resize, self.num_classes)
 
     def evaluate_as_usual(self) -> None:

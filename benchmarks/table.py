@@ -95,12 +95,6 @@ class Bench:
             )
         return "\n".join(lines)
 
-    def as_dict(self) -> dict[str, dict]:
-        return {
-            job.name: {"seconds per picture": job.seconds, "peak bytes": job.peak_bytes}
-            for job in self.jobs.values()
-        }
-
 
 def _watch_memory(job: Job, ended: threading.Event) -> None:
     me = psutil.Process()

@@ -8,6 +8,7 @@ from pathlib import Path
 from common.parser import ImageSize, number, positive_int
 from config import (
     DTYPES,
+    MAX_IMAGE_SIDE,
     OUTPUTS,
     RUNTIMES,
     SCHEDULES,
@@ -106,8 +107,8 @@ def add_used_model(group) -> None:
 
 
 def add_image_size(group, default: tuple[int, int] | None, note: str = "") -> None:
-    group.add_argument("--imgsz", nargs="+", type=positive_int, action=ImageSize, default=default,
-        metavar=("W", "H"),
+    group.add_argument("--imgsz", nargs="+", type=number(1, MAX_IMAGE_SIDE, whole=True),
+        action=ImageSize, default=default, metavar=("W", "H"),
         help=f"size in pixels that pictures are resized to: width height, or one number{note}")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from common.distributed import is_main
-from utils import InputError
+from utils import InputError, writing
 
 LOCK_FILE = ".lock"
 
@@ -25,10 +25,8 @@ def sole_writer(folder: Path) -> Iterator[None]:
         yield
         return
     path = folder / LOCK_FILE
-    try:
+    with writing(path):
         file = path.open("a+")
-    except OSError as error:
-        raise InputError(f"{path}: cannot write ({error.strerror})") from error
     with file:
         if not _lock(file):
             file.seek(0)

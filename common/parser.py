@@ -10,7 +10,7 @@ from math import inf, nan
 from pathlib import Path
 from typing import NoReturn
 
-from config import MAX_IMAGE_SIDE, VERSION
+from config import VERSION
 from utils import InputError, without_secrets
 
 
@@ -116,31 +116,22 @@ def number(
 positive_int = number(1, whole=True)
 
 
+def some_of(*known: str) -> Callable[[str], tuple[str, ...]]:
+    """An argparse type: some of the known kinds, joined by commas, without repetitions."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        chosen = tuple(dict.fromkeys(text.split(",")))
+        if not set(chosen) <= set(known):
+            raise argparse.ArgumentTypeError(f"expected some of {','.join(known)}, not {text}")
+        return chosen
+
+    return parse
+
+
 class ImageSize(argparse.Action):
     """`W H`, or one number for both, as (height, width)."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         if len(values) > 2:
             parser.error(f"argument {option_string}: expected W H or one number, not {values}")
-        if max(values) > MAX_IMAGE_SIDE:
-            parser.error(
-                f"argument {option_string}: {max(values)} is more than {MAX_IMAGE_SIDE} pixels; "
-                "every picture is resized to this size, and memory grows with its area"
-            )
         setattr(namespace, self.dest, (values[-1], values[0]))
-
-
-class Kinds(argparse.Action):
-    """Some of the flag's known kinds, joined by commas, as a tuple without repetitions."""
-
-    def __init__(self, *args, kinds: tuple[str, ...], **kwargs):
-        super().__init__(*args, **kwargs)
-        self.kinds = kinds
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        chosen = tuple(dict.fromkeys(values.split(",")))
-        if not set(chosen) <= set(self.kinds):
-            parser.error(
-                f"argument {option_string}: expected some of {','.join(self.kinds)}, not {values}"
-            )
-        setattr(namespace, self.dest, chosen)

@@ -1,7 +1,7 @@
 """Stages of a job that run at the same time, each in a thread, a few items ahead of the next."""
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from queue import Empty, Queue
 from threading import Event, Thread
@@ -86,44 +86,11 @@ def overlapping(
         yield items
 
 
-class Stopwatch:
-    """Counts the seconds that each stage of a job worked, and the job's wall-clock time."""
+def speed(count: int, unit: str, started: float, compiling: float = 0.0) -> str:
+    """One line: count, seconds since `started` by time.perf_counter, and rate.
 
-    def __init__(self, *stages: str):
-        self.seconds = dict.fromkeys(stages, 0.0)
-        self._started = time.perf_counter()
-
-    @contextmanager
-    def working(self, stage: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] += time.perf_counter() - started
-
-    def timed(self, stage: str, function: Callable[..., T]) -> Callable[..., T]:
-        """The function, with the time of its calls counted for the stage."""
-        return self.working(stage)(function)
-
-    def timed_items(self, stage: str, items: Iterable[T]) -> Generator[T, None, None]:
-        """The items, with the time that each takes to arrive counted for the stage."""
-        iterator = iter(items)
-        while True:
-            with self.working(stage):
-                item = next(iterator, _End)
-            if item is _End:
-                return
-            yield item
-
-    def summary(self, count: int, unit: str, compiling: float = 0.0) -> str:
-        """One line: count, seconds, rate, and the share of the time that each stage worked.
-
-        compiling: seconds of it that went into compiling the model.
-        """
-        wall = time.perf_counter() - self._started
-        shares = ", ".join(f"{name} {part / wall:.0%}" for name, part in self.seconds.items())
-        compiled = f" ({compiling:.1f} s of them to compile the model)" if compiling else ""
-        return (
-            f"{count} {unit} in {wall:.2f} s{compiled}, {count / wall:.2f} {unit} per second; "
-            f"busy meanwhile: {shares}"
-        )
+    compiling: seconds of it that went into compiling the model.
+    """
+    wall = time.perf_counter() - started
+    compiled = f" ({compiling:.1f} s of them to compile the model)" if compiling else ""
+    return f"{count} {unit} in {wall:.2f} s{compiled}, {count / wall:.2f} {unit} per second"

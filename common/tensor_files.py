@@ -3,7 +3,6 @@
 import argparse
 import io
 import pickle
-import shutil
 import warnings
 import zipfile
 from importlib.util import find_spec
@@ -121,10 +120,9 @@ def _shape(value: Any) -> tuple[int, ...] | str:
     return tuple(value.shape) if plain else "a tensor without plain numbers"
 
 
-def hub_file(url: str, num_bytes: int = 0, sha256: str | None = None) -> Path:
+def hub_file(url: str, sha256: str | None = None) -> Path:
     """The file in torch.hub's folder; downloaded to a temporary name, with a bar, if need be.
 
-    num_bytes: its size, if the free disk space is worth a check first.
     sha256: its checksum, checked while it is downloaded.
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
@@ -132,12 +130,6 @@ def hub_file(url: str, num_bytes: int = 0, sha256: str | None = None) -> Path:
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(path.parent).free
-        if free < num_bytes:
-            raise InputError(
-                f"{path.name} wants {num_bytes / 1e9:.1f} GB, {path.parent} has {free / 1e9:.1f} "
-                "GB free; make room there, or name a folder elsewhere with TORCH_HOME"
-            )
         torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256)
     except RuntimeError as error:  # the checksum differs
         raise InputError(f"{url}: not the published file ({error}); try again later") from error

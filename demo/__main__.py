@@ -7,7 +7,7 @@ from common.exits import exits_cleanly
 from common.flags import add_shared
 from common.parser import Parser
 from config import INPUTS, THIS_REPO
-from demo.demo_files import draw_data, draw_video
+from demo import demo_files
 from demo.pretraining import pretrain
 from utils import select_device
 
@@ -33,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         pretrain(WEIGHTS, select_device(args.device), args.workers)
         return
     parser.refuse_without(args, "--pretrain", ("--device", "--workers"))
-    draw_data(FOLDER)
-    draw_video(FOLDER / "walkers.mp4")
+    demo_files.draw_data(FOLDER, demo_files.SPLITS)
+    demo_files.draw_video(FOLDER / "walkers.mp4")
     print(f"drew pictures, masks and a video into {FOLDER}")
 
 

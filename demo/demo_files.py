@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from data.images import write_image, write_mask
+from data.labels.class_files import class_file_text
 from data.labels.classes import PERSON
 from demo.canvas import KINDS
 from demo.scenes import random_scene, render
@@ -19,22 +20,26 @@ VIDEO_SEED = 4 * 10**8 + 53  # four people, and in each frame at least one
 VIDEO_SECONDS, VIDEO_FPS = 6, 15
 
 
-def draw_data(folder: Path) -> None:
-    """Write pictures and person masks to train and validate on, and pictures without masks."""
+def draw_data(
+    folder: Path, splits: dict[str, tuple[int, int]], size: tuple[int, int] = SIZE
+) -> None:
+    """Write pictures and person masks to train and validate on, and "unseen" ones without masks.
+
+    splits: number of pictures and the seed of the first, as SPLITS. size: width, height in pixels.
+    """
     remove_leftovers(folder)
-    for split, (count, first_seed) in SPLITS.items():
+    for split, (count, first_seed) in splits.items():
         for i in progress(range(count), f"drawing {split}"):
-            image, kinds = render(random_scene(first_seed + i, *SIZE, PERSON_HEIGHT))
+            image, kinds = render(random_scene(first_seed + i, *size, PERSON_HEIGHT))
             if split == "unseen":
                 write_image(folder / "unseen" / f"{i:03d}.jpg", image)
                 continue
             write_image(folder / f"{split}_images" / f"{i:03d}.jpg", image)
             mask = (kinds == KINDS.index("person")).astype(np.uint8)
             write_mask(folder / f"{split}_masks" / f"{i:03d}.png", mask, PERSON.palette)
-    classes = (
-        f"ALL_CLASSES: {list(PERSON.names)}\nVIS_LABEL_MAP: {list(map(list, PERSON.palette))}\n"
+    write_atomically(
+        folder / "dataset.yaml", class_file_text(PERSON.names, PERSON.palette).encode()
     )
-    write_atomically(folder / "dataset.yaml", classes.encode())
 
 
 def draw_video(path: Path) -> None:

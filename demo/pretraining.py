@@ -1,12 +1,11 @@
 """Pretraining of the tiny backbone on an endless stream of drawn and labelled scenes."""
 
 import math
-from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 import config
 from common.signals import worker_init
@@ -26,19 +25,15 @@ LR = 1e-3
 STEPS_PER_REPORT = 40
 
 
-class SceneStream(IterableDataset):
-    """Yields (image (3, side, side), kinds (side, side)) without end; each scene is new."""
+class Scenes(Dataset):
+    """The item of a seed is its scene: image (3, side, side), kinds (side, side)."""
 
-    def __init__(self, side: int, first_seed: int):
+    def __init__(self, side: int):
         self.side = side
-        self.first_seed = first_seed
 
-    def __iter__(self) -> Iterator[tuple]:
-        worker = torch.utils.data.get_worker_info()
-        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        for seed in count(self.first_seed + number, workers):
-            image, kinds = render(random_scene(seed, self.side, self.side, PERSON_HEIGHT))
-            yield to_tensor(image, config.DINOV2_INPUT), torch.from_numpy(kinds)
+    def __getitem__(self, seed: int) -> tuple[Tensor, Tensor]:
+        image, kinds = render(random_scene(seed, self.side, self.side, PERSON_HEIGHT))
+        return to_tensor(image, config.DINOV2_INPUT), torch.from_numpy(kinds)
 
 
 def pretrain(path: Path, device: torch.device, workers: int) -> None:
@@ -53,9 +48,9 @@ def pretrain(path: Path, device: torch.device, workers: int) -> None:
     pictures = sum(batch * steps for _, batch, steps in STAGES)
     seen = 0
     for side, batch, steps in STAGES:
-        scenes = SceneStream(side, first_seed=seen)
-        loader = DataLoader(scenes, batch, num_workers=workers, worker_init_fn=worker_init())
-        batches = iter(loader)
+        seeds = range(seen, seen + batch * steps)  # each scene is new
+        options = {"num_workers": workers, "worker_init_fn": worker_init()}
+        batches = iter(DataLoader(Scenes(side), batch, sampler=seeds, **options))
         for _ in range(steps // STEPS_PER_REPORT):
             for group in optimizer.param_groups:
                 group["lr"] = LR * _warmup_cosine(seen / pictures)

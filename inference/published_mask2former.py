@@ -72,7 +72,7 @@ def load_m2f(
     The file is mapped into memory and read tensor by tensor, so loading takes no more memory than
     the model itself. Prints where the settings come from. The last value is the paper's mIoU (%).
     """
-    path = hub_file(URL, FILE_BYTES) if model == NAME else Path(model)
+    path = hub_file(URL) if model == NAME else Path(model)
     state = load_published(path, mapped=True)
     config, protocol = _settings(path)
     with torch.device("meta"):

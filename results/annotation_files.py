@@ -21,7 +21,7 @@ from data.labels.class_entries import IGNORE_LABEL
 from data.labels.class_files import class_file_text
 from data.labels.classes import IGNORED_COLOUR, Classes, is_background
 from results.polygons import trace
-from utils import InputError, temporary_path, write_atomically
+from utils import InputError, temporary_path, write_atomically, writing
 
 FORMATS = {  # of each kind: what is written for a picture, and where a copy of the picture goes
     "labelme": ("labelme/{}.json", "labelme/{}"),
@@ -152,11 +152,9 @@ class AnnotationFiles:
             print(f"{ignored} ignored pixels are as background in COCO and YOLO, which have none")
         for kind in self.kinds if zipped else ():
             path = self.folder / f"{kind}.zip"
-            try:
+            with writing(path):
                 made = shutil.make_archive(str(temporary_path(path)), "zip", self.folder / kind)
                 Path(made).replace(path)
-            except OSError as error:
-                raise InputError(f"{path}: cannot write ({error.strerror})") from error
             print(path)
 
     def _joined(self) -> dict:

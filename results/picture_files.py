@@ -1,11 +1,13 @@
 """Find the pictures to segment and write the files of each result."""
 
 import io
+import json
 import os
 import re
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from errno import EDQUOT, EIO, ENOSPC, EROFS
 from glob import glob
 from itertools import chain, count
@@ -29,15 +31,7 @@ from data.numbers import ValueRange
 from inference.windows import Prediction
 from results.annotation_files import AnnotationFiles, annotation_files
 from results.overlays import contact_sheet, overlay
-from results.tables import (
-    NAMES,
-    RECORD,
-    RESULTS_CSV,
-    ResultsTable,
-    earlier_names,
-    keep_names,
-    picture_key,
-)
+from results.tables import NAMES, RECORD, RESULTS_CSV, ResultsTable, picture_key
 from utils import InputError, result_name, write_atomically
 from video.source import is_film
 
@@ -101,11 +95,16 @@ def _matches(pattern: Path) -> tuple[Path, list[Path]]:
 def names_of_results(
     pictures: Mapping[Path, Path], folder: Path, kinds: Collection[str]
 ) -> dict[Path, Path]:
-    """See output_names; they are kept in the folder for later starts."""
-    earlier = earlier_names(folder)
+    """See output_names; names.json keeps them for later starts into the folder."""
+    earlier = {}
+    with suppress(OSError, ValueError, TypeError, AttributeError):
+        kept = json.loads((folder / NAMES).read_bytes())
+        earlier = {key: name for key, name in kept.items() if isinstance(name, str)}
     names = output_names(pictures, folder, earlier)
     _check_no_input_is_lost(names, folder, kinds)
-    keep_names(folder, names, earlier)
+    kept = earlier | {picture_key(path): name.as_posix() for path, name in names.items()}
+    text = json.dumps(kept, indent=0, sort_keys=True, ensure_ascii=False)
+    write_atomically(folder / NAMES, text.encode())
     return names
 
 
@@ -116,23 +115,22 @@ def output_names(
 
     Sub-folders are kept. Pictures that differ only in their extension keep it in the name; pictures
     of one name from several sources are numbered. earlier: names of results by `picture_key`, which
-    their own pictures take again. Names of other files in the folder are never taken.
+    their own pictures keep. Names of other files in the folder are never taken.
     """
     stems = Counter(_folded(below.with_suffix("")) for below in pictures.values())
-    names, owners = {}, {name.casefold(): key for key, name in earlier.items()}
+    names, taken = {}, {name.casefold() for name in earlier.values()}
     for path, below in pictures.items():
-        key, bare = picture_key(path), below.with_suffix("")
-        plain, long = map(_named, (bare, below.with_name(below.name.replace(".", "_"))))
-        usual = long if stems[_folded(bare)] > 1 else plain
-        for form in (plain, long):
-            if re.fullmatch(re.escape(_folded(form)) + r"(_\d+)?", earlier.get(key, "").casefold()):
-                usual = form
+        if known := earlier.get(picture_key(path)):
+            names[path] = Path(known)
+            continue
+        bare, long = below.with_suffix(""), below.with_name(below.name.replace(".", "_"))
+        usual = _named(long if stems[_folded(bare)] > 1 else bare)
         numbered = (usual.with_name(f"{usual.name}_{number}") for number in count(2))
         for name in chain([usual], numbered):
-            owner = owners.get(_folded(name))
-            if owner == key or not (owner or _is_taken(folder / name)):
+            if _folded(name) not in taken and not _is_taken(folder / name):
                 break
-        names[path], owners[_folded(name)] = name, key
+        names[path] = name
+        taken.add(_folded(name))
     return names
 
 

@@ -19,20 +19,20 @@ PREVIEW_WIDTH = 720  # pixels; one is written for every epoch
 
 def draw_curve(rows: Sequence[dict[str, float]], score: str, name: str) -> bytes:
     """PNG of rows' train_<score> and valid_<score> over the epochs."""
-    axes = _axes((8, 5), xlabel="epoch", ylabel=name)
+    axes = new_axes((8, 5), xlabel="epoch", ylabel=name)
     epochs = [row["epoch"] for row in rows]
     for split in ("train", "valid"):
         axes.plot(epochs, [row[f"{split}_{score}"] for row in rows], marker=".", label=split)
     axes.grid(alpha=0.3)
     axes.legend()
-    return _png(axes)
+    return png(axes)
 
 
 def draw_confusion(matrix: Tensor, class_names: Sequence[str]) -> bytes:
     """PNG of a confusion matrix (K, K); rows are normalised to each target's pixels."""
     fractions = matrix / matrix.sum(1, keepdim=True).clamp(min=1)
     side = float(np.clip(0.35 * len(fractions), 5, 30))
-    axes = _axes((side + 1, side), xlabel="prediction", ylabel="target")
+    axes = new_axes((side + 1, side), xlabel="prediction", ylabel="target")
     as_is = {"fontsize": 7, "parse_math": False}  # a name may have dollar signs
     axes.set_xticks(range(len(fractions)), class_names, rotation=90, **as_is)
     axes.set_yticks(range(len(fractions)), class_names, **as_is)
@@ -40,17 +40,18 @@ def draw_confusion(matrix: Tensor, class_names: Sequence[str]) -> bytes:
         label.get_fontproperties().set_file(font_file(label.get_text()))
     shown = axes.imshow(fractions.numpy(), cmap="viridis", vmin=0, vmax=1)
     axes.figure.colorbar(shown, label="fraction of target pixels")
-    return _png(axes)
+    return png(axes)
 
 
-def _axes(size: tuple[float, float], **labels: str) -> Any:
+def new_axes(size: tuple[float, float], **settings: str) -> Any:
     """An empty figure's axes. size: width, height in inches."""
     from matplotlib.figure import Figure  # not pyplot, which may want a screen; takes a second
 
-    return Figure(figsize=size, layout="tight").add_subplot(**labels)
+    return Figure(figsize=size, layout="tight").add_subplot(**settings)
 
 
-def _png(axes: Any) -> bytes:
+def png(axes: Any) -> bytes:
+    """A figure's PNG of 100 pixels per inch."""
     content = io.BytesIO()
     with warnings.catch_warnings():  # class names in letters that the font lacks become boxes
         warnings.filterwarnings("ignore", message="Glyph")

@@ -2,11 +2,10 @@
 
 import csv
 import io
-import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from common.job_record import JobRecord
 from config import IGNORE_INDEX
 from data.labels.classes import Classes, count_pixels
 from inference.windows import Prediction
-from utils import InputError, printable, temporary_path, write_atomically
+from utils import InputError, printable, temporary_path, write_atomically, writing
 
 RESULTS_CSV, RECORD, NAMES = "results.csv", "results.json", "names.json"
 
@@ -44,26 +43,6 @@ def changed(path: Path) -> int:
     with suppress(OSError):
         return path.stat().st_mtime_ns
     return 0
-
-
-def earlier_names(folder: Path) -> dict[str, str]:
-    """Names of the results of all earlier starts into a folder, by `picture_key`."""
-    names = {}
-    with suppress(OSError, ValueError, csv.Error):  # of a start that wrote no names.json
-        _, *rows = csv.reader((folder / RESULTS_CSV).open(newline="", encoding="utf-8"))
-        names = {picture_key(row[0]): row[1] for row in rows}
-    with suppress(OSError, ValueError, TypeError, AttributeError):
-        kept = json.loads((folder / NAMES).read_bytes())
-        names |= {key: name for key, name in kept.items() if isinstance(name, str)}
-    return names
-
-
-def keep_names(folder: Path, names: Mapping[Path, Path], earlier: Mapping[str, str]) -> None:
-    """Write the names of this start beside those of earlier ones."""
-    ours = {picture_key(path): name.as_posix() for path, name in names.items()}
-    if not ours.items() <= earlier.items() or not (folder / NAMES).exists():
-        text = json.dumps(dict(earlier) | ours, indent=0, sort_keys=True, ensure_ascii=False)
-        write_atomically(folder / NAMES, text.encode())
 
 
 class ResultsTable:
@@ -94,7 +73,7 @@ class ResultsTable:
 
     def _difference_of(self, record: JobRecord) -> str | None:
         """How the record of an earlier run differs; None where it does not."""
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, TypeError):
             earlier = JobRecord.from_json(self.record_path.read_text(encoding="utf-8"))
             return record.difference(earlier)
         return "settings that results.json does not tell"
@@ -136,11 +115,8 @@ class ResultsTable:
         numbers = [f"{value:.6f}" for value in (prediction.confidence.mean(), *fractions)]
         row = [printable(path), name.as_posix(), str(width), str(height), *numbers]
         self.rows[picture_key(path)] = row
-        try:  # appended in one piece: other processes append to the same file
-            with self.path.open("a", newline="", encoding="utf-8") as file:
-                file.write(csv_text([row]))
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot write ({error.strerror})") from error
+        with writing(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
+            file.write(csv_text([row]))  # in one piece: other processes append to the same file
 
     def finish(self, least_confident_first: bool) -> None:
         """Sort the rows of all processes by path, or by confidence and then path."""
@@ -160,8 +136,8 @@ class ResultsTable:
 class FrameTable:
     """A CSV file with one row per frame: number, time, class fractions, source.
 
-    It gets its name when the with-block ends, after Ctrl-C or an InputError with the whole rows so
-    far; after any other exception, or without a frame, none is left and an older one stays.
+    It gets its name when the with-block ends, after Ctrl-C or an InputError with the rows so far;
+    after any other exception, or without a frame, none is left and an older one stays.
     source: the same text in all rows.
     """
 
@@ -169,17 +145,8 @@ class FrameTable:
         self.path, self._classes, self._source, self._is_empty = path, classes, source, True
         self._part = temporary_path(path)
 
-    @contextmanager
-    def _refusing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise InputError(
-                f"{self.path} cannot be written ({error.strerror}); make room there"
-            ) from error
-
     def __enter__(self) -> "FrameTable":
-        with self._refusing():
+        with writing(self.path):
             self._file = self._part.open("w", newline="", encoding="utf-8")
         self._write(["frame", "time_s", *self._classes.names, "ignored", "source"])
         return self
@@ -191,20 +158,17 @@ class FrameTable:
         self._is_empty = False
 
     def _write(self, row: Sequence) -> None:
-        with self._refusing():
+        with writing(self.path):
             self._file.write(csv_text([row]))
 
     def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        kept = kind is None or issubclass(kind, KeyboardInterrupt | InputError)
         try:
-            with self._refusing() if kind is None else suppress(OSError):  # of a full disk
+            with writing(self.path) if kind is None else suppress(OSError):  # of a full disk
                 self._file.close()
-                if kind is None and not self._is_empty:
+            if kept and not self._is_empty:
+                with writing(self.path):
                     os.replace(self._part, self.path)
-            if kind and not self._is_empty and issubclass(kind, KeyboardInterrupt | InputError):
-                with suppress(OSError):
-                    if length := self._part.read_bytes().rfind(b"\n") + 1:  # of the whole rows
-                        os.truncate(self._part, length)
-                        os.replace(self._part, self.path)
         finally:
             with suppress(OSError):
                 self._part.unlink(missing_ok=True)

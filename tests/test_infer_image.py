@@ -213,7 +213,7 @@ def test_wrong_inputs_are_one_line(stub, photos, in_tmp, capsys):
     assert "probabilities: a.onnx gives class ids alone" in refusal
     shutil.rmtree(in_tmp / "outputs")
     (in_tmp / "outputs").write_text("a file in place of the folder")
-    assert "cannot make this folder" in said("--input", photos)
+    assert ": cannot write" in said("--input", photos)
 
 
 def test_films_and_pipes_are_told_where_to_go(stub, photos, in_tmp, capsys):

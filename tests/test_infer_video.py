@@ -81,8 +81,7 @@ def test_several_outputs_of_one_pass(stub, in_tmp, capsys):
     assert stub.num_images == 5
     out = capsys.readouterr().out
     assert out.splitlines()[-1].startswith("5 frames in ")
-    for words in ("frames per second", "decode", "model", "drawing", "encode"):
-        assert words in out.splitlines()[-1]
+    assert out.splitlines()[-1].endswith("frames per second")
 
 
 @pytest.mark.parametrize(("every", "batch"), [(2, 4), (3, 1), (3, 8), (20, 4)])

@@ -2,17 +2,19 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from common.checkpoints import Checkpoint, check_weights
 from common.distributed import from_main, is_main, largest
 from common.job_record import JobRecord
-from common.random_states import random_states, set_random_states
+from common.memory import out_of_memory
 from common.signals import Stopped, StopSignals
-from engine import EpochTotals
+from engine import EpochTotals, NotFinite
 from model import SegmentationModel
 from training.optimizers import ScheduledOptimizer
 from training.run_folder import RunFolder, check_finite
@@ -20,6 +22,8 @@ from training.run_info import replace_earlier_run
 from utils import InputError
 
 CONTINUE, SAVE, STOP = range(3)  # what to do between two batches
+CALMER = "train again with a lower --lr, --clip-grad 1 or --warmup 1"
+SMALLER = "train again with half the --batch and twice the --grad-accum, --amp or a smaller --imgsz"
 
 
 class Checkpointer:
@@ -80,7 +84,11 @@ class Checkpointer:
             "history": self.run.history,
             "optimizer": self.optimizer.state_dict(),
             "totals": self.totals.state_dict(),
-            "random_states": random_states(),
+            # Nothing else draws from a generator that is not made from seed, epoch and picture.
+            "random_states": {
+                "torch": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state_all(),
+            },
         }
         self.run.save("last.pth", trained, state)
         self._saved = time.monotonic()
@@ -100,7 +108,10 @@ class Checkpointer:
             self.run.history[:] = last.training["history"]
             self.optimizer.load_state_dict(last.training["optimizer"])
             self.totals.load_state_dict(last.training["totals"], is_main())
-            set_random_states(last.training["random_states"])
+            states = last.training["random_states"]
+            torch.set_rng_state(states["torch"])
+            if len(states["cuda"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all(states["cuda"])
         except Exception as error:  # a damaged file fails in many ways
             raise _no_state(path, error) from error
         print(f"continuing after {self._place()} of {path}")
@@ -157,6 +168,36 @@ def _check_best(folder: Path, history: list) -> None:
         path = folder / name
         if path.is_file() and Checkpoint.load(path).metrics not in history:
             raise InputError(f"{path} is of another run; move it away, or pass another --out-dir")
+
+
+@contextmanager
+def explained(run: RunFolder) -> Iterator[None]:
+    """Turn errors that a user can mend into an InputError: where, what to do, what is saved."""
+    try:
+        with out_of_memory(SMALLER):
+            yield
+    except NotFinite as error:
+        saved = _saved(run, can_resume=False)
+        raise InputError(f"epoch {run.epoch}: {error}; {CALMER}. {saved}") from error
+    except (InputError, OSError) as error:  # a picture, the disk, memory, a pipe
+        raise InputError(f"epoch {run.epoch}: {error}. {_saved(run)}") from error
+    except RuntimeError as error:
+        message = str(error)
+        if "DataLoader worker" not in message:
+            raise
+        raise InputError(
+            f"epoch {run.epoch}: {message.splitlines()[0]} The system may have run out of memory: "
+            f"try fewer --workers or a smaller --batch. {_saved(run)}"
+        ) from error
+
+
+def _saved(run: RunFolder, can_resume: bool = True) -> str:
+    last = run.folder / "last.pth"
+    if not last.is_file():
+        return "Nothing was saved yet."
+    if not can_resume:
+        return f"{last} is intact."
+    return f"{last} is intact; --resume continues from there with the same settings."
 
 
 def _no_state(path: Path, error: Exception) -> InputError:

@@ -3,11 +3,10 @@
 View v holds the features of the pictures as epoch v + 1 of training on images would see them.
 """
 
-import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from dataclasses import asdict
 from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
@@ -15,19 +14,24 @@ from pathlib import Path
 import cv2
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from common.distributed import from_main, gathered, is_main, largest, rank, world_size
+from common.distributed import from_main, gathered, largest, rank, world_size
 from common.job_record import JobRecord
 from common.memory import out_of_memory
-from common.signals import Stopped, StopSignals
+from common.signals import Stopped, StopSignals, worker_init
 from config import OUTPUTS
-from datasets import PREVIEWED, own_indices
+from data.pairs import read_target
+from datasets import PREVIEWED, SegmentationDataset, epoch_and_picture, own_indices, sample_index
 from model import SegmentationModel
 from networks.weights import fingerprint
-from training.cached_dataset import CachedView, cached_loader
-from training.feature_room import fits_unasked, stay_in_memory
-from training.feature_store import FileStore, MemoryStore, TensorSpec
+from training.feature_store import (
+    FileStore,
+    MemoryStore,
+    TensorSpec,
+    fits_unasked,
+    stay_in_memory,
+)
 from training.run_info import record_job
 from utils import InputError, progress, write_atomically
 
@@ -35,24 +39,7 @@ FORMAT_VERSION = 2  # of the files' format; part of the key
 TIMED = 20  # pictures from which on the time that they take is told beforehand
 FOLDER = OUTPUTS / "features"
 
-# Images (B, 3, H, W) and a type -> features (B, C, h, w) of that type on the CPU.
-Extract = Callable[[Tensor, torch.dtype], Tensor]
-
-
-def with_features(
-    model: SegmentationModel,
-    loaders: tuple[DataLoader, DataLoader],
-    views: int,
-    settings: dict,
-) -> tuple[DataLoader, DataLoader]:
-    """The loaders for training and validation, with features of the frozen backbone for images.
-
-    views: of the training pictures; 0: only the features of validation, the same in each epoch.
-    settings: what decides the features besides pictures, their size and the weights.
-    """
-    if views:
-        return cached_loaders(model, loaders, views, settings)
-    return loaders[0], cached_valid_loader(model, loaders[1])
+Store = FileStore | MemoryStore
 
 
 def cached_loaders(
@@ -66,6 +53,8 @@ def cached_loaders(
 
     Training features (B, C, h, w) are float16, those for validation float32. Features that are not
     in root yet are computed first. Raises InputError where neither disk nor memory has room.
+
+    settings: what decides the features besides pictures, their size and the weights.
     """
     record = _record(model, loaders, settings)
     folder = root / record.key
@@ -84,13 +73,12 @@ def cached_loaders(
         stores = [MemoryStore(store.specs, range(store.count)) for store in stores]
     else:
         missing = [records[rank() :: world_size()] for records in missing]
-        _open_folder(folder, record, stores)
+        from_main(lambda: _open_folder(folder, record, stores))
     todo = [
-        CachedView(loaders[0], store, epoch, records)
+        (store, images_of(loaders[0], epoch, records))
         for epoch, (store, records) in enumerate(zip(stores[:-1], missing[:-1], strict=True), 1)
     ]
-    todo.append(CachedView(loaders[1], stores[-1], records=missing[-1]))
-    _compute(todo, partial(_extract, model.eval()))
+    _compute([*todo, (stores[-1], images_of(loaders[1], 1, missing[-1]))], model)
     return cached_loader(loaders[0], stores[:-1]), cached_loader(loaders[1], stores[-1:])
 
 
@@ -106,7 +94,7 @@ def cached_valid_loader(model: SegmentationModel, valid_loader: DataLoader) -> D
     own, previewed = own_indices(count), range(min(PREVIEWED, count))
     records = [*own, *(record for record in previewed if record not in own)]
     store = MemoryStore([spec], records)
-    _compute([CachedView(valid_loader, store, records=records)], partial(_extract, model.eval()))
+    _compute([(store, images_of(valid_loader, 1, records))], model)
     return cached_loader(valid_loader, [store])
 
 
@@ -140,11 +128,7 @@ def _record(
     train, valid = (loader.dataset for loader in loaders)
     more = {
         "version": FORMAT_VERSION,
-        "image_size": list(train.resize.image_size),
-        "keep_ratio": train.resize.keep_ratio,
-        "mean": list(train.resize.input_format.mean),
-        "std": list(train.resize.input_format.std),
-        "patch_size": train.resize.input_format.patch_size,
+        "resize": asdict(train.resize),
         "amp": str(model.amp or torch.float32).removeprefix("torch."),
         "albumentations": version("albumentations"),
         "opencv": cv2.__version__,
@@ -155,33 +139,22 @@ def _record(
 
 
 def _open_folder(folder: Path, record: JobRecord, stores: Sequence[FileStore]) -> None:
-    """Create the files; raises InputError unless all processes see them."""
-
-    def prepare() -> Path:
-        for store in stores:
-            store.prepare()
-        write_atomically(folder / "about.json", record.to_json().encode())
-        probe = folder / f".seen-{secrets.token_hex(4)}"
-        write_atomically(probe, b"")
-        return probe
-
-    probe = from_main(prepare)
-    seen = gathered(probe.exists())
-    if is_main():
-        probe.unlink(missing_ok=True)
-    if not all(seen):
-        raise InputError(
-            f"{folder}: not seen by all processes; put {OUTPUTS}/ on a file system that all "
-            "machines share, or leave out --cache-features"
-        )
+    """Create the files, and tell by their time that the features are used."""
+    for store in stores:
+        store.prepare()
+    write_atomically(folder / "about.json", record.to_json().encode())
 
 
-def _compute(views: Sequence[CachedView], extract: Extract) -> None:
-    """Compute and store what is missing; when this returns, every process has."""
-    total = sum(len(view.records) for view in views)
-    batches = [(view, records) for view in views for records in view.batches()]
-    loaded = chain.from_iterable(view.images() for view in views)
-    todo = zip(batches, loaded, strict=True)
+def _compute(views: Sequence[tuple[Store, DataLoader]], model: SegmentationModel) -> None:
+    """Store the features of each view's images; when this returns, every process has."""
+    model.eval()
+    batches = [
+        (store, [epoch_and_picture(sample, len(loader.dataset))[1] for sample in samples])
+        for store, loader in views
+        for samples in loader.batch_sampler
+    ]
+    total = sum(len(records) for _, records in batches)
+    todo = zip(batches, chain.from_iterable(loader for _, loader in views), strict=True)
     with (
         ThreadPoolExecutor(1) as writer,
         progress((), "Features", total) as bar,
@@ -192,31 +165,31 @@ def _compute(views: Sequence[CachedView], extract: Extract) -> None:
         for _ in range(largest(len(batches)) + 1):  # once more for a signal in the last batch
             if stop := largest(signals.number or 0):  # in all processes at once
                 written.result()
-                raise Stopped(_stopped_at(views, bar.n, total), stop)
-            for (view, records), (images, targets) in islice(todo, 1):
-                dtype = view.store.specs[0].dtype
+                raise Stopped(_stopped_at(views[0][0], bar.n, total), stop)
+            for (store, records), (images, targets) in islice(todo, 1):
+                dtype = store.specs[0].dtype
                 if bar.n == 0 and total >= TIMED:
-                    seconds = _seconds_per_picture(extract, images[:1], dtype)
+                    seconds = _seconds_per_picture(model, images[:1], dtype)
                     bar.write(f"features: at most about {seconds * total / 60:.1f} minutes")
-                tensors = [extract(images, dtype), targets][: len(view.store.specs)]
+                tensors = [_extract(model, images, dtype), targets][: len(store.specs)]
                 written.result()  # at most one batch waits to be written
-                written = writer.submit(view.store.write, records, tensors)
+                written = writer.submit(store.write, records, tensors)
                 bar.update(len(records))
         written.result()
     gathered(True)  # waits for the last process
 
 
-def _seconds_per_picture(extract: Extract, image: Tensor, dtype: torch.dtype) -> float:
+def _seconds_per_picture(model: SegmentationModel, image: Tensor, dtype: torch.dtype) -> float:
     """image: (1, 3, H, W). In batches, a picture takes no longer than this."""
-    extract(image, dtype)  # the first call includes the warm-up
+    _extract(model, image, dtype)  # the first call includes the warm-up
     started = time.perf_counter()
-    extract(image, dtype)
+    _extract(model, image, dtype)
     return time.perf_counter() - started
 
 
-def _stopped_at(views: Sequence[CachedView], done: int, total: int) -> str:
+def _stopped_at(store: Store, done: int, total: int) -> str:
     saved = "all of these are saved"
-    if isinstance(views[0].store, MemoryStore):
+    if isinstance(store, MemoryStore):
         saved = "they were in memory and are lost"
     return (
         f"stopped after the features of {done} of {total} pictures, {saved}; continue with the "
@@ -226,7 +199,74 @@ def _stopped_at(views: Sequence[CachedView], done: int, total: int) -> str:
 
 @torch.no_grad()
 def _extract(model: SegmentationModel, images: Tensor, dtype: torch.dtype) -> Tensor:
+    """Features (B, C, h, w) of images (B, 3, H, W), on the CPU."""
     features = model.extract(images.to(model.device, non_blocking=True)).to(dtype)
     if dtype == torch.float16 and not features.isfinite().all():
         raise InputError("these features do not fit into float16; leave out --cache-features")
     return features.cpu()
+
+
+class CachedDataset(Dataset):
+    """The items of a SegmentationDataset with features (C, h, w) in place of images.
+
+    stores: of each view, whose record i belongs to picture i. View v is what epoch v + 1 sees, and
+    epochs beyond the last view start again with the first. Targets that are not stored are decoded
+    from the masks.
+    """
+
+    def __init__(self, pictures: SegmentationDataset, stores: Sequence[Store], pin_memory: bool):
+        self.pictures = pictures
+        self.resize = pictures.resize
+        self.stores = stores
+        self.pin_memory = pin_memory
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitems__(self, samples: Sequence[int]) -> tuple[Tensor, Tensor | list[Tensor]]:
+        """Features (B, C, h, w), and targets (B, H, W) or a list of them, of an epoch's samples."""
+        numbers = [epoch_and_picture(sample, len(self)) for sample in samples]
+        epoch = numbers[0][0] if numbers else 1
+        store = self.stores[(epoch - 1) % len(self.stores)]
+        features, *targets = store.read([picture for _, picture in numbers], self.pin_memory)
+        if targets:
+            return features, targets[0]
+        # Validation targets have the size of their masks (H', W'), so none is stored.
+        pairs = map(self.pictures.pair, samples)
+        encoding = self.pictures.encoding
+        return features, [torch.from_numpy(read_target(pair, encoding)) for pair in pairs]
+
+    def __getitem__(self, sample: int) -> tuple[Tensor, Tensor]:
+        features, targets = self.__getitems__([sample])
+        return features[0], targets[0]
+
+
+def images_of(loader: DataLoader, epoch: int, records: Sequence[int]) -> DataLoader:
+    """Loads images (B, 3, H, W) and targets of some pictures as they are in an epoch, in batches.
+
+    loader: of images, as build_loaders makes it. records: the pictures' numbers.
+    """
+    size = loader.batch_size or loader.batch_sampler.batch_size // world_size()
+    samples = [sample_index(epoch, record, len(loader.dataset)) for record in records]
+    return DataLoader(
+        loader.dataset,
+        batch_sampler=[samples[i : i + size] for i in range(0, len(samples), size)],
+        num_workers=loader.num_workers if samples else 0,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        worker_init_fn=worker_init(),
+        generator=torch.Generator(),  # torch's own would depend on what is stored already
+    )
+
+
+def cached_loader(loader: DataLoader, stores: Sequence[Store]) -> DataLoader:
+    """The same batches of the same pictures as `loader`, with features in place of images.
+
+    No workers: reading ahead in a thread saved no time, and processes would copy every batch.
+    """
+    cached = CachedDataset(loader.dataset, stores, loader.pin_memory)
+    # __getitems__ returns whole batches.
+    options = {"collate_fn": lambda batch: batch, "generator": loader.generator}
+    if loader.batch_size is None:  # the batch_sampler is an EpochBatches
+        return DataLoader(cached, batch_sampler=loader.batch_sampler, **options)
+    return DataLoader(cached, loader.batch_size, sampler=loader.sampler, **options)

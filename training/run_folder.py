@@ -80,15 +80,12 @@ class RunFolder:
             )
         if warning := collapse_warning(self.checkpoint.classes, valid):
             print(warning)
-        lowest_loss = min((row["valid_loss"] for row in self.history), default=math.inf)
         self.history.append(row)
-        if row["valid_loss"] < lowest_loss:
-            print(f"Best validation loss: {row['valid_loss']:.4f}, saved")
-            self.save("best_model_loss.pth", trained)
-        if self.best() is row:
-            if self.watch.column != "valid_loss":  # which was told above
-                print(f"Best validation {self.watch.title}: {self.watch.text(row)}, saved")
-            self.save("best_model_iou.pth", trained)
+        chosen_by = {"best_model_loss.pth": Watch("loss"), "best_model_iou.pth": self.watch}
+        for name, watch in chosen_by.items():
+            if watch.best(self.history) is row:
+                print(f"Best validation {watch.title}: {watch.text(row)}, saved")
+                self.save(name, trained)
         if is_main():
             table = csv_text([list(row), *(list(row.values()) for row in self.history)])
             write_atomically(self.folder / "history.csv", table.encode(), durable=True)

@@ -54,7 +54,8 @@ def write_layers(
     for layer, ids in small.items():
         layers[layer] = _palette_png(np.minimum(ids, classes.num_classes), palette)
     if {"prediction", "target"} <= small.keys():
-        layers["errors"] = _palette_png(_errors(**small), RIGHT_AND_WRONG)
+        wrong = (small["prediction"] != small["target"]) & (small["target"] != IGNORE_INDEX)
+        layers["errors"] = _palette_png(wrong.astype(np.uint8), RIGHT_AND_WRONG)
     if confidence is not None:
         step = -(-max(confidence.shape) // CONFIDENCE_SIDE)  # smooth, so no mean is needed
         layers["confidence"] = _jpeg(cv2.convertScaleAbs(confidence[::step, ::step], alpha=255))
@@ -79,14 +80,6 @@ def fit(image: np.ndarray, side: int, interpolation: int = cv2.INTER_AREA) -> np
         return image
     size = [max(1, round(scale * length)) for length in image.shape[1::-1]]
     return cv2.resize(image, size, interpolation=interpolation)
-
-
-def _errors(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """1 where a prediction is wrong, 0 where it is right or the target is ignored."""
-    if prediction.shape != target.shape:
-        size = target.shape[1::-1]
-        prediction = cv2.resize(prediction, size, interpolation=cv2.INTER_NEAREST_EXACT)
-    return ((prediction != target) & (target != IGNORE_INDEX)).astype(np.uint8)
 
 
 def _palette_png(ids: np.ndarray, palette: Sequence[Colour]) -> bytes:

@@ -99,19 +99,12 @@ def test_what_is_not_ours_is_refused_in_one_line(run, fields, words):
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "factor", "words"),
-    [
-        ("bn.running_var", -1.0, "negative variances"),
-        ("conv_seg.weight", 1e38, "scores overflow"),
-        ("conv_seg.weight", torch.nan, "not finite"),
-    ],
-)
-def test_implausible_weights_are_refused(name, factor, words):
+def test_weights_that_are_not_finite_are_refused():
     expected = LinearHead(4, 3).state_dict()
     check_weights(Path("x.pth"), expected, expected)
-    with pytest.raises(InputError, match=words):
-        check_weights(Path("x.pth"), expected | {name: expected[name] * factor}, expected)
+    broken = expected["conv_seg.weight"] * torch.nan
+    with pytest.raises(InputError, match="not finite"):
+        check_weights(Path("x.pth"), expected | {"conv_seg.weight": broken}, expected)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -165,8 +158,3 @@ def test_best_checkpoints_of_another_run_are_refused(run, tmp_path):
 def test_a_checkpoint_without_resume_state_is_refused(run):
     with pytest.raises(InputError, match=r"holds no state .*\(no record of a job\); name a last"):
         find_last(run, run.folder / "best_model_iou.pth", epochs=9)
-    last = save_last(run)
-    del run.history[0]["lr"]
-    change(last, training={"job": run.job.to_json(), "history": run.history})
-    with pytest.raises(InputError, match=r"continue from \(its history has no lr\)"):
-        find_last(run, last, epochs=9)

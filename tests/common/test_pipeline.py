@@ -4,7 +4,7 @@ import threading
 
 from helpers.waiting import LIMIT
 
-from common.pipeline import Background, Stopwatch, overlapping
+from common.pipeline import Background, overlapping, speed
 
 
 def count(n, log):
@@ -65,18 +65,6 @@ def test_a_wish_to_stop_ends_the_wait_for_a_stage_that_gives_nothing():
         released.set()
 
 
-def test_stopwatch_counts_each_stage(monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr("common.pipeline.time.perf_counter", lambda: clock[0])
-
-    def work(seconds):
-        clock[0] += seconds
-
-    stopwatch = Stopwatch("make", "use")
-    use = stopwatch.timed("use", lambda: work(3))
-    for _ in stopwatch.timed_items("make", (work(1) for _ in range(3))):
-        use()
-    assert stopwatch.seconds == {"make": 3, "use": 9}
-    assert stopwatch.summary(3, "frames") == (
-        "3 frames in 12.00 s, 0.25 frames per second; busy meanwhile: make 25%, use 75%"
-    )
+def test_the_speed_is_of_wall_clock_seconds(monkeypatch):
+    monkeypatch.setattr("common.pipeline.time.perf_counter", lambda: 15.0)
+    assert speed(3, "frames", 3.0) == "3 frames in 12.00 s, 0.25 frames per second"

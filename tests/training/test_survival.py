@@ -370,8 +370,8 @@ def test_memory_that_does_not_suffice(forks, command):
         "at_call('train.train_one_epoch', 1, fails)"
     )
     message = fails(forks, *command("memory", "--batch", "4"), setup=out)
-    assert "epoch 1: out of memory; --batch 4 --imgsz 56 56 is too large here: train" in message
-    assert "train again with --batch 2 --grad-accum 4, or with --imgsz 37 37. Nothing" in message
+    assert "epoch 1: out of memory; train again with half the --batch and twice the" in message
+    assert "--amp or a smaller --imgsz. Nothing was saved yet." in message
 
 
 def test_two_runs_at_once_share_data_and_features(forks, command):
