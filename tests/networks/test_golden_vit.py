@@ -68,17 +68,6 @@ def test_forward_and_its_parts(golden, vit):
 
 
 @torch.no_grad()
-def test_position_table_of_every_input_size(golden, vit):
-    tables = golden["taps"]["pos_embed_resized"]
-    atol = golden["tolerance"]["pos_embed_resized_atol"]
-    for images, expected in zip(golden["inputs"], tables, strict=True):
-        height, width = images.shape[-2:]
-        tokens = torch.zeros(1, *expected.shape[1:])
-        table = vit.interpolate_pos_encoding(tokens, width, height)
-        torch.testing.assert_close(table, expected, atol=atol, rtol=0)
-
-
-@torch.no_grad()
 def test_chunked_names_load_into_a_flat_model(golden):
     flat = flatten_block_chunks(golden["state_dict"])
     if "flat_state_keys" in golden:
