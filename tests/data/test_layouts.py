@@ -160,27 +160,6 @@ def test_cityscapes(tmp_path, in_tmp, made_train_ids):
     assert_ids(found, dict.fromkeys(names, train_ids))
 
 
-LAYOUTS = ["images/{}|masks/{}", "images/{}|labels/{}", "{}/images|{}/annotations",
-           "{}_images|{}_masks", "Images/{}|Annotations/{}", "{}|{}",
-           "{}|{}_labels", "{}|{}annot"]  # fmt: skip
-
-
-@pytest.mark.parametrize("words", [("train", "val", "test"), ("training", "valid", "testing"),
-                                   ("train", "validation", "Test")])  # fmt: skip
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_splits_are_never_mixed(in_tmp, layout, words):
-    root = in_tmp / "set"
-    numbers = range(2), range(2, 5), range(5, 9)
-    for word, some in zip(words, numbers, strict=True):
-        images, masks = layout.replace("{}", word).split("|")
-        ending = "_mask" if images == masks else ""
-        draw(root, f"{images}/{{}}.png", f"{masks}/{{}}{ending}.png", numbers=some)
-    splits = find_splits(root)
-    for split, some in zip(("train", "valid", "test"), numbers, strict=True):
-        assert [int(pair.image.stem) for pair in splits.pairs_of(split)] == list(some)
-    refused(root, "--valid-fraction: ", valid_fraction=0.5)
-
-
 @pytest.mark.parametrize(
     ("folders", "words"),
     [

@@ -84,19 +84,26 @@ def test_one_dark_photograph_and_a_second_pair_of_folders_are_no_question(root):
     assert pixels(data) == total({**ids, 8: ids[7]})
 
 
+@pytest.mark.parametrize("words", [("Training", "val", "testA"), ("train", "validation", "Test"),
+                                   ("train", "valid", "testing")])  # fmt: skip
 @pytest.mark.parametrize(
     "layout",
-    ["{}/img|{}/seg", "Img {}|Truth {}", "img/{}|all masks", "{}/scene/img|{}/scene/seg", "{}|{}",
-     "{}/images|{}/masks", "images/{}|masks/{}", "{}_images|{}_masks", "{}|{}_labels",
-     "JPEGImages/{}|SegmentationClass/{}"],
+    ["@/img/{}|@/seg/{}", "Img @/{}|Truth @/{}", "img/@/{}|all masks/{}",
+     "@/scene/img/{}|@/scene/seg/{}", "@/{}/a|@/{}/a", "@/{}|@/{}_mask", "@/images/{}|@/masks/{}",
+     "images/@/{}|masks/@/{}", "@_images/{}|@_masks/{}", "@/{}|@_labels/{}", "@/{}|@annot/{}",
+     "images/@/{}|labels/@/{}", "JPEGImages/@/{}|SegmentationClass/@/{}",
+     "Images/@/{}|Annotations/@/{}", "@/images/{}|@/annotations/{}"],
 )  # fmt: skip
-def test_splits_of_folders_are_kept_whatever_their_names(root, layout):
-    words = {"Training": range(5), "val": range(5, 8), "testA": range(8, 10)}
-    for word, numbers in words.items():
-        images, masks = layout.replace("{}", word).split("|")
-        end = "{}/a" if images == masks else "{}"
-        draw(root, f"{images}/{end}.jpg", f"{masks}/{end}.png", numbers=numbers)
-    assert counts(read(root)) == [5, 3, 2]
+def test_splits_of_folders_are_kept_whatever_their_names(root, layout, words):
+    for word, numbers in zip(words, (range(5), range(5, 8), range(8, 10)), strict=True):
+        images, masks = layout.replace("@", word).split("|")
+        draw(root, f"{images}.jpg", f"{masks}.png", numbers=numbers)
+    data = read(root)
+    assert counts(data) == [5, 3, 2]
+    for split, word in zip(SPLITS, words, strict=True):
+        paths = [pair.image.relative_to(root) for pair in data.splits.pairs_of(split)]
+        assert all(word in str(path) for path in paths)
+    refused(root, "--valid-fraction: ", valid_fraction=0.5)
 
 
 @pytest.mark.parametrize("layout", ["{}.bmp|{}_anno.bmp", "images/{}.jpg|masks/{}.png"])
@@ -251,7 +258,9 @@ def test_lists_in_yaml_count_by_number_and_held_out_pictures_are_not_trained_on(
         ("a.json", '{"by": "x", "parts": {"train": ["0"], "val": ["1"], "test": ["2"]}}'),
         ("a.json", '{"of": [{"file": "0.jpg", "set": "train"}, {"file": "1.jpg", "set": "val"}, '
                    '{"file": "2.jpg", "set": "test"}]}'),
-        ("test_ids.lst", "2\n"),
+        ("test_ids.lst", "2\n"), ("test.json", '["2.jpg"]'), ("test.yaml", "- {image: 2.jpg}\n"),
+        ("test.csv", ",image,mask\n0,2.jpg,2.png\n"),
+        ("test.tsv", "number\tpath\n0\timages/2.jpg\n"),
         ("of.csv", "id;filename;subset\n5;0.jpg;Train\n6;1.jpg;Val\n7;2.jpg;Test\n"),
         ("of.csv", "filename,is_val,is_test\n0.jpg,0,0\n1.jpg,1,0\n2.jpg,0,1\n"),
         ("of.csv", "filename,train,val,test\n0.jpg,1,0,0\n1.jpg,0,1,0\n2.jpg,0,0,1\n"),
@@ -264,20 +273,6 @@ def test_tables_and_mappings_that_state_splits_are_kept(root, name, content):
     data = read(root)
     assert [pair.image.stem for pair in data.splits.test] == ["2"]
     assert counts(data) == [1, 1, 1]
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("test.json", '["4.jpg", "5.jpg"]'), ("test.yaml", "- {image: 4.jpg}\n- {image: 5.jpg}\n"),
-        ("test.csv", ",image,mask\n0,4.jpg,4.png\n1,5.jpg,5.png\n"),
-        ("test.tsv", "number\tpath\n0\timages/4.jpg\n1\timages/5.jpg\n"),
-    ],
-)  # fmt: skip
-def test_a_file_called_after_a_split_lists_its_pictures(root, name, content):
-    draw(root, "images/{}.jpg", "masks/{}.png")
-    save(root / name, content)
-    assert [pair.image.stem for pair in read(root).splits.test] == ["4", "5"]
 
 
 @pytest.mark.parametrize(
