@@ -125,6 +125,10 @@ FILES = {
     "10 GB of nothing": with_weights(**{"head.bn.weight": torch.empty(TEN_GB, device="meta")}),
     "sparse": with_weights(**{"head.bn.weight": torch.zeros(768).to_sparse()}),
     "not a number": with_weights(**{"head.bn.weight": torch.full((768,), torch.nan)}),
+    "negative variances": with_weights(**{"head.bn.running_var": -torch.ones(768)}),
+    "scores that overflow": with_weights(
+        **{"head.conv_seg.weight": torch.full((2, 768, 1, 1), 1e38)}
+    ),
     "many classes": lambda content: saved(
         content | {"classes": ["x"] * 10**5, "palette": [[0, 0, 0]] * 10**5}
     ),

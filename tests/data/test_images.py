@@ -239,13 +239,9 @@ def test_masks_give_indices_not_colours(tmp_path):
     assert shown[0].tolist() == [[0, 0, 0], [255, 0, 0], [0, 255, 0], list(IGNORED_COLOUR)]
 
 
-def test_one_bit_and_sixteen_bit_masks(tmp_path):
-    bits = np.array([[True, False, True]])
-    Image.fromarray(bits).save(tmp_path / "bits.png")
+def test_one_bit_masks(tmp_path):
+    Image.fromarray(np.array([[True, False, True]])).save(tmp_path / "bits.png")
     assert read_mask(tmp_path / "bits.png")[0].tolist() == [[1, 0, 1]]
-    ids = np.array([[0, 300, 65535]], np.uint16)
-    Image.fromarray(ids).save(tmp_path / "ids.png")
-    assert read_mask(tmp_path / "ids.png")[0].tolist() == [[0, 300, 65535]]
 
 
 def test_masks_of_floating_point_hold_whole_numbers_or_are_refused(tmp_path):
