@@ -114,24 +114,22 @@ def save_last(run):
 
 
 def test_resuming_another_run_is_refused(run):
-    last = save_last(run)
-    other = RunFolder(run.folder, run.checkpoint, JobRecord({"lr": 0.2}))
-    with pytest.raises(InputError, match=r"made with lr 0.1, not 0.2"):
-        find_last(other, last, epochs=9)
+    last, moved = save_last(run), {"weights": "/moved/w.pth"}
     classes = {"class_names": ["a", "b"]}
-    other = RunFolder(run.folder, run.checkpoint, replace(run.job, classes=classes))
-    with pytest.raises(InputError, match=r"class_names None, not \['a', 'b'\]"):
-        find_last(other, last, epochs=9)
-    other = RunFolder(run.folder, replace(run.checkpoint, head="linear"), run.job)
-    with pytest.raises(InputError, match=r"made with head 'ms', not 'linear'"):
-        find_last(other, last, epochs=9)
+    for checkpoint, job, words in (
+        ({}, {"settings": {"lr": 0.2}}, "made with lr 0.1, not 0.2"),
+        ({}, {"classes": classes}, r"made with class_names None, not \['a', 'b'\]"),
+        ({"head": "linear"}, {}, "made with head 'ms', not 'linear'"),
+        (moved | {"fingerprint": "0"}, {}, "made with weights 'none', not '/moved/w.pth'"),
+    ):
+        job = replace(run.job, **job)
+        other = RunFolder(run.folder, replace(run.checkpoint, **checkpoint), job)
+        with pytest.raises(InputError, match=words):
+            find_last(other, last, epochs=9)
     with pytest.raises(InputError, match=r"has 1 epochs already"):
         find_last(run, last, epochs=0)
-    moved = replace(run.checkpoint, weights="/moved/w.pth")
-    assert find_last(RunFolder(run.folder, moved, run.job), last, epochs=9)
-    other = RunFolder(run.folder, replace(moved, fingerprint="0"), run.job)
-    with pytest.raises(InputError, match=r"made with weights 'none', not '/moved/w.pth'"):
-        find_last(other, last, epochs=9)
+    other = RunFolder(run.folder, replace(run.checkpoint, **moved), run.job)
+    assert find_last(other, last, epochs=9)
     path, content = find_last(run, True, epochs=1)
     assert path == last
     assert content.training["history"] == run.history
