@@ -227,12 +227,6 @@ def test_flags_without_effect_are_refused(in_tmp, capsys, script, flags, words):
     assert list(in_tmp.iterdir()) == []
 
 
-def test_image_size_is_width_height_or_one_number():
-    parse = train.get_args_parser().parse_args
-    assert parse(["--imgsz", "640", "320"]).imgsz == (320, 640)
-    assert parse(["--imgsz", "518"]).imgsz == (518, 518)
-
-
 def test_penn_fudan_trains(in_tmp, capsys):
     data = shared_data("PennFudanPed")
     train.main(["--data", str(data), *TINY, "--epochs", "2", "--lr", "0.01"])

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from data.labels.class_files import find_class_file, read_classes
-from data.labels.classes import CITYSCAPES, VOC2012, VOC_PALETTE
+from data.labels.classes import VOC_PALETTE
 from utils import InputError
 
 
@@ -103,17 +103,6 @@ def test_colours_to_draw(tmp_path):
     assert read(tmp_path, "dataset.yaml", content).classes.palette == ((0, 0, 0), (220, 20, 60))
     content["VIS_LABEL_MAP"] = [[0, 0, 0], [1, 2, 3], [4, 5, 6]]
     assert read(tmp_path, "dataset.yaml", content).classes.palette == ((0, 0, 0), (4, 5, 6))
-
-
-def test_presets():
-    voc = read_classes("voc2012")
-    assert voc.classes == VOC2012
-    assert voc.colours[192, 128, 128] == 15
-    assert voc.colours[224, 224, 192] == 255
-    assert read_classes("ade20k").values[150] == 149
-    street = read_classes("cityscapes_label_ids")
-    assert street.classes == CITYSCAPES
-    assert (street.values[7], street.values[33], street.others) == (0, 18, 255)
 
 
 @pytest.mark.parametrize(
