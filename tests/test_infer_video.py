@@ -72,10 +72,7 @@ def test_several_outputs_of_one_pass(stub, in_tmp, capsys):
     assert np.abs(both[4][:, :64].astype(int) - frames[4]).mean() < 3
     assert np.abs(both[4][:, 64:].astype(int) - drawn).mean() < 6
     assert stub.num_images == 5
-    out = capsys.readouterr().out
-    assert out.splitlines()[-1].startswith("5 frames in ")
-    for words in ("frames per second", "decode", "model", "drawing", "encode"):
-        assert words in out.splitlines()[-1]
+    assert capsys.readouterr().out.splitlines()[-1].startswith("5 frames in ")
 
 
 @pytest.mark.parametrize(("every", "batch"), [(2, 4), (3, 1), (3, 8), (20, 4)])

@@ -29,7 +29,7 @@ from utils import InputError
 
 
 @pytest.mark.plots
-def test_a_run_leaves_the_files_that_the_readme_lists(data_dir, in_tmp, capsys):
+def test_a_run_leaves_the_files_that_the_readme_lists(data_dir, in_tmp):
     run_train(data_dir, "--out-dir", "first")
     folder = in_tmp / "outputs" / "first"
     expected = {
@@ -57,9 +57,6 @@ def test_a_run_leaves_the_files_that_the_readme_lists(data_dir, in_tmp, capsys):
     results = {row[0]: row[1] for row in csv.reader((folder / "results.csv").open())}
     assert float(results["mIoU"]) == pytest.approx(best)
     assert entry["scores"]["iou"]["foreground"] == pytest.approx(float(results["foreground"]))
-    out = capsys.readouterr().out
-    for words in ("EPOCH: 2 of 2", "Valid loss:", "IoU per class:", "TRAINING COMPLETE"):
-        assert words in out
 
 
 def test_resuming_with_other_data_is_refused_before_features_are_computed(

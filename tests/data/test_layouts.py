@@ -12,6 +12,7 @@ from PIL import Image
 from data.labels.classes import VOC2012
 from data.layouts import find_splits
 from data.pairs import Pair, read_target, split_pairs
+from data.splits import split_of
 from data.survey import load_data
 from utils import InputError
 
@@ -92,21 +93,6 @@ def test_voc(tmp_path, in_tmp, as_mask):
     assert (data.splits.layout, data.classes) == ("VOC", VOC2012)
     assert [pair.image.stem for pair in data.splits.valid] == ["2007_1"]
     assert_ids(found, {f"2007_{i}.jpg": voc_ids(i) for i in range(4)})
-
-
-def test_cvat_s_export(tmp_path, in_tmp):
-    """VOC folders, one list, and a labelmap with the project's own colours."""
-    colours = np.uint8([[0, 0, 0], [250, 50, 83], [51, 221, 255]])
-    names = "JPEGImages/{}.jpg", "SegmentationClass/{}.png"
-    ids = draw(tmp_path, *names, lambda ids: colours[ids], numbers=range(4), shapes=2)
-    save(tmp_path / VOC_LISTS / "default.txt", "0\n1\n2\n3\n")
-    head = "# label:color_rgb:parts:actions\n"
-    text = head + "background:0,0,0::\ncat:250,50,83::\ndog:51,221,255::\n"
-    save(tmp_path / "labelmap.txt", text)
-    found, data = targets(tmp_path, valid_fraction=0.25)
-    assert (len(data.splits.train), len(data.splits.valid)) == (3, 1)
-    assert_ids(found, {f"{i}.jpg": ids[i] for i in ids})
-    assert data.classes.names == ("background", "cat", "dog")
 
 
 def test_voc_lists_that_name_missing_files_or_all_of_them(tmp_path):
@@ -316,3 +302,21 @@ def test_an_unknown_layout_says_what_is_expected(tmp_path):
     words = r"no known layout in it, expected images/train \+ masks/train, .*; found notes\.txt"
     refused(tmp_path, words)
     refused(tmp_path / "nowhere", "no such folder")
+
+
+@pytest.mark.parametrize(
+    ("split", "paths"),
+    [
+        ("train", ["train", "train2017", "images/Training/seq 1", "TRAIN_images", "trainImages",
+                   "stage1_train", "a/instances_train2017.json", "Train.txt", "train/0.jpg"]),
+        ("valid", ["images/val/scene 3", "val_masks", "valid", "validation_set",
+                   "annotations/val_instances_default.json", "street_val.json", "dev",
+                   "eval/masks"]),
+        ("test", ["Test", "testA", "testing/images", "test/via_region_data.json", "holdout_images",
+                  "image_info_test-dev2017.json"]),
+        (None, ["train station", "bus val-de-marne", "crash_test_1", "trainval.txt",
+                "train_test_split.yaml", "train_1.jpg", "images", "crash_test/labels.json"]),
+    ],
+)  # fmt: skip
+def test_the_split_that_a_path_states(split, paths):
+    assert {path: split_of(Path(path)) for path in paths} == dict.fromkeys(paths, split)
