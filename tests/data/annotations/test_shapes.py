@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data.annotations.shapes import Shape, ellipse, polygon, ring_of
+from data.annotations.shapes import polygon
 
 SIZE = (40, 50)
 
@@ -39,19 +39,6 @@ def test_border_pixels_of_opencv_give_the_mask_again():
     cv2.ellipse(mask, (22, 18), (15, 9), 20, 0, 360, 1, -1)
     (contour,), _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     assert np.array_equal(drawn(polygon("a", contour[:, 0])), mask > 0)
-
-
-def test_runs_bitmaps_lines_and_circles():
-    expected = np.random.default_rng(0).random(SIZE) < 0.5
-    flat = np.concatenate([[False], expected.T.ravel(), [False]])
-    changes = np.flatnonzero(np.diff(flat))
-    runs = np.diff(np.concatenate([[0], changes, [expected.size]]))
-    assert np.array_equal(drawn(Shape("a", runs=runs)), expected)
-    bitmap = Shape("a", bitmap=np.ones((6, 8), bool), corner=(-3, 37))
-    assert np.argwhere(drawn(bitmap)).tolist() == [[y, x] for y in (37, 38, 39) for x in range(5)]
-    assert drawn(ellipse("a", (20, 20), (10, 10))).sum() == pytest.approx(np.pi * 100, rel=0.01)
-    line = Shape("a", (ring_of([[5, 20], [45, 20], [45, 20]]),), width=10)
-    assert drawn(line)[:, 25].sum() in (10, 11)
 
 
 def test_points_far_away_cost_nothing():
