@@ -208,22 +208,18 @@ def test_lists_of_splits_are_kept(root, place, line, images):
 
 
 @pytest.mark.parametrize(
-    ("name", "content"),
+    ("name", "content", "expected"),
     [
-        ("val_loss.txt", "0 0.5\n1 0.4\n2 0.2\n"), ("history.json", '{"val": [1, 2]}'),
-        ("rows.csv", "file,test_result\n0.jpg,1\n1.jpg,0\n2.jpg,0\n3.jpg,1\n"),
+        ("val_loss.txt", "0 0.5\n1 0.4\n2 0.2\n", [7, 1, 0]),
+        ("history.json", '{"val": [1, 2]}', [7, 1, 0]),
+        ("rows.csv", "file,test_result\n0.jpg,1\n1.jpg,0\n2.jpg,0\n3.jpg,1\n", [7, 1, 0]),
+        ("train.csv", "id,rle_mask\n0,1 9\n1,1 9\n2,1 9\n3,1 9\n4,1 9\n5,1 9\n", [5, 1, 0]),
     ],
-)  # fmt: skip
-def test_measurements_are_no_lists(root, name, content):
+)
+def test_measurements_are_no_lists_and_a_table_has_a_header(root, name, content, expected):
     draw(root, "images/{}.jpg", "masks/{}.png")
     save(root / name, content)
-    assert counts(read(root)) == [7, 1, 0]
-
-
-def test_a_table_for_training_has_a_header(root):
-    draw(root, "images/{}.png", "masks/{}.png")
-    save(root / "train.csv", "id,rle_mask\n" + "".join(f"{k},1 9\n" for k in range(6)))
-    assert counts(read(root)) == [5, 1, 0]
+    assert counts(read(root)) == expected
 
 
 def test_lists_in_yaml_count_by_number_and_held_out_pictures_are_not_trained_on(root):
