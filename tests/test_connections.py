@@ -16,16 +16,12 @@ from results import video_files
 from utils import public_name, without_secrets
 from video import source
 
-
-def results(folder):
-    return folder / "outputs" / "inference_results_video"
-
-
-def films(folder):
-    return sorted(results(folder).glob("*.mp4"))
-
-
+RESULTS = Path("outputs/inference_results_video")
 SECRETS = ("S3cret", "T0KEN", "admin")
+
+
+def films():
+    return sorted(RESULTS.glob("*.mp4"))
 
 
 def assert_no_secret(folder, *said):
@@ -45,9 +41,9 @@ def test_a_camera_that_closes_is_told_and_recorded_anew(stub, in_tmp, capsys, mo
             message = fails(capsys, infer_video.main, *argv)
         assert f"http://{host}/video: connection lost after 0." in message
         assert message.endswith("; what came before is kept")
-    assert [len(read(path)[1]) for path in films(in_tmp)] == [15, 15]
+    assert [len(read(path)[1]) for path in films()] == [15, 15]
     assert_no_secret(in_tmp, message)
-    page = (results(in_tmp) / "index.html").read_text(encoding="utf-8")
+    page = (RESULTS / "index.html").read_text(encoding="utf-8")
     assert f"http://{host}/video" in page
 
 
@@ -61,9 +57,9 @@ def test_a_connection_that_breaks_keeps_the_film_and_is_told(
     with film_server(data, 0.7, sized, reset) as host:
         message = fails(capsys, infer_video.main, "--input", f"http://u:S3cret@{host}/{name}?x=1")
     assert f"error: http://{host}/{name}: connection lost after 2." in message
-    (film,) = films(in_tmp)
+    (film,) = films()
     assert 15 < len(read(film)[1]) < 40
-    assert_no_secret(results(in_tmp), message)
+    assert_no_secret(RESULTS, message)
 
 
 def test_sound_whose_own_connection_breaks_is_told(stub, in_tmp, capsys):
@@ -78,7 +74,7 @@ def test_sound_whose_own_connection_breaks_is_told(stub, in_tmp, capsys):
     with server(send, {"Content-Length": str(len(data))}, reset=False) as host:
         message = fails(capsys, infer_video.main, "--input", f"http://{host}/in.mp4")
     assert "in.mp4: connection lost: its sound stops at 1." in message
-    assert len(read(films(in_tmp)[0])[1]) == 40
+    assert len(read(films()[0])[1]) == 40
 
 
 def test_a_film_at_an_address_is_whole_and_keeps_its_sound(stub, in_tmp, capsys):
@@ -90,9 +86,9 @@ def test_a_film_at_an_address_is_whole_and_keeps_its_sound(stub, in_tmp, capsys)
             argv = ["--input", f"http://{host}/in.mp4?Signature={'T0KEN' * 80}"]
             infer_video.main(argv)
             infer_video.main(argv)  # again: its own result
-    assert [len(read(path)[1]) for path in films(in_tmp)] == [20, 20]
+    assert [len(read(path)[1]) for path in films()] == [20, 20]
     assert capsys.readouterr().err == ""
-    assert_no_secret(results(in_tmp))
+    assert_no_secret(RESULTS)
 
 
 def test_another_film_at_the_same_address_does_not_replace_the_first(stub, in_tmp, capsys):
@@ -104,7 +100,7 @@ def test_another_film_at_the_same_address_does_not_replace_the_first(stub, in_tm
             infer_video.main(["--input", f"file://{address}"])
     message = fails(capsys, infer_video.main, "--input", f"file://{address}")
     assert "is there already, made of file://" in message
-    assert len(read(films(in_tmp)[0])[1]) == 5
+    assert len(read(films()[0])[1]) == 5
 
 
 @pytest.mark.parametrize(
@@ -117,14 +113,14 @@ def test_a_short_silence_is_waited_out_and_a_long_one_is_told(
     with camera(fps=30, count=20, silence=silence) as host:
         message = fails(capsys, infer_video.main, "--input", f"http://{host}/", "--save", "csv")
     assert ("no data for" in message) == (rows == 10)
-    (table,) = results(in_tmp).glob("*.csv")
+    (table,) = RESULTS.glob("*.csv")
     assert len(table.read_text().splitlines()) == rows + 1
 
 
 def test_a_clip_of_a_camera_ends_without_an_error(stub, in_tmp, capsys):
     with camera(fps=30, count=40) as host:
         infer_video.main(["--input", f"http://{host}/", "--duration", "0.5"])
-    assert len(films(in_tmp)) == 1
+    assert len(films()) == 1
 
 
 @pytest.mark.parametrize(("flag", "words"), [
@@ -196,8 +192,8 @@ def test_long_names_are_cut_to_what_fits_and_stay_two(stub, in_tmp, letter):
         name = letter * (246 // len(letter.encode())) + last
         made = made.rename(in_tmp / f"{name}.mp4")
         infer_video.main(["--input", str(made), "--save", "overlay,mask,side-by-side,csv"])
-    assert len(films(in_tmp)) == 6
-    assert all(path.name.startswith(letter * 60) for path in films(in_tmp))
+    assert len(films()) == 6
+    assert all(path.name.startswith(letter * 60) for path in films())
 
 
 @pytest.mark.parametrize("at_once", [False, True])
@@ -205,9 +201,9 @@ def test_what_another_start_writes_is_left_alone(stub, in_tmp, capsys, monkeypat
     path = make_video(in_tmp / "in.mp4", grey_frames(3))
     with video_files.VideoReader(path) as reader:
         if at_once:  # both have looked before either of them opens its files
-            seen = video_files.result_paths(results(in_tmp), reader)
+            seen = video_files.result_paths(RESULTS, reader)
             monkeypatch.setattr(video_files, "result_paths", lambda *_: seen)
-        arguments = results(in_tmp), reader, stub.classes, ["overlay"], 18, "libx264"
+        arguments = RESULTS, reader, stub.classes, ["overlay"], 18, "libx264"
         with video_files.VideoResults(*arguments):
             message = fails(capsys, infer_video.main, "--input", path, "--save", "csv")
     assert "in.mp4 is being written by another start" in message
@@ -216,15 +212,13 @@ def test_what_another_start_writes_is_left_alone(stub, in_tmp, capsys, monkeypat
 def test_a_start_that_ends_before_its_first_frame_replaces_nothing(stub, in_tmp):
     path = make_video(in_tmp / "in.mp4", grey_frames(3))
     infer_video.main(["--input", str(path), "--save", "overlay,csv"])
-    before = (results(in_tmp) / "in.csv").read_text()
+    before = (RESULTS / "in.csv").read_text()
     with (
         video_files.VideoReader(path) as reader,
-        video_files.VideoResults(
-            results(in_tmp), reader, stub.classes, ["overlay", "csv"], 18, "libx264"
-        ),
+        video_files.VideoResults(RESULTS, reader, stub.classes, ["overlay", "csv"], 18, "libx264"),
     ):
         pass
-    assert (results(in_tmp) / "in.csv").read_text() == before
+    assert (RESULTS / "in.csv").read_text() == before
 
 
 @pytest.mark.parametrize(("name", "words"), [

@@ -167,13 +167,6 @@ def test_folders_and_classes_by_flags(data_dir, in_tmp, capsys):
     assert "warning: 1 classes have no pixel in the train split: bike" in said
 
 
-def test_a_fraction_leaves_pairs_on_both_sides(data_dir):
-    folders = (f"--train-{kind}={data_dir / f'train_{kind}'}" for kind in ("images", "masks"))
-    args = check_data.get_args_parser().parse_args([*folders, "--valid-fraction", "0.5"])
-    splits = datasets.splits_from_flags(args)
-    assert (len(splits.train), len(splits.valid)) == (3, 3)
-
-
 def test_more_folders_are_trained_on_alone(data_dir, in_tmp, capsys):
     """Where no validation set is given, none of the later folders' pairs is validated on."""
     images, masks = ([data_dir / f"{split}_{kind}" for split in ("train", "valid")]

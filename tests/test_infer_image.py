@@ -4,6 +4,7 @@ import csv
 import errno
 import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,6 +20,8 @@ import infer_video
 from data.images import read_image, read_mask
 from utils import InputError
 
+RESULTS = Path("outputs/inference_results_image")
+
 
 @pytest.fixture
 def photos(in_tmp):
@@ -31,30 +34,24 @@ def run(*argv):
     infer_image.main(list(map(str, argv)))
 
 
-def results(in_tmp):
-    return in_tmp / "outputs" / "inference_results_image"
+def table():
+    return list(csv.DictReader((RESULTS / "results.csv").open()))
 
 
-def table(in_tmp):
-    return list(csv.DictReader((results(in_tmp) / "results.csv").open()))
-
-
-def overlays(in_tmp):
-    return sorted(
-        p.relative_to(results(in_tmp)).as_posix() for p in results(in_tmp).rglob("*_overlay.jpg")
-    )
+def overlays():
+    return sorted(path.relative_to(RESULTS).as_posix() for path in RESULTS.rglob("*_overlay.jpg"))
 
 
 def test_every_kind_of_result_is_right(stub, photos, in_tmp):
     kinds = "overlay,mask,side-by-side,confidence,probabilities"
     os.utime(photos / "a.png", (4e9, 4e9))  # the clock of a camera or a server may be ahead
     run("--input", photos, "--save", kinds, "--batch", "2")
-    assert '["overlay", "a_overlay.jpg"]' in (results(in_tmp) / "index.html").read_text()
-    assert Image.open(results(in_tmp) / "contact_sheet.jpg").width == 3 * 320
+    assert '["overlay", "a_overlay.jpg"]' in (RESULTS / "index.html").read_text()
+    assert Image.open(RESULTS / "contact_sheet.jpg").width == 3 * 320
     image = read_image(photos / "sub" / "c.png")
     labels = stub.labels(image)
     prediction = stub.predict([image])[0]
-    folder = results(in_tmp) / "sub"
+    folder = RESULTS / "sub"
     assert np.array_equal(read_mask(folder / "c_mask.png")[0], labels)
     assert read_image(folder / "c_overlay.jpg").shape == image.shape
     both = read_image(folder / "c_side_by_side.jpg")
@@ -68,7 +65,7 @@ def test_every_kind_of_result_is_right(stub, photos, in_tmp):
 
 def test_results_csv_and_its_order(stub, photos, in_tmp):
     run("--input", photos, "--batch", "3")
-    rows = table(in_tmp)
+    rows = table()
     assert [row["result"] for row in rows] == ["a", "b", "sub/c"]
     for row in rows:
         image = read_image(in_tmp / row["picture"])
@@ -80,14 +77,14 @@ def test_results_csv_and_its_order(stub, photos, in_tmp):
         )
         assert float(row["dark"]) + float(row["bright"]) + float(row["ignored"]) == pytest.approx(1)
     run("--input", photos, "--sort-by-confidence")
-    confidences = [float(row["mean_confidence"]) for row in table(in_tmp)]
+    confidences = [float(row["mean_confidence"]) for row in table()]
     assert confidences == sorted(confidences)
     assert len(set(confidences)) == 3
 
 
 def test_files_of_other_settings_are_neither_shown_nor_kept(stub, photos, in_tmp):
     """An overlay and a mask in one folder may be of two models."""
-    page = results(in_tmp) / "index.html"
+    page = RESULTS / "index.html"
     run("--input", photos)
     run("--input", photos, "--save", "mask")
     assert '["overlay", "a_overlay.jpg"], ["mask", "a_mask.png"]' in page.read_text()
@@ -103,7 +100,7 @@ def test_files_of_other_settings_are_neither_shown_nor_kept(stub, photos, in_tmp
 def test_a_job_without_a_page_leaves_no_page_of_other_results(stub, photos, in_tmp):
     run("--input", photos)
     run("--input", photos, "--no-page", "--min-confidence", "0.9")
-    page = results(in_tmp) / "index.html"
+    page = RESULTS / "index.html"
     assert not page.exists()
     run("--input", photos, "--no-page", "--out-dir", "plain")
     assert not (in_tmp / "outputs" / "plain" / "page").exists()
@@ -127,7 +124,7 @@ def test_files_folders_and_patterns(stub, photos, in_tmp, inputs, expected):
     names = ("runs/r1/images/d.png", "runs/r2/images/e.png", "trip [2024]/f.png")
     save_pictures(in_tmp, dict.fromkeys(names, (20, 20)))
     run("--input", *inputs)
-    assert overlays(in_tmp) == [f"{name}_overlay.jpg" for name in expected]
+    assert overlays() == [f"{name}_overlay.jpg" for name in expected]
     assert stub.num_images == len(expected)
 
 
@@ -135,17 +132,17 @@ def test_one_name_in_two_folders_or_formats_gives_two_results(stub, in_tmp):
     names = ("x/a.png", "y/a.png", "x/b.png", "x/b.jpg", "x/b_jpg.png", "x/B.PNG")
     save_pictures(in_tmp, dict.fromkeys(names, (20, 20)))
     run("--input", "x", "y")
-    assert len({name.lower() for name in overlays(in_tmp)}) == 6
+    assert len({name.lower() for name in overlays()}) == 6
 
 
 def test_skip_existing_goes_on_where_a_run_stopped(stub, photos, in_tmp, capsys):
     run("--input", photos)
-    before = table(in_tmp)
-    (results(in_tmp) / "b_overlay.jpg").unlink()
+    before = table()
+    (RESULTS / "b_overlay.jpg").unlink()
     stub.num_images = 0
     run("--input", photos, "--skip-existing")
     assert stub.num_images == 1
-    assert table(in_tmp) == before
+    assert table() == before
     assert "2 were there already" in capsys.readouterr().out
     run("--input", "photos", "--skip-existing")  # a relative and an absolute path are one picture
     assert stub.num_images == 1
@@ -167,13 +164,13 @@ def test_a_stopped_run_keeps_the_rows_that_it_has(stub, photos, in_tmp, monkeypa
     with pytest.raises(SystemExit) as stop:
         run("--input", photos)
     assert stop.value.code == 130
-    assert [row["result"] for row in table(in_tmp)] == ["a"]
-    page = (results(in_tmp) / "index.html").read_text(encoding="utf-8")
+    assert [row["result"] for row in table()] == ["a"]
+    page = (RESULTS / "index.html").read_text(encoding="utf-8")
     assert "Interrupted" in page
     assert "1 of 3 pictures segmented" in page
     monkeypatch.setattr(stub, "predict", predict)
     run("--input", photos, "--skip-existing")
-    assert [row["result"] for row in table(in_tmp)] == ["a", "b", "sub/c"]
+    assert [row["result"] for row in table()] == ["a", "b", "sub/c"]
     assert stub.num_images == 3
 
 
@@ -182,7 +179,7 @@ def test_an_animated_picture_says_what_was_taken(stub, photos, in_tmp, capsys):
     frames[0].save(photos / "moving.gif", save_all=True, append_images=frames[1:])
     run("--input", photos)
     assert "moving.gif: only the first of its 3 frames or pages" in capsys.readouterr().err
-    assert "moving_overlay.jpg" in overlays(in_tmp)
+    assert "moving_overlay.jpg" in overlays()
 
 
 def test_bad_pictures_are_listed_and_the_others_done(stub, photos, in_tmp, capsys):
@@ -192,10 +189,10 @@ def test_bad_pictures_are_listed_and_the_others_done(stub, photos, in_tmp, capsy
     message = fails(capsys, infer_image.main, "--input", photos)
     assert [name in message for name in ("empty.png", "0cut.png", "wide.png")] == [True] * 3
     assert len(message.splitlines()) == 3
-    assert len(overlays(in_tmp)) == len(table(in_tmp)) == 3
-    page = (results(in_tmp) / "index.html").read_text(encoding="utf-8")
+    assert len(overlays()) == len(table()) == 3
+    page = (RESULTS / "index.html").read_text(encoding="utf-8")
     assert all(words in page for words in ("Complete", "3 of 6 pictures segmented", "empty.png: "))
-    assert len(list((results(in_tmp) / "page").rglob("*.js"))) == 3
+    assert len(list((RESULTS / "page").rglob("*.js"))) == 3
 
 
 def test_wrong_inputs_are_one_line(stub, photos, in_tmp, capsys):
@@ -220,7 +217,7 @@ def test_films_and_pipes_are_told_where_to_go(stub, photos, in_tmp, capsys):
     film = make_video(in_tmp / "film.mp4", grey_frames(3)).rename(photos / "film.jpg")
     message = fails(capsys, infer_image.main, "--input", photos)
     assert f"{film.relative_to(in_tmp)} is a film; it goes to infer_video.py" in message
-    assert len(overlays(in_tmp)) == 3
+    assert len(overlays()) == 3
     os.mkfifo(in_tmp / "pipe")
     assert "a pipe or a device" in fails(capsys, infer_image.main, "--input", "pipe")
 
@@ -231,23 +228,23 @@ def test_results_of_other_pictures_are_never_replaced(stub, photos, in_tmp):
         (in_tmp / folder).mkdir()
         Image.new("RGB", (40, 30), (level,) * 3).save(in_tmp / folder / "IMG_1.png")
         run("--input", in_tmp / folder)
-    before = {path: path.read_bytes() for path in results(in_tmp).glob("IMG*")}
+    before = {path: path.read_bytes() for path in RESULTS.glob("IMG*")}
     run("--input", in_tmp / "A")
     run("--input", photos)
     run("--input", "B", "A")
-    assert [row["result"] for row in table(in_tmp)] == ["IMG_1", "IMG_1_2"]
-    assert {path: path.read_bytes() for path in results(in_tmp).glob("IMG*")} == before
+    assert [row["result"] for row in table()] == ["IMG_1", "IMG_1_2"]
+    assert {path: path.read_bytes() for path in RESULTS.glob("IMG*")} == before
     assert len(before) == 3
-    for path in results(in_tmp).glob("*.json"):
+    for path in RESULTS.glob("*.json"):
         path.unlink()
-    (results(in_tmp) / "results.csv").unlink()
+    (RESULTS / "results.csv").unlink()
     run("--input", in_tmp / "C")  # nothing tells whose files these are
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
 def test_a_second_start_into_the_folder_of_one_that_runs_is_refused(stub, photos, in_tmp, capsys):
-    results(in_tmp).mkdir(parents=True)
-    with locked(results(in_tmp)):
+    RESULTS.mkdir(parents=True)
+    with locked(RESULTS):
         message = fails(capsys, infer_image.main, "--input", photos)
     assert "is in use by process" in message
     run("--input", photos)
@@ -261,8 +258,8 @@ def test_files_that_cannot_be_written_are_a_line_each_and_never_half(stub, photo
     assert "noise_overlay.jpg: cannot write" in message
     assert "contact_sheet.jpg: cannot write" in message
     assert len(message.splitlines()) == 2
-    assert overlays(in_tmp) == ["a_overlay.jpg", "b_overlay.jpg", "sub/c_overlay.jpg"]
-    assert not list(results(in_tmp).rglob("*.part"))
+    assert overlays() == ["a_overlay.jpg", "b_overlay.jpg", "sub/c_overlay.jpg"]
+    assert not list(RESULTS.rglob("*.part"))
 
 
 @pytest.mark.parametrize("changed", [
@@ -278,10 +275,10 @@ def test_skip_existing_repeats_what_was_made_otherwise(stub, photos, in_tmp, cap
     if changed == "checkpoint":
         model.write_bytes(b"22")
     elif changed == "picture":
-        later = 1 + (results(in_tmp) / "a_overlay.jpg").stat().st_mtime
+        later = 1 + (RESULTS / "a_overlay.jpg").stat().st_mtime
         os.utime(photos / "a.png", (later, later))
     elif changed == "record":
-        (results(in_tmp) / "results.json").write_text("[]")
+        (RESULTS / "results.json").write_text("[]")
     stub.num_images = 0
     capsys.readouterr()
     more = changed if isinstance(changed, list) else []
@@ -297,8 +294,8 @@ def test_skip_existing_repeats_what_was_made_otherwise(stub, photos, in_tmp, cap
 
 @pytest.mark.parametrize("name", ["contact_sheet.jpg", "results.csv", "results.json"])
 def test_no_written_file_replaces_an_input(stub, photos, in_tmp, capsys, name):
-    results(in_tmp).mkdir(parents=True)
-    mine = (photos / "b.jpg").rename(results(in_tmp) / name)
+    RESULTS.mkdir(parents=True)
+    mine = (photos / "b.jpg").rename(RESULTS / name)
     before = mine.read_bytes()
     message = fails(capsys, infer_image.main, "--input", mine)
     assert f"{name} is an input and would be overwritten" in message
@@ -312,13 +309,13 @@ def test_names_that_are_not_utf8_or_too_long_for_their_results(stub, photos, in_
     shutil.copy(photos / "sub" / "c.png", photos / f"{longest}b.png")
     kinds = "overlay,mask,probabilities,labelme,dataset"
     run("--input", photos, "--save", kinds, "--zip")
-    first, second, *others = (row["result"] for row in table(in_tmp))  # which is UTF-8
+    first, second, *others = (row["result"] for row in table())  # which is UTF-8
     assert first[:200] == second[:200] == "b" * 200
     assert first != second
     assert others == ["caf__", "sub/c"]
-    page = (results(in_tmp) / "index.html").read_text(encoding="utf-8")
+    page = (RESULTS / "index.html").read_text(encoding="utf-8")
     assert '["overlay", "caf___overlay.jpg"]' in page
-    assert Image.open(results(in_tmp) / "contact_sheet.jpg").width == 4 * 320
+    assert Image.open(RESULTS / "contact_sheet.jpg").width == 4 * 320
     stub.num_images = 0
     run("--input", photos, "--save", kinds, "--skip-existing")
     assert stub.num_images == 0

@@ -6,19 +6,14 @@ import os
 import signal
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from helpers.basics import leftover_of
 from helpers.stubs import fails
-from helpers.videos import (
-    grey_frames,
-    make_video,
-    noise_frames,
-    read,
-    sound_packets,
-)
+from helpers.videos import grey_frames, make_video, noise_frames, read, sound_packets
 
 import infer_video
 from common import signals
@@ -26,6 +21,8 @@ from data.numbers import ValueRange
 from results import video_files
 from results.overlays import class_colours, overlay
 from utils import InputError
+
+RESULTS = Path("outputs/inference_results_video")
 
 
 def run(source, *more):
@@ -41,21 +38,17 @@ def test_a_model_of_deep_pictures_says_how_films_are_read(stub, in_tmp, capsys):
     assert "in which 0 to 4095 become black to white" in capsys.readouterr().err
 
 
-def results(folder):
-    return folder / "outputs" / "inference_results_video"
-
-
-def kept(folder) -> set[str]:
+def kept() -> set[str]:
     """Names of the results, without those of the page."""
-    return {path.name for path in results(folder).iterdir()} - {"index.html", "page"}
+    return {path.name for path in RESULTS.iterdir()} - {"index.html", "page"}
 
 
 def test_results_are_those_of_frame_by_frame(stub, in_tmp):
     ticks = [0, 100, 150, 400, 420, 900, 1000, 1500, 1510, 2000]
     source = make_video(in_tmp / "in.mp4", grey_frames(10), ticks=ticks)
     run(source, "--batch", "4", "--save", "mask,csv", "--crf", "0")
-    shown, times_shown = read(results(in_tmp) / "in_mask.mp4")
-    rows = list(csv.DictReader((results(in_tmp) / "in.csv").open()))
+    shown, times_shown = read(RESULTS / "in_mask.mp4")
+    rows = list(csv.DictReader((RESULTS / "in.csv").open()))
     frames, times = read(source)
     assert times_shown == times == [Fraction(tick, 1000) for tick in ticks]
     for i, image in enumerate(frames):
@@ -71,24 +64,22 @@ def test_results_are_those_of_frame_by_frame(stub, in_tmp):
 def test_several_outputs_of_one_pass(stub, in_tmp, capsys):
     source = make_video(in_tmp / "in.mp4", grey_frames(5), sound="aac")
     run(source, "--save", "overlay,mask,side-by-side,csv", "--alpha", "0.3", "--crf", "5")
-    assert kept(in_tmp) == {"in.mp4", "in_mask.mp4", "in_side_by_side.mp4", "in.csv"}
-    assert sound_packets(results(in_tmp) / "in.mp4") == sound_packets(source)
-    both, _ = read(results(in_tmp) / "in_side_by_side.mp4")
+    assert kept() == {"in.mp4", "in_mask.mp4", "in_side_by_side.mp4", "in.csv"}
+    assert sound_packets(RESULTS / "in.mp4") == sound_packets(source)
+    both, _ = read(RESULTS / "in_side_by_side.mp4")
     frames, _ = read(source)
     drawn = overlay(frames[4], stub.labels(frames[4]), stub.classes, 0.3)
     assert np.abs(both[4][:, :64].astype(int) - frames[4]).mean() < 3
     assert np.abs(both[4][:, 64:].astype(int) - drawn).mean() < 6
     assert stub.num_images == 5
-    out = capsys.readouterr().out
-    assert out.splitlines()[-1].startswith("5 frames in ")
-    assert out.splitlines()[-1].endswith("frames per second")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("5 frames in ")
 
 
 @pytest.mark.parametrize(("every", "batch"), [(2, 4), (3, 1), (3, 8), (20, 4)])
 def test_every_nth_frame_and_its_map_until_the_next(stub, in_tmp, every, batch):
     source = make_video(in_tmp / "in.mp4", grey_frames(10))
     run(source, "--every", every, "--batch", batch, "--save", "csv")
-    shares = [float(r["bright"]) for r in csv.DictReader((results(in_tmp) / "in.csv").open())]
+    shares = [float(r["bright"]) for r in csv.DictReader((RESULTS / "in.csv").open())]
     frames, _ = read(source)
     held = [(stub.labels(frames[i // every * every]) == 1).mean() for i in range(10)]
     assert shares == pytest.approx(held, abs=1e-6)
@@ -112,7 +103,7 @@ def test_smoothing_lessens_the_flicker(stub, in_tmp, capsys):
 def test_start_and_duration(stub, in_tmp):
     source = make_video(in_tmp / "in.mp4", grey_frames(20))
     run(source, "--start", "0:00.45", "--duration", "0.8")
-    _, times = read(results(in_tmp) / "in.mp4")
+    _, times = read(RESULTS / "in.mp4")
     assert times == [Fraction(i, 10) for i in range(8)]
     assert stub.num_images == 8
 
@@ -122,19 +113,16 @@ def test_codec_and_quality_reach_the_file(stub, in_tmp):
     sizes = []
     for crf in (5, 45):
         run(source, "--crf", crf)
-        sizes.append((results(in_tmp) / "in.mp4").stat().st_size)
+        sizes.append((RESULTS / "in.mp4").stat().st_size)
     assert sizes[0] > 2 * sizes[1]
     run(source, "--codec", "mpeg4")
-    with av.open(str(results(in_tmp) / "in.mp4")) as container:
+    with av.open(str(RESULTS / "in.mp4")) as container:
         assert container.streams.video[0].codec_context.name == "mpeg4"
 
 
-def test_an_address_is_read_and_gives_a_file_name(stub, in_tmp):
-    source = make_video(in_tmp / "in.mp4", grey_frames(3))
-    run(f"file://{source}")
+def test_an_address_and_a_webcam_give_a_file_name():
     assert video_files.result_stem("rtsp://u:p@host:8554/a b?x=1") == "host_8554_a_b"
     assert video_files.result_stem("0", is_live=True).startswith("webcam_0_20")
-    assert len(kept(in_tmp)) == 1
 
 
 @pytest.mark.parametrize(("first_kind", "kinds"), [
@@ -145,12 +133,12 @@ def test_two_videos_of_one_name_do_not_replace_each_other(stub, in_tmp, capsys, 
     second = make_video(in_tmp / "in.mov", noise_frames(3), "mpeg4")
     run(first, "--save", first_kind)
     run(first, "--save", first_kind)  # again: its own result
-    before = {path: path.read_bytes() for path in results(in_tmp).glob("in[._]*")}
+    before = {path: path.read_bytes() for path in RESULTS.glob("in[._]*")}
     for kind in kinds:
         message = fails(capsys, infer_video.main, "--input", second, "--save", kind)
         assert "is there already, made of in.mp4, " in message
         assert "this is in.mov, " in message
-    assert {path: path.read_bytes() for path in results(in_tmp).glob("in[._]*")} == before
+    assert {path: path.read_bytes() for path in RESULTS.glob("in[._]*")} == before
     run(second, "--out-dir", "other")
 
 
@@ -158,7 +146,7 @@ def test_two_videos_of_one_name_do_not_replace_each_other(stub, in_tmp, capsys, 
 def test_an_error_in_any_stage_leaves_the_older_files(stub, in_tmp, monkeypatch, stage, call):
     source = make_video(in_tmp / "in.mp4", grey_frames(30))
     run(source, "--save", "overlay", "--duration", "1")
-    older = (results(in_tmp) / "in.mp4").read_bytes()
+    older = (RESULTS / "in.mp4").read_bytes()
     owner, name = {
         "model": (stub, "predict"),
         "drawing": (infer_video, "draw_frame"),
@@ -174,8 +162,8 @@ def test_an_error_in_any_stage_leaves_the_older_files(stub, in_tmp, monkeypatch,
     monkeypatch.setattr(owner, name, fail_once)
     with pytest.raises(ZeroDivisionError):
         run(source, "--save", "overlay,mask,csv")
-    assert kept(in_tmp) == {"in.mp4"}
-    assert (results(in_tmp) / "in.mp4").read_bytes() == older
+    assert kept() == {"in.mp4"}
+    assert (RESULTS / "in.mp4").read_bytes() == older
 
 
 @pytest.mark.parametrize(("number", "count"), [
@@ -198,33 +186,30 @@ def test_one_or_two_signals_keep_the_film(stub, in_tmp, monkeypatch, number, cou
     with pytest.raises(SystemExit) as stop:
         run(source, "--save", "overlay,csv")
     assert (stop.value.code, ends) == (128 + number, [])
-    times = read(results(in_tmp) / "in.mp4")[1]
+    times = read(RESULTS / "in.mp4")[1]
     assert 0 < len(times) < 60
-    rows = (results(in_tmp) / "in.csv").read_text().splitlines()
+    rows = (RESULTS / "in.csv").read_text().splitlines()
     assert len(rows) == len(times) + 1
-    assert kept(in_tmp) == {"in.mp4", "in.csv"}
-    assert "Interrupted" in (results(in_tmp) / "index.html").read_text(encoding="utf-8")
+    assert kept() == {"in.mp4", "in.csv"}
+    assert "Interrupted" in (RESULTS / "index.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("error", "said"), [
-    (InputError("out of memory"), "error: out of memory"), (KeyboardInterrupt, "130"),
-])  # fmt: skip
-def test_errors_of_the_user_keep_the_film_so_far(stub, in_tmp, capsys, monkeypatch, error, said):
+def test_errors_of_the_user_keep_the_film_so_far(stub, in_tmp, capsys, monkeypatch):
     predict = stub.predict
 
     def fail_later(images, keep):
         if stub.num_images >= 8:
-            raise error
+            raise InputError("out of memory")
         return predict(images, keep)
 
     monkeypatch.setattr(stub, "predict", fail_later)
     source = make_video(in_tmp / "in.mp4", grey_frames(20), sound="aac")
-    leftover_of(results(in_tmp) / "in.mp4")
+    leftover_of(RESULTS / "in.mp4")
     message = fails(capsys, infer_video.main, "--input", source, "--save", "overlay,csv")
-    assert message == said
-    assert kept(in_tmp) == {"in.mp4", "in.csv"}
-    times = read(results(in_tmp) / "in.mp4")[1]
+    assert message == "error: out of memory"
+    assert kept() == {"in.mp4", "in.csv"}
+    times = read(RESULTS / "in.mp4")[1]
     assert times == [Fraction(i, 10) for i in range(8)]
-    sound, whole = sound_packets(results(in_tmp) / "in.mp4"), sound_packets(source)
+    sound, whole = sound_packets(RESULTS / "in.mp4"), sound_packets(source)
     assert sound == whole[: len(sound)]
     assert len(sound) == pytest.approx(0.8 * 48000 / 1024, abs=3)

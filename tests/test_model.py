@@ -12,7 +12,6 @@ import model as model_module
 from model import HEADS
 from networks.backbones import load_backbone
 from networks.resampling import upsample
-from networks.weights import fingerprint
 from utils import InputError
 
 
@@ -22,9 +21,6 @@ def test_any_size_gives_the_grid_of_its_padded_self(size, head, scale):
     model = small_model(head=head).eval()
     logits = model(torch.randn(2, 3, *size))
     assert logits.shape == (2, 3, scale * -(-size[0] // 14), scale * -(-size[1] // 14))
-    stride = model.output_stride
-    assert upsample(logits, size, output_stride=stride).shape == (2, 3, *size)
-    assert upsample(logits, size, (31, 17), output_stride=stride).shape == (2, 3, 31, 17)
 
 
 def test_padding_is_cropped_not_squeezed():
@@ -74,14 +70,6 @@ def test_feature_maps_are_the_last_blocks_or_spread_ones_in_order(count, spread,
         maps = backbone(images)
         expected = backbone.get_intermediate_layers(images, n=blocks, reshape=True)
     assert all(torch.equal(a, b) for a, b in zip(maps, expected, strict=True))
-
-
-def test_one_changed_weight_changes_the_fingerprint():
-    backbone = load_backbone("dinov2_vitt14", 1, weights="none")
-    before = fingerprint(backbone)
-    with torch.no_grad():
-        backbone.blocks[3].mlp.fc1.weight[0, 0] += 1
-    assert fingerprint(backbone) != before
 
 
 def test_user_errors_name_the_remedy(tmp_path):

@@ -29,7 +29,7 @@ from utils import InputError
 
 
 @pytest.mark.plots
-def test_a_run_leaves_the_files_that_the_readme_lists(data_dir, in_tmp, capsys):
+def test_a_run_leaves_the_files_that_the_readme_lists(data_dir, in_tmp):
     run_train(data_dir, "--out-dir", "first")
     folder = in_tmp / "outputs" / "first"
     expected = {
@@ -57,9 +57,6 @@ def test_a_run_leaves_the_files_that_the_readme_lists(data_dir, in_tmp, capsys):
     results = {row[0]: row[1] for row in csv.reader((folder / "results.csv").open())}
     assert float(results["mIoU"]) == pytest.approx(best)
     assert entry["scores"]["iou"]["foreground"] == pytest.approx(float(results["foreground"]))
-    out = capsys.readouterr().out
-    for words in ("EPOCH: 2 of 2", "Valid loss:", "IoU per class:", "TRAINING COMPLETE"):
-        assert words in out
 
 
 def test_resuming_with_other_data_is_refused_before_features_are_computed(
@@ -201,27 +198,37 @@ def test_bad_flags_are_one_line(capsys, script, argv, words):
 
 
 @pytest.mark.parametrize(
-    ("script", "argv", "words"),
+    ("script", "flags", "words"),
     [
-        (export, ["--to", "a.onnx", "--model", "a", "--head", "conv"], "--head is what --model"),
-        (demo_script, ["--workers", "99"], "--workers has no effect without --pretrain; add that"),
-        (check_data, ["--imgsz", "64"], "--imgsz has no effect without --show-augment; add that"),
+        (export, "--to a.onnx --model a --head conv", "--head is what --model"),
+        (demo_script, "--workers 99", "--workers has no effect without --pretrain; add that"),
+        (check_data, "--imgsz 64", "--imgsz has no effect without --show-augment; add that"),
+        (train, "--scheduler --schedule poly", "--schedule step"),
+        (train, "--schedule cosine --scheduler-epochs 3", "no effect without --scheduler"),
+        (train, "--layer-decay 0.9", "--layer-decay has no effect without --fine-tune"),
+        (train, "--backbone-lr 0.1", "--backbone-lr has no effect without --fine-tune"),
+        (train, "--unfreeze-blocks 2", "--unfreeze-blocks has no effect without --fine-tune"),
+        (train, "--checkpoint-activations", "--checkpoint-activations has no effect without"),
+        (train, "--split valid", "--split has no effect without --test-only"),
+        (train, "--test-only --lr 0.1", "--lr has no effect with --test-only"),
+        (train, "--test-only --cache-features 2", "--cache-features has no effect with --test-"),
+        (train, "--dtype bfloat16", "--dtype has no effect without --test-only"),
+        (train, "--no-flip", "--flip has no effect without --test-only"),
+        (train, "--tile-overlap 0", "--tile-overlap has no effect without --test-only"),
+        (train, "--compile --runtime openvino", "--compile does nothing"),
     ],
 )
-def test_flags_without_effect_are_refused(capsys, script, argv, words):
-    assert words in fails(capsys, script.main, *argv)
-
-
-def test_image_size_is_width_height_or_one_number():
-    parse = train.get_args_parser().parse_args
-    assert parse(["--imgsz", "640", "320"]).imgsz == (320, 640)
-    assert parse(["--imgsz", "518"]).imgsz == (518, 518)
+def test_flags_without_effect_are_refused(in_tmp, capsys, script, flags, words):
+    assert words in fails(capsys, script.main, *flags.split())
+    assert list(in_tmp.iterdir()) == []
 
 
 def test_penn_fudan_trains(in_tmp, capsys):
     data = shared_data("PennFudanPed")
     train.main(["--data", str(data), *TINY, "--epochs", "2", "--lr", "0.01"])
-    assert "146 pairs to train on, 24 to validate" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "146 pairs to train on, 24 to validate" in said
+    assert "warning" not in said
     rows = list(csv.DictReader((in_tmp / "outputs" / "history.csv").open()))
     assert float(rows[1]["train_loss"]) < float(rows[0]["train_loss"])
 

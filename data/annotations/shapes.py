@@ -71,11 +71,14 @@ class Shape:
         size, ring = mask.shape[::-1], self.ring
         outside = f"is outside the picture of {size[0]}x{size[1]} pixels"
         if self.runs is not None:
-            (x, y), (height, width) = self.corner, self.box or mask.shape
-            part = mask[max(0, y) : y + height, max(0, x) : x + width]
-            if part.shape != (height, width):
-                raise ValueError(f"at {x}, {y} of {width}x{height} pixels {outside}")
-            _set_runs(part.T if self.box else part, self.runs, value)
+            if self.box is None:
+                _set_runs(mask, self.runs, value)
+                return
+            bitmap, (x, y) = np.zeros(self.box, bool), self.corner
+            _set_runs(bitmap.T, self.runs, True)
+            inside = bitmap[max(0, -y) :, max(0, -x) :]  # a part may lie beyond the picture
+            part = mask[max(0, y) :, max(0, x) :][: inside.shape[0], : inside.shape[1]]
+            part[inside[: part.shape[0], : part.shape[1]]] = value
             return
         if (ring.max(axis=0) < 0).any() or (ring.min(axis=0) >= size).any():
             raise ValueError(f"at {ring[0, 0]:g}, {ring[0, 1]:g} {outside}")

@@ -23,22 +23,6 @@ def files(folder):
     return sorted(path for path in (folder / "data").rglob("*.png"))
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"settings": SETTINGS | {"lr": 0.2}}, "lr 0.2, not 0.1"),
-        ({"settings": {"lr": 0.1, "milestones": [1, 2]}}, "seed None, not 3"),
-        ({"model": "2f"}, "model '2f', not '1f'"),
-        ({"classes": {"class_names": ["b", "a"]}}, r"class_names \['b', 'a'\], not \['a', 'b'\]"),
-    ],
-)
-def test_what_differs_is_named(record, change, words):
-    earlier = replace(record, **change)
-    assert earlier.key != record.key
-    with pytest.raises(AssertionError, match=words):
-        raise AssertionError(record.difference(earlier))
-
-
 def test_a_changed_file_is_named(record, tmp_path):
     stat = (tmp_path / "data/masks/1.png").stat()
     for seconds in (1, 3):

@@ -12,6 +12,7 @@ from PIL import Image
 from data.labels.classes import VOC2012
 from data.layouts import find_splits
 from data.pairs import Pair, read_target, split_pairs
+from data.splits import split_of
 from data.survey import load_data
 from utils import InputError
 
@@ -31,11 +32,7 @@ def assert_ids(found, expected):
 
 def test_folders_by_flags(tmp_path, in_tmp):
     draw(tmp_path, "a/{}.png", "b/{}.png", numbers=range(2))
-    draw(tmp_path, "c/{}.png", "d/{}.png", numbers=range(3))
     folders = [tmp_path / name for name in "abcd"]
-    data = load_data(find_splits(tmp_path / "nowhere", folders))
-    assert data.source == "folders given by hand"
-    assert (len(data.splits.train), len(data.splits.valid)) == (2, 3)
     halves = find_splits(tmp_path, [*folders[:2], None, None], 0.5)
     assert (len(halves.train), len(halves.valid)) == (1, 1)
     refused(tmp_path, "give both --train-images and --train-masks", [folders[0], None, None, None])
@@ -99,21 +96,6 @@ def test_voc(tmp_path, in_tmp, as_mask, name):
     assert_ids(found, {f"{name.format(i)}.jpg": voc_ids(i) for i in range(4)})
 
 
-def test_cvat_s_export(tmp_path, in_tmp):
-    """VOC folders, one list, and a labelmap with the project's own colours."""
-    colours = np.uint8([[0, 0, 0], [250, 50, 83], [51, 221, 255]])
-    names = "JPEGImages/{}.jpg", "SegmentationClass/{}.png"
-    ids = draw(tmp_path, *names, lambda ids: colours[ids], numbers=range(4), shapes=2)
-    save(tmp_path / VOC_LISTS / "default.txt", "0\n1\n2\n3\n")
-    head = "# label:color_rgb:parts:actions\n"
-    text = head + "background:0,0,0::\ncat:250,50,83::\ndog:51,221,255::\n"
-    save(tmp_path / "labelmap.txt", text)
-    found, data = targets(tmp_path, valid_fraction=0.25)
-    assert (len(data.splits.train), len(data.splits.valid)) == (3, 1)
-    assert_ids(found, {f"{i}.jpg": ids[i] for i in ids})
-    assert data.classes.names == ("background", "cat", "dog")
-
-
 def test_voc_lists_that_name_missing_files_or_all_of_them(tmp_path):
     draw(tmp_path, "JPEGImages/a{}.jpg", "SegmentationClass/a{}.png", numbers=range(3))
     save(tmp_path / "JPEGImages" / "a4.jpg", scene(4)[0])
@@ -159,27 +141,6 @@ def test_cityscapes(tmp_path, in_tmp, made_train_ids):
     found, _ = targets(tmp_path)
     names = [f"aachen_{split}_019_leftImg8bit.png" for split in ("train", "val")]
     assert_ids(found, dict.fromkeys(names, train_ids))
-
-
-LAYOUTS = ["images/{}|masks/{}", "images/{}|labels/{}", "{}/images|{}/annotations",
-           "{}_images|{}_masks", "Images/{}|Annotations/{}", "{}|{}",
-           "{}|{}_labels", "{}|{}annot"]  # fmt: skip
-
-
-@pytest.mark.parametrize("words", [("train", "val", "test"), ("training", "valid", "testing"),
-                                   ("train", "validation", "Test")])  # fmt: skip
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_splits_are_never_mixed(in_tmp, layout, words):
-    root = in_tmp / "set"
-    numbers = range(2), range(2, 5), range(5, 9)
-    for word, some in zip(words, numbers, strict=True):
-        images, masks = layout.replace("{}", word).split("|")
-        ending = "_mask" if images == masks else ""
-        draw(root, f"{images}/{{}}.png", f"{masks}/{{}}{ending}.png", numbers=some)
-    splits = find_splits(root)
-    for split, some in zip(("train", "valid", "test"), numbers, strict=True):
-        assert [int(pair.image.stem) for pair in splits.pairs_of(split)] == list(some)
-    refused(root, "--valid-fraction: ", valid_fraction=0.5)
 
 
 @pytest.mark.parametrize(
@@ -342,3 +303,21 @@ def test_an_unknown_layout_says_what_is_expected(tmp_path):
     words = r"no known layout in it, expected images/train \+ masks/train, .*; found notes\.txt"
     refused(tmp_path, words)
     refused(tmp_path / "nowhere", "no such folder")
+
+
+@pytest.mark.parametrize(
+    ("split", "paths"),
+    [
+        ("train", ["train", "train2017", "images/Training/seq 1", "TRAIN_images", "trainImages",
+                   "stage1_train", "a/instances_train2017.json", "Train.txt", "train/0.jpg"]),
+        ("valid", ["images/val/scene 3", "val_masks", "valid", "validation_set",
+                   "annotations/val_instances_default.json", "street_val.json", "dev",
+                   "eval/masks"]),
+        ("test", ["Test", "testA", "testing/images", "test/via_region_data.json", "holdout_images",
+                  "image_info_test-dev2017.json"]),
+        (None, ["train station", "bus val-de-marne", "crash_test_1", "trainval.txt",
+                "train_test_split.yaml", "train_1.jpg", "images", "crash_test/labels.json"]),
+    ],
+)  # fmt: skip
+def test_the_split_that_a_path_states(split, paths):
+    assert {path: split_of(Path(path)) for path in paths} == dict.fromkeys(paths, split)

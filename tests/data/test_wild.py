@@ -85,33 +85,33 @@ def test_one_dark_photograph_and_a_second_pair_of_folders_are_no_question(root):
     assert pixels(data) == total({**ids, 8: ids[7]})
 
 
+@pytest.mark.parametrize("words", [("Training", "val", "testA"), ("train", "validation", "Test"),
+                                   ("train", "valid", "testing")])  # fmt: skip
 @pytest.mark.parametrize(
     "layout",
-    ["{}/img|{}/seg", "Img {}|Truth {}", "img/{}|all masks", "{}/scene/img|{}/scene/seg", "{}|{}",
-     "{}/images|{}/masks", "images/{}|masks/{}", "{}_images|{}_masks", "{}|{}_labels",
-     "JPEGImages/{}|SegmentationClass/{}"],
+    ["@/img/{}|@/seg/{}", "Img @/{}|Truth @/{}", "img/@/{}|all masks/{}",
+     "@/scene/img/{}|@/scene/seg/{}", "@/{}/a|@/{}/a", "@/{}|@/{}_mask", "@/images/{}|@/masks/{}",
+     "images/@/{}|masks/@/{}", "@_images/{}|@_masks/{}", "@/{}|@_labels/{}", "@/{}|@annot/{}",
+     "images/@/{}|labels/@/{}", "JPEGImages/@/{}|SegmentationClass/@/{}",
+     "Images/@/{}|Annotations/@/{}", "@/images/{}|@/annotations/{}", "@_{}|@_{}_anno",
+     "images/@_car_{}|masks/@_car_{}"],
 )  # fmt: skip
-def test_splits_of_folders_are_kept_whatever_their_names(root, layout):
-    words = {"Training": range(5), "val": range(5, 8), "testA": range(8, 10)}
-    for word, numbers in words.items():
-        images, masks = layout.replace("{}", word).split("|")
-        end = "{}/a" if images == masks else "{}"
-        draw(root, f"{images}/{end}.jpg", f"{masks}/{end}.png", numbers=numbers)
-    assert counts(read(root)) == [5, 3, 2]
+def test_splits_of_folders_are_kept_whatever_their_names(root, layout, words):
+    for word, numbers in zip(words, (range(5), range(5, 8), range(8, 10)), strict=True):
+        images, masks = layout.replace("@", word).split("|")
+        draw(root, f"{images}.jpg", f"{masks}.png", numbers=numbers)
+    data = read(root)
+    assert counts(data) == [5, 3, 2]
+    for split, word in zip(SPLITS, words, strict=True):
+        paths = [pair.image.relative_to(root) for pair in data.splits.pairs_of(split)]
+        assert all(word in str(path) for path in paths)
+    refused(root, "--valid-fraction: ", valid_fraction=0.5)
 
 
 def test_a_folder_of_training_and_validation_together_is_trained_on(root):
     for word, numbers in (("train_val", range(6)), ("TEST", range(6, 8))):
         draw(root, f"{word}/images/{{}}.jpg", f"{word}/masks/{{}}.png", numbers=numbers)
     assert counts(read(root)) == [5, 1, 2]
-
-
-@pytest.mark.parametrize("layout", ["{}.bmp|{}_anno.bmp", "images/{}.jpg|masks/{}.png"])
-def test_names_that_begin_with_a_split_state_it(root, layout):
-    for word, numbers in (("train_car", range(5)), ("testA", range(5, 7))):
-        images, masks = layout.replace("{}", f"{word}_{{}}").split("|")
-        draw(root, images, masks, numbers=numbers)
-    assert counts(read(root)) == [4, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -226,22 +226,18 @@ def test_lists_of_splits_are_kept(root, place, line, images):
 
 
 @pytest.mark.parametrize(
-    ("name", "content"),
+    ("name", "content", "expected"),
     [
-        ("val_loss.txt", "0 0.5\n1 0.4\n2 0.2\n"), ("history.json", '{"val": [1, 2]}'),
-        ("rows.csv", "file,test_result\n0.jpg,1\n1.jpg,0\n2.jpg,0\n3.jpg,1\n"),
+        ("val_loss.txt", "0 0.5\n1 0.4\n2 0.2\n", [7, 1, 0]),
+        ("history.json", '{"val": [1, 2]}', [7, 1, 0]),
+        ("rows.csv", "file,test_result\n0.jpg,1\n1.jpg,0\n2.jpg,0\n3.jpg,1\n", [7, 1, 0]),
+        ("train.csv", "id,rle_mask\n0,1 9\n1,1 9\n2,1 9\n3,1 9\n4,1 9\n5,1 9\n", [5, 1, 0]),
     ],
-)  # fmt: skip
-def test_measurements_are_no_lists(root, name, content):
+)
+def test_measurements_are_no_lists_and_a_table_has_a_header(root, name, content, expected):
     draw(root, "images/{}.jpg", "masks/{}.png")
     save(root / name, content)
-    assert counts(read(root)) == [7, 1, 0]
-
-
-def test_a_table_for_training_has_a_header(root):
-    draw(root, "images/{}.png", "masks/{}.png")
-    save(root / "train.csv", "id,rle_mask\n" + "".join(f"{k},1 9\n" for k in range(6)))
-    assert counts(read(root)) == [5, 1, 0]
+    assert counts(read(root)) == expected
 
 
 def test_lists_in_yaml_count_by_number_and_held_out_pictures_are_not_trained_on(root):
@@ -269,7 +265,11 @@ def test_lists_in_yaml_count_by_number_and_held_out_pictures_are_not_trained_on(
         ("a.json", '{"by": "x", "parts": {"train": ["0"], "val": ["1"], "test": ["2"]}}'),
         ("a.json", '{"of": [{"file": "0.jpg", "set": "train"}, {"file": "1.jpg", "set": "val"}, '
                    '{"file": "2.jpg", "set": "test"}]}'),
-        ("test_ids.lst", "2\n"),
+        ("test_ids.lst", "2\n"), ("test.json", '["2.jpg"]'), ("test.yaml", "- {image: 2.jpg}\n"),
+        ("test.csv", ",image,mask\n0,2.jpg,2.png\n"),
+        ("test.tsv", "number\tpath\n0\timages/2.jpg\n"),
+        ("test.jsonl", '{"image": "images/2.jpg"}\n\n'),
+        ("of.json", '{"trainval": ["0", "1"], "train": ["0"], "val": ["1"], "test": ["2"]}'),
         ("of.csv", "id;filename;subset\n5;0.jpg;Train\n6;1.jpg;Val\n7;2.jpg;Test\n"),
         ("of.csv", "filename,is_val,is_test\n0.jpg,0,0\n1.jpg,1,0\n2.jpg,0,1\n"),
         ("of.csv", "filename,train,val,test\n0.jpg,1,0,0\n1.jpg,0,1,0\n2.jpg,0,0,1\n"),
@@ -286,22 +286,6 @@ def test_tables_and_mappings_that_state_splits_are_kept(root, name, content):
     data = read(root)
     assert [pair.image.stem for pair in data.splits.test] == ["2"]
     assert counts(data) == [1, 1, 1]
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("test.json", '["4.jpg", "5.jpg"]'), ("test.yaml", "- {image: 4.jpg}\n- {image: 5.jpg}\n"),
-        ("test.csv", ",image,mask\n0,4.jpg,4.png\n1,5.jpg,5.png\n"),
-        ("test.tsv", "number\tpath\n0\timages/4.jpg\n1\timages/5.jpg\n"),
-        ("test.jsonl", '{"image": "images/4.jpg"}\n\n{"image": "images/5.jpg"}\n'),
-        ("of.json", '{"trainval": ["0", "1", "2"], "train": ["0", "1"], "test": ["4", "5"]}'),
-    ],
-)  # fmt: skip
-def test_a_file_called_after_a_split_lists_its_pictures(root, name, content):
-    draw(root, "images/{}.jpg", "masks/{}.png")
-    save(root / name, content)
-    assert [pair.image.stem for pair in read(root).splits.test] == ["4", "5"]
 
 
 @pytest.mark.parametrize(

@@ -80,10 +80,10 @@ class Browser:
         elif message.get("method") == "Log.entryAdded":
             self.said.append(params["entry"]["text"])
 
-    def size(self, width: int, height: int, scale: float = 1, dark: bool = False) -> None:
+    def size(self, width: int, height: int, dark: bool = False) -> None:
         self.send(
             "Emulation.setDeviceMetricsOverride",
-            width=width, height=height, deviceScaleFactor=scale, mobile=width < 600,
+            width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
         )  # fmt: skip
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
@@ -116,16 +116,13 @@ class Browser:
         self.send("Input.dispatchKeyEvent", type="keyDown", text=text, **named)
         self.send("Input.dispatchKeyEvent", type="keyUp", **named)
 
-    def screenshot(self, selector: str | None = None) -> np.ndarray:
-        """RGB (H, W, 3) uint8 of the window, or of an element in it."""
-        options = {}
-        if selector:
-            box = self.run(
-                "(({x, y, width, height}) => ({x: x + scrollX, y: y + scrollY, width, height}))"
-                f"(document.querySelector({selector!r}).getBoundingClientRect())"
-            )
-            options["clip"] = box | {"scale": 1}
-        content = self.send("Page.captureScreenshot", **options)["data"]
+    def screenshot(self, selector: str) -> np.ndarray:
+        """RGB (H, W, 3) uint8 of an element in the window."""
+        box = self.run(
+            "(({x, y, width, height}) => ({x: x + scrollX, y: y + scrollY, width, height}))"
+            f"(document.querySelector({selector!r}).getBoundingClientRect())"
+        )
+        content = self.send("Page.captureScreenshot", clip=box | {"scale": 1})["data"]
         image = Image.open(io.BytesIO(base64.b64decode(content)))
         return np.asarray(image.convert("RGB"))
 

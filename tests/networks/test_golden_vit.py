@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers.basics import load_golden
 
-from networks.vit import DinoVisionTransformer, flatten_block_chunks
+from networks.vit import DinoVisionTransformer
 
 FILES = ("vit_plain.pt", "vit_reg.pt", "vit_swiglu.pt", "vit_chunked.pt")
 BLOCKS = [1, 3]
@@ -65,25 +65,3 @@ def test_forward_and_its_parts(golden, vit):
     features = vit.forward_features(images)
     for name in ("x_norm_clstoken", "x_norm_regtokens", "x_norm_patchtokens"):
         assert_close(golden, features[name], expected[name])
-
-
-@torch.no_grad()
-def test_position_table_of_every_input_size(golden, vit):
-    tables = golden["taps"]["pos_embed_resized"]
-    atol = golden["tolerance"]["pos_embed_resized_atol"]
-    for images, expected in zip(golden["inputs"], tables, strict=True):
-        height, width = images.shape[-2:]
-        tokens = torch.zeros(1, *expected.shape[1:])
-        table = vit.interpolate_pos_encoding(tokens, width, height)
-        torch.testing.assert_close(table, expected, atol=atol, rtol=0)
-
-
-@torch.no_grad()
-def test_chunked_names_load_into_a_flat_model(golden):
-    flat = flatten_block_chunks(golden["state_dict"])
-    if "flat_state_keys" in golden:
-        assert set(flat) == set(golden["flat_state_keys"])
-    model = DinoVisionTransformer(**golden["config"] | {"block_chunks": 0})
-    model.load_state_dict(flat, strict=True)
-    maps = model.eval().get_intermediate_layers(golden["inputs"][1], n=BLOCKS, reshape=True)
-    assert_all_close(golden, maps, golden["outputs"][1])

@@ -3,6 +3,7 @@
 import json
 import re
 from argparse import Namespace
+from itertools import product
 
 import pytest
 import torch
@@ -120,39 +121,34 @@ def expected_features(kind):
     return state, features(module)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("layout", [before_5, since_5, of_timm, in_chunks])
-def test_dinov2_in_each_layout(tmp_path, kind, layout):
-    state, expected = expected_features(kind)
-    torch.save(layout(state), tmp_path / "x.pth")
-    torch.testing.assert_close(features(loaded(vit(kind), tmp_path / "x.pth")), expected)
+PREFIXES = [
+    below("module._orig_mod."),
+    below("_orig_mod.module."),
+    lambda state: {
+        "epoch": 3, "hyper_parameters": {"lr": 0.1},
+        "state_dict": below("model.backbone.")(state) | {"model.head.w": torch.ones(3)},
+        "optimizer_states": [{"state": {0: {"exp_avg": torch.ones(3)}}}],
+    },
+    lambda state: {"model": {"backbone": state}, "optimizer": {"state": {0: torch.ones(3)}}},
+    lambda state: below("dinov2.")(before_5(state)) | {"classifier.weight": torch.ones(2, 12)},
+    lambda state: {
+        "student": below("backbone.")(random_state(vit("plain"))), "teacher": state,
+        "args": Namespace(lr=0.1),
+    },
+    lambda state: {"state_dict": below("model.model.")(since_5(state))},
+    lambda state: state | {"head.weight": torch.ones(5, 12)},
+    lambda state: {name: value.double() for name, value in state.items()},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "content",
-    [
-        below("module._orig_mod."),
-        below("_orig_mod.module."),
-        lambda state: {
-            "epoch": 3, "hyper_parameters": {"lr": 0.1},
-            "state_dict": below("model.backbone.")(state) | {"model.head.w": torch.ones(3)},
-            "optimizer_states": [{"state": {0: {"exp_avg": torch.ones(3)}}}],
-        },
-        lambda state: {"model": {"backbone": state}, "optimizer": {"state": {0: torch.ones(3)}}},
-        lambda state: below("dinov2.")(before_5(state)) | {"classifier.weight": torch.ones(2, 12)},
-        lambda state: {
-            "student": below("backbone.")(random_state(vit("plain"))), "teacher": state,
-            "args": Namespace(lr=0.1),
-        },
-        lambda state: {"state_dict": below("model.model.")(since_5(state))},
-        lambda state: state | {"head.weight": torch.ones(5, 12)},
-        lambda state: {name: value.double() for name, value in state.items()},
-    ],
-)  # fmt: skip
-def test_any_prefix(tmp_path, content):
-    state, expected = expected_features("plain")
+    ("kind", "content"),
+    [*product(KINDS, [before_5, since_5, of_timm, in_chunks]), *product(["plain"], PREFIXES)],
+)
+def test_dinov2_in_each_layout_and_with_any_prefix(tmp_path, kind, content):
+    state, expected = expected_features(kind)
     torch.save(content(state), tmp_path / "x.pth")
-    torch.testing.assert_close(features(loaded(vit("plain"), tmp_path / "x.pth")), expected)
+    torch.testing.assert_close(features(loaded(vit(kind), tmp_path / "x.pth")), expected)
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])

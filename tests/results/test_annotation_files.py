@@ -1,6 +1,5 @@
 """Predictions as data sets: read back by this project's readers, and by other libraries'."""
 
-import json
 import zipfile
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 from helpers.annotations import targets
 from helpers.basics import save_pictures
-from helpers.scripts import run_train
 from helpers.stubs import StubPredictor, fails
 from PIL import Image
 
@@ -138,25 +136,6 @@ def test_a_run_that_was_killed_between_two_files_of_a_picture_goes_on(photos, in
     (OUT / COCO_FILE).unlink()
     run("--skip-existing")
     assert len(targets(OUT / "coco")[0]) == 3
-
-
-def test_from_training_to_labelme_and_back(data_dir, in_tmp):
-    """A head's predictions are corrected as a person would in labelme, and trained on."""
-    run_train(data_dir)
-    argv = ["--input", data_dir / "valid_images", "--save", "labelme", "--min-area", "1"]
-    infer_image.main([str(a) for a in argv])
-    files = sorted((OUT / "labelme").glob("*.json"))
-    assert len(files) == 3
-    for path in files:
-        content = json.loads(path.read_text())
-        shapes = content["shapes"] or [{"points": [[1, 1], [30, 1], [30, 30.5]]}]
-        shapes[0]["points"][0][0] += 3.5
-        shapes[0]["label"] = "foreground"
-        path.write_text(json.dumps(content | {"shapes": shapes}))
-    before, _ = targets(OUT / "labelme")
-    assert all((target == 1).any() for target in before.values())
-    run_train(OUT / "labelme", "--out-dir", "again")
-    assert Path("outputs/again/best_model_iou.pth").is_file()
 
 
 @pytest.mark.parametrize("kind", ["yolo", "dataset"])

@@ -7,7 +7,6 @@ import shutil
 import numpy as np
 import pytest
 from helpers.annotations import draw_yolo, targets
-from helpers.basics import shared_data
 from helpers.scripts import run_train
 from PIL import Image
 
@@ -102,7 +101,6 @@ def test_a_colour_off_by_one_stops_training(root):
     store(root, pixels)
     said = refused(root)
     assert "2.png: colour (10, 21, 30), 1 off (10, 20, 30) of ground, (5 pixels)" in said
-    assert len(said.splitlines()) == 1
     (row,) = [row for row in facts_of(root)["mask_values"] if row["becomes"] == "no class"]
     assert row["pixels"] == 5
 
@@ -312,19 +310,3 @@ def test_a_damaged_kept_file_counts_for_nothing(root, content):
     (kept,) = (root.parent / "outputs" / "dataset_scans").iterdir()
     kept.write_bytes(content)
     assert load_data(find_splits(root)).scans == first.scans
-
-
-def test_penn_fudan_counted_by_hand(in_tmp):
-    root = shared_data("PennFudanPed")
-    assert len(find_splits(root, valid_fraction=0.5).valid) == 85
-    splits = find_splits(root)
-    facts = describe(inspect_data(splits))
-    assert facts["problems"] == facts["warnings"] == []
-    assert facts["pairs"] == {"train": 146, "valid": 24}
-    for split, pairs in (("train", splits.train), ("valid", splits.valid)):
-        masks = [np.asarray(Image.open(pair.mask)) for pair in pairs]
-        people = sum(int((mask > 0).sum()) for mask in masks)
-        ground = sum(int((mask == 0).sum()) for mask in masks)
-        assert [c["pixels"][split] for c in facts["classes"]] == [ground, people]
-    values = [row["value"] for row in facts["mask_values"]]
-    assert values == list(range(max(values) + 1))

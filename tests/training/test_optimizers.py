@@ -160,30 +160,6 @@ def test_the_flags_of_the_recipe(flags, expected, capsys):
     assert train.optimizer_settings(args) == OptimizerSettings(1e-3, 1e-4, **expected)
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ("--scheduler --schedule poly", "--schedule step"),
-        ("--schedule cosine --scheduler-epochs 3", "no effect without --scheduler"),
-        ("--layer-decay 0.9", "--layer-decay has no effect without --fine-tune"),
-        ("--backbone-lr 0.1", "--backbone-lr has no effect without --fine-tune"),
-        ("--unfreeze-blocks 2", "--unfreeze-blocks has no effect without --fine-tune"),
-        ("--checkpoint-activations", "--checkpoint-activations has no effect without --fine-tune"),
-        ("--split valid", "--split has no effect without --test-only"),
-        ("--test-only --lr 0.1", "--lr has no effect with --test-only"),
-        ("--test-only --cache-features 2", "--cache-features has no effect with --test-only"),
-        ("--dtype bfloat16", "--dtype has no effect without --test-only"),
-        ("--no-flip", "--flip has no effect without --test-only"),
-        ("--tile-overlap 0", "--tile-overlap has no effect without --test-only"),
-        ("--compile --runtime openvino", "--compile does nothing"),
-    ],
-)
-def test_flags_that_would_do_nothing_are_refused(flags, message):
-    parser = train.get_args_parser()
-    with pytest.raises(InputError, match=message):
-        train.check_flags(parser, parser.parse_args(flags.split()), 1)
-
-
 def test_a_cosine_to_other_epochs_cannot_be_resumed(data_dir, in_tmp, capsys):
     run_train(data_dir, "--schedule", "cosine")
     again = ["--data", data_dir, *TINY, "--batch", 4, "--schedule", "cosine", "--resume"]

@@ -222,11 +222,6 @@ def test_a_second_signal_ends_at_once(forks, command):
     assert_nothing_left(forks, pid)
 
 
-def test_ctrl_c_before_training(forks, command):
-    code, output = forks.run(*command("early"), setup="at_call('train.load_data', 1, interrupt(2))")
-    assert (code, said(output)[-1]) == (130, "interrupted")
-
-
 def test_resume_asks_for_nothing_where_nothing_was_saved(forks, command, whole):
     left = forks.folder / "outputs/fresh/valid_preds/.epoch_009.jpg.part"
     left.parent.mkdir(parents=True)

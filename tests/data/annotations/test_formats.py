@@ -214,7 +214,7 @@ def test_labelme(tmp_path, in_tmp):
         shape("cat", [[0, 0], [79, 0], [79, 59], [0, 59]]),
         shape("dog", [[30.5, 20.5], [10.5, 5.5]], "rectangle"),
         shape("__ignore__", [[50.5, 20.5], [55.5, 20.5]], "circle"),
-        shape("_background_", [[1, 40], [11, 48]], "mask", mask=png(bitmap)),
+        shape("_background_", [[-3, 40], [7, 48]], "mask", mask=png(bitmap)),
         shape("ant", [[60, 50], [70, 50]], "line"),
         shape("ant", [[40, 50]], "point"),
     ]
@@ -231,7 +231,8 @@ def test_labelme(tmp_path, in_tmp):
     ids = found["a.jpg"]
     assert ids.shape == (HEIGHT, WIDTH)
     assert (ids[6:20, 11:30] == 4).all()
-    assert (ids[40:49, 1:12] == 0).all()
+    assert (ids[40:49, 0:8] == 0).all()
+    assert (ids[45, 8], (ids[:, 65] == 1).sum()) == (3, 11)  # beside the bitmap, across the line
     assert (ids == 255).sum() == pytest.approx(np.pi * 25, abs=10)
     assert (ids[50, 62], ids[50, 40], ids[0, 0]) == (1, 1, 3)
     write(tmp_path / "dataset.yaml", {"names": ["background", "cat", "dog", "ant"]})
