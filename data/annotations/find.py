@@ -28,6 +28,9 @@ SHOWN = 3
 ADVICE = {
     "VGG VIA 3": "export its annotations as COCO JSON, or annotate with VIA 2",
     "Supervisely": "export with 'Export as masks' or 'Export to COCO'",
+    "Datumaro JSON": "export as COCO or as segmentation masks",
+    "V7 Darwin JSON": "export as COCO or as semantic masks",
+    "Segment Anything JSON": "its masks have no classes; label them, and export COCO JSON",
     "Pascal VOC boxes": "boxes are no masks; export segmentation masks or COCO JSON",
     "CVAT XML with the tracks of a video": "export the task from CVAT as 'CVAT for images 1.1' "
     "with its images",
@@ -35,6 +38,14 @@ ADVICE = {
     "Label Studio JSON": "export 'Brush labels to PNG' beside it, or 'COCO with images'",
     BOXES: "export segmentation labels, whose lines are polygons",
     POLYGONS: "list the names of their classes in a classes.txt here, a line each",
+}
+# The keys by which JSON of formats that are not read is known.
+KEYS = {
+    "VGG VIA 3": {"project", "file", "view", "metadata"},
+    "Supervisely": {"objects", "size"},
+    "Datumaro JSON": {"categories", "items"},
+    "V7 Darwin JSON": {"item", "annotations"},
+    "Segment Anything JSON": {"image", "annotations"},
 }
 
 
@@ -108,8 +119,4 @@ def _kind_of(content: object) -> str | None:
         return None
     if isinstance(content.get("annotations"), list) and isinstance(content.get("images"), list):
         return "COCO without instances"
-    if {"project", "file", "view", "metadata"} <= content.keys():
-        return "VGG VIA 3"
-    if isinstance(content.get("objects"), list) and "size" in content:
-        return "Supervisely"
-    return None
+    return next((name for name, keys in KEYS.items() if keys <= content.keys()), None)

@@ -339,6 +339,9 @@ def test_faults_of_yolo_files_are_a_line_each(tmp_path, in_tmp, text, words):
     [
         ("via.json", {"project": {}, "file": {}, "view": {}, "metadata": {}}, "VGG VIA 3 .*; exp"),
         ("ann/a.jpg.json", {"size": {}, "objects": []}, "Supervisely cannot be read"),
+        ("annotations/default.json", {"categories": {}, "items": []}, "Datumaro JSON cannot be re"),
+        ("a.json", {"item": {}, "annotations": []}, "V7 Darwin JSON cannot be read"),
+        ("sa_1.json", {"image": {}, "annotations": []}, "Segment Anything JSON cannot be read"),
         ("x.xml", "<annotation><object/></annotation>", "Pascal VOC boxes cannot be read"),
         ("x.json", {"images": [], "annotations": [{"segments_info": []}], "categories": [1]},
          "COCO without instances cannot be read"),
