@@ -209,10 +209,10 @@ def test_a_second_signal_ends_at_once(forks, command):
         "import time\n"
         "from common import signals\n"
         "signals.SECONDS_BETWEEN = 0.0  # what comes sooner is torchrun's echo of the first one\n"
-        f"at_call({STEP!r}, 1, lambda *_: time.sleep({LIMIT}))"
+        f"at_call({STEP!r}, 1, lambda *_: (print('asleep', flush=True), time.sleep({LIMIT})))"
     )
     pid = forks.start(*command("second", "--workers", "2"), setup=slow)
-    forks.wait_for_epochs(1)
+    forks.wait_for(lambda output: "asleep" in output)  # the workers have begun to ignore signals
     os.killpg(pid, signal.SIGINT)
     forks.wait_for(lambda output: "once more to stop at once" in output)
     os.killpg(pid, signal.SIGINT)
