@@ -87,8 +87,7 @@ def test_pt2_of_any_size_and_batch(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("head", "dynamic", "dtype"),
-    [("sharp", False, "float16"), ("mask", True, "float32")],
+    ("head", "dynamic", "dtype"), [("sharp", False, "float16"), ("mask", True, "float32")]
 )
 def test_onnx_gives_torchs_logits_and_names_the_classes(tmp_path, dynamic, head, dtype):
     onnxruntime = pytest.importorskip("onnxruntime")

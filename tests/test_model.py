@@ -32,11 +32,7 @@ def test_padding_is_cropped_not_squeezed():
 
 @pytest.mark.parametrize(
     ("head", "channels", "classes", "expected"),
-    [
-        ("linear", 384, 21, 8_853),
-        ("token", 4 * 384, 21, 32_277),
-        ("conv", 1024, 2, 2_360_066),
-    ],
+    [("linear", 384, 21, 8_853), ("token", 4 * 384, 21, 32_277), ("conv", 1024, 2, 2_360_066)],
 )
 def test_trainable_parameters_of_the_articles(head, channels, classes, expected):
     with torch.device("meta"):

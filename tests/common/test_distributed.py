@@ -141,10 +141,7 @@ def test_when_one_is_killed_the_other_says_so_and_ends(forks, place, dead):
 
 @pytest.mark.parametrize(
     ("place", "done", "processes"),
-    [
-        (IN_A_STEP, "1 epochs and 1 batches", 1),
-        (IN_VALIDATION, "0 epochs and 3 batches", 2),
-    ],
+    [(IN_A_STEP, "1 epochs and 1 batches", 1), (IN_VALIDATION, "0 epochs and 3 batches", 2)],
     ids=["in_step", "in_validation"],
 )
 def test_a_signal_to_one_stops_all_at_once_and_nothing_is_lost(

@@ -13,12 +13,7 @@ from data.encodings import choose_meaning
 from data.images import read_mask
 from data.labels.class_entries import ClassFile
 from data.labels.classes import VOC2012, default_classes
-from data.labels.masks import (
-    MaskEncoding,
-    count_values,
-    guess_encoding,
-    index_encoding,
-)
+from data.labels.masks import MaskEncoding, count_values, guess_encoding, index_encoding
 from data.pairs import Pair
 from data.scans import Scan
 from utils import InputError
